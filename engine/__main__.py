@@ -1,0 +1,246 @@
+"""``python -m engine``: the engine processes, the only door into the torch wing.
+
+run DIR      train the run in DIR, to the end or until it is stopped
+probe        say whether a device and a data set are there
+data         what images are there; download them
+export DIR   weights of a run in a form that other programs read
+
+Facts go to standard output as one JSON document. Exit codes: 0 done, 1 failed, 2 the request was wrong, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.experiment import Experiment, RequestError, presets
+from engine.experiment.schema import SCHEMA_VERSION
+from engine.runs import devices, manifest
+from engine.runs.layout import LAYOUT_VERSION, RunDirectory, read_json, replace_json
+from engine.runs.process import Heartbeat, Lock, identity
+from engine.runs.state import read_state
+
+START_PATIENCE = 300.0  # seconds until torch is imported and the images are read, on a slow file system
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m engine", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run")
+    run.add_argument("path", type=Path)
+    run.add_argument("--lock", type=int, help="descriptor of the run's lock, taken by whoever starts this")
+    run.add_argument("--epochs", type=int, help="train to this epoch instead")
+    probe = commands.add_parser("probe")
+    probe.add_argument("--device", default="auto")
+    probe.add_argument("--dataset")
+    probe.add_argument("--torch", action="store_true", help="what torch itself says")
+    export = commands.add_parser("export")
+    export.add_argument("path", type=Path)
+    export.add_argument("--checkpoint", default="last")
+    export.add_argument("--to", type=Path, required=True)
+    data = commands.add_parser("data")
+    data.add_argument("verb", choices=("status", "prepare"))
+    data.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "run":
+            return _run(arguments)
+        answer = {"probe": _probe, "data": _data, "export": _export}[arguments.command](arguments)
+        print(json.dumps(answer))
+    except RequestError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    stop = _Signals()
+    run = RunDirectory(arguments.path.absolute())
+    run.check()
+    lock = Lock(arguments.lock) if arguments.lock is not None else Lock.take(run.lock)
+    if lock is None:
+        raise RequestError(f"{run.id} is being run by process {read_state(run).engine.get('pid', '?')}")
+    state = replace(read_state(run), status="starting", error="", engine=identity().dump(), started=time.time())
+    Heartbeat(run.heartbeat).beat(START_PATIENCE)
+    state.write(run)
+    experiment = presets.load(str(run.config))
+    choice = devices.choose(experiment.compute.device)
+    if choice.gpu is not None:  # by UUID: what it means does not depend on the order of enumeration
+        os.environ["CUDA_VISIBLE_DEVICES"] = choice.gpu.uuid
+
+    # Only now: importing torch takes seconds.
+    import torch
+
+    from engine.training.loop import Stopped, Training
+    from engine.training.record import Record
+
+    device = _device(torch, choice, experiment)
+    record = Record(run, replace(state, device=choice.gpu.name if choice.gpu else device.type))
+    record.event("engine", **identity().dump(), device=str(device), gpu=choice.gpu and choice.gpu.name, why=choice.why)
+    if device.type == "cpu" and choice.gpu is not None:
+        record.warning("torch cannot use the GPU that the driver shows (its build or the driver): training on the CPU")
+    training = Training(run, experiment, record, device, choice.gpu, lambda: stop.asked)
+    try:
+        images = training.prepare()
+        if arguments.epochs is not None and arguments.epochs != training.experiment.train.epochs:
+            training.change("train.epochs", arguments.epochs, uuid.uuid4().hex)
+        record.open_tensorboard(training.experiment, training.step)
+        replace_json(run.manifest, {
+            **read_json(run.manifest),
+            "schema_version": SCHEMA_VERSION, "layout_version": LAYOUT_VERSION, "seed": experiment.seed,
+            "versions": manifest.versions(), "source": manifest.source(), **manifest.machine(),
+            "device": {"type": device.type, "gpu": choice.gpu and choice.gpu.name, "driver": devices.driver(),
+                       "cuda": torch.version.cuda, "threads": torch.get_num_threads()},
+            "dataset": {"name": experiment.data.dataset, "sha256": images.fingerprint, "source": images.source},
+            "network": {"parameters": experiment.parameters(), "macs": experiment.macs()},
+            "arithmetic": training.arithmetic(),
+        })  # fmt: skip
+        training.train()
+    except Stopped as stopped:
+        record.event("stopped", step=training.step, epoch=training.epoch, saved=stopped.save)
+        record.update(status="stopped", phase="", eta_seconds=None)
+        return 130
+    except BaseException as error:
+        traceback.print_exc()
+        _fail(record, _explained(error, training))
+        return 1
+    else:
+        record.event("finished", step=training.step, epoch=training.epoch)
+        record.update(status="finished", phase="", eta_seconds=None)
+        return 0
+    finally:
+        record.close()
+
+
+class _Signals:
+    """SIGTERM and SIGINT ask the run to save and stop, once; a hang-up is nothing to an engine."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked = True
+
+
+def _device(torch: Any, choice: devices.Choice, experiment: Experiment) -> Any:
+    """The torch device of a choice, with the arithmetic the experiment asks for."""
+    usable = choice.device == "cpu" or torch.cuda.is_available()
+    if not usable and experiment.compute.device != "auto":
+        raise RequestError(f"compute.device: torch {torch.__version__} cannot use {experiment.compute.device} here")
+    if experiment.compute.threads is not None:
+        torch.set_num_threads(experiment.compute.threads)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.fp32_precision = "tf32" if experiment.train.precision in ("tf32", "bf16", "auto") else "ieee"
+    return torch.device("cuda" if usable and choice.device != "cpu" else "cpu")
+
+
+def _explained(error: BaseException, training: Any) -> str:
+    """What went wrong, where, and what can be done about it."""
+    from engine.training.step import DivergedError
+
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, DivergedError):
+        return f"diverged at {text}; {training.last_good()}"
+    if "out of memory" in text.lower() or "can't allocate memory" in text or isinstance(error, MemoryError):
+        batch = training.experiment.train.batch_size
+        return f"out of memory; lower train.batch_size ({batch}) or model.width, or choose another compute.device: {text}"
+    if isinstance(error, OSError):
+        return f"{error.strerror or text}: {error.filename or 'a file of the run'}; {training.last_good()}"
+    return text if isinstance(error, RequestError) else f"{type(error).__name__}: {text}"
+
+
+def _fail(record: Any, text: str) -> None:
+    """Say why the run failed wherever that can still be written."""
+    try:
+        record.event("failed", text=text)
+    except OSError as error:
+        print(f"the record cannot say so: {error}", flush=True)
+    record.update(status="failed", error=text, phase="", eta_seconds=None)
+
+
+def _probe(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Whether device and data are there; raises RequestError where they are not."""
+    if arguments.dataset:
+        from engine.data import archives
+
+        archives.require(arguments.dataset)
+    found = devices.gpus()
+    devices.check(arguments.device, found)
+    answer: dict[str, Any] = {"gpus": len(found)}
+    if arguments.torch or arguments.device.startswith("cuda"):
+        import torch
+
+        there = torch.cuda.is_available()
+        if not there and arguments.device.startswith("cuda"):
+            raise RequestError(
+                f"compute.device: {arguments.device} is not there: torch {torch.__version__} sees no GPU; allowed "
+                "here: cpu, auto"
+            )
+        answer |= {"torch": torch.__version__, "cuda_available": there, "threads": torch.get_num_threads()}
+    if arguments.torch:
+        try:
+            import torchvision
+
+            answer["torchvision"] = torchvision.__version__
+        except (ImportError, RuntimeError) as error:
+            answer["torchvision_error"] = str(error)
+    return answer
+
+
+def _export(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Weights of a checkpoint as safetensors, the experiment that made them beside them."""
+    from safetensors.torch import save_file
+
+    from engine.training import checkpoints
+
+    run = RunDirectory(arguments.path)
+    path = checkpoints.named(run, arguments.checkpoint)
+    try:
+        checkpoint = checkpoints.read(path)
+    except checkpoints.DamagedError as error:
+        raise RequestError(f"{run.id}: {error}") from None
+    experiment = presets.parse(checkpoint["experiment"])
+    facts = {"run": run.id, "checkpoint": arguments.checkpoint, "epoch": checkpoint["epoch"], "step": checkpoint["step"]}
+    weights, config = arguments.to / "model.safetensors", arguments.to / "config.yaml"
+    try:
+        arguments.to.mkdir(parents=True, exist_ok=True)
+        for file in (weights, config):
+            if file.exists():
+                raise RequestError(f"{file} exists; choose another --to")
+        tensors = {name: tensor.contiguous() for name, tensor in checkpoint["network"].items()}
+        save_file(tensors, weights, {name: str(value) for name, value in facts.items()})
+        config.write_text(presets.dumped(experiment), encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"{arguments.to} cannot be written: {error.strerror}") from None
+    return {**facts, "files": [str(weights), str(config)]}
+
+
+def _data(arguments: argparse.Namespace) -> Any:
+    from engine.data import archives
+
+    names = arguments.names or list(archives.DATASETS)
+    for name in names:
+        if name not in archives.DATASETS:
+            raise RequestError(f"there is no data set {name!r}; there is {', '.join(archives.DATASETS)}")
+    if arguments.verb == "prepare":
+        for name in names:
+            if not archives.is_there(name):
+                archives.prepare(name)
+    return {"folder": str(archives.data_folder()), "datasets": [archives.status(name) for name in names]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Image archives: where they lie, what is in them, how they are made. NumPy only, no torch.
+
+An archive is NAME.npz in the data folder with x_train, y_train, x_test, y_test: uint8, images [n, height, width, 3].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from engine.experiment.architecture import IMAGE_SIZE
+from engine.experiment.datasets import DATASETS
+from engine.experiment.mistakes import RequestError
+
+Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set in memory: images uint8 [n, 32, 32, 3] and labels uint8 [n]; ``fingerprint`` is its SHA-256."""
+
+    x_train: Array
+    y_train: Array
+    x_test: Array
+    y_test: Array
+    fingerprint: str
+    source: str
+
+
+def data_folder() -> Path:
+    """Where archives lie: HAH_DATA, else the platform's cache folder."""
+    named = os.environ.get("HAH_DATA")
+    return Path(named) if named else platformdirs.user_cache_path("hah-tui")
+
+
+def archive_path(name: str) -> Path:
+    """Where the archive of a data set lies or would lie."""
+    return data_folder() / f"{name}.npz"
+
+
+def is_there(name: str) -> bool:
+    """Whether a run could read the data set now without a download."""
+    return not DATASETS[name].download or archive_path(name).is_file()
+
+
+def require(name: str) -> None:
+    """Raise RequestError with the ways out if the data set is not there."""
+    if not is_there(name):
+        raise RequestError(
+            f"data.dataset: {name} is not there. Three ways out: 'hah data prepare {name}' downloads it; put an "
+            f"archive {name}.npz into {data_folder()} (or set HAH_DATA to the folder that has it); or use a preset "
+            "that needs no download, such as quickstart"
+        )
+
+
+def load(name: str) -> Images:
+    """The images of a data set; raises RequestError where there are none or the archive is not one."""
+    if name == "digits":
+        return _digits()
+    require(name)
+    path = archive_path(name)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {part: archive[part] for part in ("x_train", "y_train", "x_test", "y_test")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path} is not an archive of images: {error}") from None
+    _check(path, name, arrays)
+    return Images(**arrays, fingerprint=_sha256(path), source=str(path))
+
+
+def prepare(name: str) -> Path:
+    """Download a data set through torchvision (which checks its checksums) and keep it as one archive.
+
+    Raises RequestError where the download fails or the folder cannot be written.
+    """
+    path = archive_path(name)
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:
+        raise RequestError(f"torchvision, which downloads {name}, does not import: {error}") from None
+    kind: Any = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:
+            splits = {part: kind(folder, train=part == "train", download=True) for part in ("train", "test")}
+            partial = Path(folder) / "archive.npz"
+            np.savez(
+                partial,
+                x_train=splits["train"].data,
+                y_train=np.asarray(splits["train"].targets, np.uint8),
+                x_test=splits["test"].data,
+                y_test=np.asarray(splits["test"].targets, np.uint8),
+            )
+            partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise RequestError(
+            f"{name} could not be downloaded ({error}). Put an archive {name}.npz into {data_folder()}, set HAH_DATA "
+            "to the folder that has one, or use a preset that needs no download, such as quickstart"
+        ) from None
+    return path
+
+
+def status(name: str) -> dict[str, Any]:
+    """What is there of a data set, as facts for a list."""
+    dataset, path = DATASETS[name], archive_path(name)
+    there = is_there(name)
+    size = path.stat().st_size if dataset.download and there else None
+    source = str(path) if dataset.download else "scikit-learn"
+    return {
+        "name": name,
+        "there": there,
+        "path": source,
+        "bytes": size,
+        "classes": dataset.num_classes,
+        "train_images": dataset.train_images,
+        "test_images": dataset.test_images,
+    }
+
+
+def _digits() -> Images:
+    """scikit-learn's 1,797 handwritten digits: every fifth image of a class is for testing.
+
+    8x8 grey values from 0 to 16 are scaled to 0 to 255, each pixel repeated 4x4, the same in all three channels.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    factor = IMAGE_SIZE // grey.shape[1]
+    images = np.repeat(grey.repeat(factor, 1).repeat(factor, 2)[..., None], 3, axis=3)
+    labels = digits.target.astype(np.uint8)
+    place_in_class = np.empty(len(labels), int)
+    for label in range(10):
+        place_in_class[labels == label] = np.arange((labels == label).sum())
+    test = place_in_class % 5 == 4
+    content = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    return Images(images[~test], labels[~test], images[test], labels[test], content, "scikit-learn")
+
+
+def _check(path: Path, name: str, arrays: dict[str, Array]) -> None:
+    dataset = DATASETS[name]
+    for part, count in (("train", dataset.train_images), ("test", dataset.test_images)):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        wanted = f"uint8 [{count}, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]"
+        if images.dtype != np.uint8 or images.shape != (count, IMAGE_SIZE, IMAGE_SIZE, 3):
+            raise RequestError(f"{path}: x_{part} must be {wanted}, is {images.dtype} {list(images.shape)}")
+        if labels.shape != (count,) or labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < dataset.num_classes:
+            raise RequestError(
+                f"{path}: y_{part} must be {count} whole numbers below {dataset.num_classes}, is {labels.dtype} "
+                f"{list(labels.shape)}"
+            )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

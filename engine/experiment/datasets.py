@@ -1,0 +1,36 @@
+"""Facts about each data set that an experiment can name: what is known before a single image is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """``mean`` and ``std`` are per channel, of training images in [0, 1]; the network subtracts and divides."""
+
+    name: str
+    classes: tuple[str, ...] | int
+    train_images: int
+    test_images: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    download: bool
+
+    @property
+    def num_classes(self) -> int:
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+
+_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        # Mean and standard deviation as in the authors' code.
+        Dataset("cifar10", _CIFAR10_CLASSES, 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616), True),
+        Dataset("cifar100", 100, 50_000, 10_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), True),
+        # Of the training split that engine.data.archives makes (measured there by a test).
+        Dataset("digits", tuple("0123456789"), 1_442, 355, (0.3052,) * 3, (0.3760,) * 3, False),
+    )
+}

@@ -1,0 +1,314 @@
+"""The experiment: one model tree, the one source of every hyperparameter.
+
+Each field carries its type, bounds, unit and help text; YAML validation, ``--set``, the form in the terminal, the
+reference page and a run's ``config.yaml`` all come from here. A new hyperparameter is one new field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from engine.experiment import architecture
+from engine.experiment.datasets import DATASETS
+
+SCHEMA_VERSION = 1
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$"
+
+NAME_FORMAT = "1 to 80 letters, digits, '.', '_' or '-', not starting with '.' or '-'"
+
+
+def option(
+    default: Any, help: str, *, unit: str = "", live: bool = False, format: str = "", **bounds: Any
+) -> Any:
+    """A field: its default, help text, unit, bounds, and whether a running engine accepts a change of it.
+
+    ``format`` says in words what a text may be.
+    """
+    extra = {"unit": unit, "live": live, "format": format}
+    if isinstance(default, list):
+        return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra, **bounds)
+    return Field(default, description=help, json_schema_extra=extra, **bounds)
+
+
+def _one_or_list(value: Any) -> Any:
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _fraction(value: Any) -> Any:
+    """Accept '8/255', the way perturbation sizes are written in the field."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*", value) if isinstance(value, str) else None
+    return float(match[1]) / float(match[2]) if match and float(match[2]) else value
+
+
+NonNegative = Annotated[float, Field(ge=0)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+PerBlock = BeforeValidator(_one_or_list)
+Perturbation = Annotated[float, BeforeValidator(_fraction)]
+Epoch = Annotated[int, Field(ge=1)]
+Tag = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names, non-finite numbers and silent conversions are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True, populate_by_name=False
+    )
+
+
+class Data(Section):
+    """Which images the network sees."""
+
+    dataset: Literal["cifar10", "cifar100", "digits"] = option(
+        "cifar10", "images to learn; digits needs no download (1,797 handwritten digits, 8x8 enlarged to 32x32)"
+    )
+    augment: Literal["crop-flip", "none"] = option(
+        "crop-flip", "random crop after padding by 4 pixels and random horizontal flip, or none"
+    )
+    train_limit: int | None = option(None, "use only the first so many training images", unit="images", ge=1)
+    test_limit: int | None = option(None, "use only the first so many test images", unit="images", ge=1)
+    validation: int = option(
+        0, "training images set aside, drawn with the seed; the best checkpoint is then chosen on them",
+        unit="images", ge=0,
+    )  # fmt: skip
+
+
+class DivisiveNorm(Section):
+    """Eq. 2: activations divided by their mean over filters, mixed with its maximum over the image."""
+
+    enabled: bool = option(True, "divisive normalization in the HaH blocks; off: affine BatchNorm takes its place")
+    sigma: Annotated[list[UnitInterval], PerBlock] = option(
+        [0.1], "weight of the image's maximum against the location's own mean in the divisor (Eq. 2)",
+        unit="one, or one per HaH block", min_length=1,
+    )  # fmt: skip
+    pool: Literal[1, 3] = option(
+        3, "window of the max-pool over activations before their mean: 1 is Eq. 2 as printed, 3 the authors' code"
+    )
+
+
+class Threshold(Section):
+    """Eq. 3: each filter's weak locations are set to zero, per image."""
+
+    kind: Literal["fraction", "mean", "none"] = option(
+        "fraction", "keep a fraction of each filter's locations, or those above a multiple of its mean, or all"
+    )
+    keep: float = option(0.2, "fraction of a filter's locations kept (kind fraction)", gt=0, le=1)
+    scale: float = option(1.0, "the threshold is scale times the filter's mean over the image (kind mean)", gt=0)
+
+
+class Model(Section):
+    """The network: a VGG whose first blocks are HaH blocks."""
+
+    architecture: Literal["vgg11", "vgg13", "vgg16", "vgg19"] = option("vgg16", "8, 10, 13 or 16 convolution blocks")
+    width: float = option(1.0, "every number of filters is multiplied by this", gt=0, le=4)
+    hah_blocks: int = option(6, "how many of the first blocks are HaH blocks", unit="blocks", ge=0)
+    weight_norm: Literal["all", "hah-blocks", "none"] = option(
+        "all", "where convolutions divide by their filters' l2 norm (Eq. 1): the paper and its experiments in all "
+        "blocks, the hahtorch package in the HaH blocks",
+    )  # fmt: skip
+    batch_norm_momentum: float = option(
+        0.1, "weight of a batch in BatchNorm's running statistics; 0.19 equals the authors' two passes a step at 0.1",
+        gt=0, le=1,
+    )  # fmt: skip
+    divisive_norm: DivisiveNorm = Field(default_factory=DivisiveNorm, description="Eq. 2")
+    threshold: Threshold = Field(default_factory=Threshold, description="Eq. 3")
+
+
+class HaH(Section):
+    """The layer-wise Hebbian/anti-Hebbian costs (Eqs. 4 and 5)."""
+
+    alpha: Annotated[list[NonNegative], PerBlock] = option(
+        [4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4], "weight of each HaH block's cost in the loss (Eq. 5)",
+        unit="one, or one per HaH block", live=True,
+    )  # fmt: skip
+    lambda_: float = option(
+        0.1, "weight of the anti-Hebbian part, the mean of all but the top K filters (Eq. 4)",
+        alias="lambda", live=True, ge=0,
+    )  # fmt: skip
+    top_k: float = option(
+        0.1, "fraction of a block's filters that are strengthened at each location; K = ceil(top_k * N) (Eq. 4)",
+        live=True, gt=0, lt=1,
+    )  # fmt: skip
+    gradient: Literal["local", "full"] = option(
+        "local", "local: a block's cost moves that block's own weights only, as the authors' code does; "
+        "full: it also moves the blocks before it, as Eq. 5 says",
+    )  # fmt: skip
+
+
+class Adversarial(Section):
+    """Adversarial training: PGD on every batch (Madry et al. 2018)."""
+
+    norm: Literal["linf", "l2"] = option("linf", "norm of the perturbation")
+    eps: Perturbation = option(8 / 255, "largest perturbation of an image in [0, 1]", gt=0, le=32, live=True)
+    steps: int = option(10, "PGD steps, after a random start", unit="steps", ge=1, le=1000)
+    step_size: Perturbation = option(2 / 255, "length of one PGD step", gt=0, le=32, live=True)
+
+
+class Train(Section):
+    """How the network is trained."""
+
+    epochs: int = option(100, "passes over the training images", unit="epochs", ge=1, live=True)
+    batch_size: int = option(128, "images in a step; the last partial batch is kept", unit="images", ge=1, le=65536)
+    optimizer: Literal["adam", "adamw", "sgd"] = option("adam", "sgd has momentum 0.9")
+    lr: float = option(1e-3, "initial learning rate", gt=0, live=True)
+    weight_decay: float = option(0.0, "weight decay of the optimizer", ge=0, live=True)
+    milestones: list[Epoch] = option([60, 80], "the learning rate is multiplied by gamma after these epochs")
+    gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1, live=True)
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = option(
+        "auto", "arithmetic of the convolutions; normalization, selection and costs are always float32; "
+        "auto: bf16 on a GPU that has it, else fp32",
+    )  # fmt: skip
+    compile: bool = option(False, "compile the network with torch.compile (needs a C++ compiler on the CPU)")
+    noise_std: float = option(
+        0.0, "standard deviation of Gaussian noise added to training images in [0, 1]", ge=0, le=10, live=True
+    )
+    adversarial: Adversarial | None = Field(None, description="adversarial training; null for none")
+
+
+class Observe(Section):
+    """What the live probes look at, and how often."""
+
+    every: int = option(1, "test and probe after every so many epochs, and after the last", unit="epochs", ge=1,
+                        live=True)  # fmt: skip
+    images: int = option(
+        512, "the first so many test images are what sparsity, SNR and active fraction are measured on",
+        unit="images", ge=1,
+    )  # fmt: skip
+    noise_std: float = option(
+        0.1, "standard deviation of the noise for SNR and noisy accuracy, clamped to [0, 1]", gt=0, le=10
+    )
+    log_every: int = option(10, "training metrics are recorded every so many steps", unit="steps", ge=1)
+
+
+class Checkpoints(Section):
+    """When the training state is saved; last, previous and best are always kept."""
+
+    every: int = option(1, "save after every so many epochs, and after the last", unit="epochs", ge=1, live=True)
+    minutes: float = option(10.0, "and within an epoch when this long has passed", unit="minutes", gt=0, live=True)
+    keep: list[Epoch] = option([], "epochs whose checkpoint is kept for good, as epoch-N")
+
+
+class Compute(Section):
+    """Where it runs; no result depends on it beyond rounding."""
+
+    device: str = option(
+        "auto", "where the network lives; auto: a GPU that nobody holds, else the CPU",
+        format="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$",
+    )  # fmt: skip
+    kernels: Literal["auto", "reference", "fused"] = option(
+        "auto", "the HaH operations: plain PyTorch (reference), their fused twins, or the twins where they run"
+    )
+    num_gpus: int = option(1, "processes of a data-parallel run; this version trains on one device", ge=1, le=1)
+    threads: int | None = option(None, "CPU threads; null: PyTorch's choice", unit="threads", ge=1, le=1024)
+
+
+class Experiment(Section):
+    """Everything that can be varied in one run. The defaults are the paper's."""
+
+    name: str = option("experiment", "what runs of it are called", format=NAME_FORMAT, pattern=NAME_PATTERN)
+    description: str = option("", "one or two sentences for lists", format="at most 1000 characters", max_length=1000)
+    tags: list[Tag] = option([], "words to find the run by")
+    seed: int = option(2022, "every random number of the run follows from it", ge=0, le=2**32 - 1)
+    data: Data = Field(default_factory=Data, description="which images the network sees")
+    model: Model = Field(default_factory=Model, description="the network")
+    hah: HaH = Field(default_factory=HaH, description="the Hebbian/anti-Hebbian costs")
+    train: Train = Field(default_factory=Train, description="how it is trained")
+    observe: Observe = Field(default_factory=Observe, description="what is looked at while it trains")
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints, description="when the training state is saved")
+    compute: Compute = Field(default_factory=Compute, description="where it runs")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Experiment:
+        found = [
+            InitErrorDetails(
+                type=PydanticCustomError("together", "{what}", {"what": what, "reads": [name, *reads]}),
+                loc=tuple(name.split(".")),
+                input=None,
+            )
+            for name, reads, what in _clashes(self)
+        ]
+        if found:
+            raise ValidationError.from_exception_data("Experiment", found)
+        return self
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the data set."""
+        return DATASETS[self.data.dataset].num_classes
+
+    @property
+    def alphas(self) -> list[float]:
+        """Eq. 5's alpha of each HaH block."""
+        return _per_block(self.hah.alpha, self.model.hah_blocks)
+
+    @property
+    def sigmas(self) -> list[float]:
+        """Eq. 2's sigma of each HaH block."""
+        return _per_block(self.model.divisive_norm.sigma, self.model.hah_blocks)
+
+    def blocks(self) -> list[architecture.Block]:
+        """The convolution blocks of the network."""
+        return architecture.blocks(self.model.architecture, self.model.width)
+
+    def parameters(self) -> int:
+        """Trainable parameters of the network."""
+        model = self.model
+        affine = len(self.blocks()) - (model.hah_blocks if model.divisive_norm.enabled else 0)
+        return architecture.parameters(model.architecture, model.width, self.classes, affine)
+
+    def macs(self) -> int:
+        """Multiply-accumulates of one image's forward pass."""
+        return architecture.macs(self.model.architecture, self.model.width, self.classes)
+
+    def dump(self) -> dict[str, Any]:
+        """The experiment as plain data under the names it is written with."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _per_block(values: list[float], blocks: int) -> list[float]:
+    return values * blocks if len(values) == 1 else list(values)
+
+
+def _clashes(experiment: Experiment) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """What single fields cannot know: (the setting to point at, what else the check reads, one sentence)."""
+    model, hah, train, data = experiment.model, experiment.hah, experiment.train, experiment.data
+    network = ("model.architecture", "model.width", "model.hah_blocks")
+    plan = experiment.blocks()
+    if model.hah_blocks > len(plan):
+        limit = f"{len(plan)}, the convolutions of {model.architecture}"
+        yield "model.hah_blocks", network, f"must be at most {limit}, got {model.hah_blocks}"
+    for name, values in (("hah.alpha", hah.alpha), ("model.divisive_norm.sigma", model.divisive_norm.sigma)):
+        if len(values) not in (1, model.hah_blocks):
+            count = "1 value" if model.hah_blocks == 1 else f"1 value or {model.hah_blocks}"
+            yield name, network, f"must have {count} (model.hah_blocks is {model.hah_blocks}), got {len(values)}"
+    for block in plan:  # all of them: probes measure the cost of standard blocks too
+        strongest = architecture.strongest(hah.top_k, block.filters)
+        if strongest >= block.filters:
+            what = f"takes {strongest} of the {block.filters} filters of block {block.number}"
+            yield "hah.top_k", network, f"must leave a filter over, but {what}; lower it or raise model.width"
+            break
+    late = [epoch for epoch in train.milestones if epoch > train.epochs]
+    if late:
+        yield "train.milestones", ("train.epochs",), f"must lie within the {train.epochs} epochs, got {late}"
+    if sorted(set(train.milestones)) != train.milestones:
+        yield "train.milestones", (), f"must rise, got {train.milestones}"
+    late = [epoch for epoch in experiment.checkpoints.keep if epoch > train.epochs]
+    if late:
+        yield "checkpoints.keep", ("train.epochs",), f"must lie within the {train.epochs} epochs, got {late}"
+    images = DATASETS[data.dataset].train_images
+    images = min(images, data.train_limit or images)
+    if data.validation >= images:
+        reads = ("data.dataset", "data.train_limit")
+        yield "data.validation", reads, f"must leave training images over (there are {images}), got {data.validation}"

@@ -1,0 +1,213 @@
+"""The stages of a HaH block (Eqs. 1 to 3) as functions and modules, and the two kinds of blocks made of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.experiment.architecture import strongest, suppressed
+from engine.nn import kernels
+from engine.nn.cost import hah_cost, local_conv2d
+
+WEIGHT_EPS = 1e-6  # added to a filter's norm, as in the authors' code
+DIVISOR_EPS = 1e-7  # added to the divisor of Eq. 2, as in the authors' code
+
+
+def divisive_norm(y: Tensor, sigma: float = 0.1, pool: int = 3, eps: float = DIVISOR_EPS) -> Tensor:
+    """Eq. 2: y / (sigma * M_max + (1 - sigma) * M + eps).
+
+    y: [B, N, H, W] non-negative. M is the mean over filters at each location, after a ``pool`` x ``pool`` max-pool
+    of stride 1 (1: Eq. 2 as printed; 3: the authors' code); M_max its maximum over the image. Returns [B, N, H, W].
+    With eps = 0 the result does not change when y is scaled. A silent image stays zero.
+    """
+    field = y if pool == 1 else F.max_pool2d(y, pool, stride=1, padding=pool // 2)
+    M = field.mean(1, keepdim=True)
+    M_max = M.flatten(1).max(1).values.view(-1, 1, 1, 1)  # max(dim): the gradient goes to the first maximum
+    divisor = sigma * M_max + (1 - sigma) * M + eps
+    # Where the divisor is 0 (eps = 0, or it underflowed) every filter is silent and 0 / 1 is the answer.
+    return y / divisor.masked_fill(divisor == 0, 1)
+
+
+def threshold_fraction(z: Tensor, keep: float = 0.2) -> Tensor:
+    """Eq. 3 with tau the k-th smallest of each filter's locations in each image, k = floor((1 - keep) * H * W).
+
+    z: [B, N, H, W]. Kept where z > tau, so at most H*W - k locations, fewer at ties; everything is kept where k = 0.
+    No gradient flows through tau. Returns [B, N, H, W].
+    """
+    k = suppressed(keep, z.shape[2], z.shape[3])
+    if k == 0:
+        return z
+    tau = z.detach().flatten(2).kthvalue(k, dim=2).values[:, :, None, None]
+    return z * (z > tau)
+
+
+def threshold_mean(z: Tensor, scale: float = 1.0) -> Tensor:
+    """Eq. 3 with tau = scale * the mean of each filter's locations in each image. z: [B, N, H, W]."""
+    tau = scale * z.detach().mean((2, 3), keepdim=True)
+    return z * (z > tau)
+
+
+class NormalizedConv2d(nn.Conv2d):
+    """A 3x3 convolution without bias whose output is divided by each filter's l2 norm + 1e-6 (Eq. 1 before ReLU).
+
+    x: [B, C, H, W] -> [B, N, H, W]. ``weight_norm=False`` leaves the weights as they are.
+    """
+
+    def __init__(self, in_channels: int, filters: int, weight_norm: bool = True, kernel_size: int = 3) -> None:
+        super().__init__(in_channels, filters, kernel_size, padding=kernel_size // 2, bias=False)
+        self.weight_norm = weight_norm
+
+    def used_weight(self) -> Tensor:
+        """The weight the convolution uses, [N, C, h, w]: normalizing it costs less than normalizing the output."""
+        if not self.weight_norm:
+            return self.weight
+        norm = self.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return self.weight / (norm + WEIGHT_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.used_weight(), None)
+
+
+class DivisiveNorm(nn.Module):
+    """`divisive_norm` as a module."""
+
+    def __init__(self, sigma: float = 0.1, pool: int = 3, eps: float = DIVISOR_EPS) -> None:
+        super().__init__()
+        if not 0 <= sigma <= 1:
+            raise ValueError(f"sigma must be from 0 to 1, got {sigma}")
+        if pool % 2 == 0 or pool < 1:
+            raise ValueError(f"pool must be odd, got {pool}")
+        self.sigma, self.pool, self.eps = sigma, pool, eps
+
+    def forward(self, y: Tensor) -> Tensor:
+        return divisive_norm(y, self.sigma, self.pool, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"sigma={self.sigma}, pool={self.pool}"
+
+
+class Threshold(nn.Module):
+    """`threshold_fraction`, `threshold_mean`, or nothing, as a module."""
+
+    def __init__(
+        self, kind: Literal["fraction", "mean", "none"] = "fraction", keep: float = 0.2, scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep must be above 0 and at most 1, got {keep}")
+        self.kind, self.keep, self.scale = kind, keep, scale
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.kind == "fraction":
+            return threshold_fraction(z, self.keep)
+        return threshold_mean(z, self.scale) if self.kind == "mean" else z
+
+    def extra_repr(self) -> str:
+        return {"fraction": f"keep={self.keep}", "mean": f"scale={self.scale}", "none": ""}[self.kind] or "none"
+
+
+class HaHBlock(nn.Module):
+    """Convolution with implicit weight norm -> ReLU -> divisive norm -> threshold (Fig. 1, Eqs. 1 to 3).
+
+    x: [B, C, H, W] -> [B, filters, H, W]. In training, `forward_with_cost` also returns Eq. 4 of this block, a scalar
+    to be maximized: ``loss = cross_entropy - alpha * cost``. With ``gradient="local"`` its gradient reaches this
+    block's weights only; with "full" it flows on, as Eq. 5 says. ``norm`` may be any module on [B, N, H, W]
+    (a BatchNorm2d for the paper's ablation).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        *,
+        norm: nn.Module | None = None,
+        threshold: Threshold | None = None,
+        top_k: float = 0.1,
+        lambda_: float = 0.1,
+        gradient: Literal["local", "full"] = "local",
+        weight_norm: bool = True,
+        kernels: kernels.Kernels = "auto",
+    ) -> None:
+        super().__init__()
+        self.conv = NormalizedConv2d(in_channels, filters, weight_norm)
+        self.norm = DivisiveNorm() if norm is None else norm
+        self.threshold = Threshold() if threshold is None else threshold
+        self.top_k, self.lambda_, self.gradient, self.kernels = top_k, lambda_, gradient, kernels
+
+    def activations(self, x: Tensor) -> Tensor:
+        """Eq. 1: y = ReLU(<w, x> / |w|), [B, N, H, W], in the precision of the weights."""
+        return F.relu(self.conv(x).to(self.conv.weight.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        fused = self._fused(x.device, _convolution_dtype(x))
+        if fused is not None:
+            return fused[1](x, self.conv.used_weight(), self._settings(x, with_cost=False))[0]
+        output: Tensor = self.threshold(self.norm(self.activations(x)))
+        return output
+
+    def forward_with_cost(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output and the HaH cost (Eq. 4) from one convolution."""
+        weight, dtype = self.conv.used_weight(), _convolution_dtype(x)
+        fused = self._fused(x.device, dtype)
+        if fused is not None:
+            return fused[1](x, weight, self._settings(x, with_cost=True))
+        with torch.autocast(x.device.type, enabled=False):
+            u, u_hah = local_conv2d(x.to(dtype), weight, self.conv.stride, self.conv.padding)
+            if self.gradient == "full":
+                u_hah = u
+            # Selection, costs and normalization are float32 also where the convolution is not.
+            cost = hah_cost(F.relu(u_hah.to(weight.dtype)), self.top_k, self.lambda_)
+            return self.threshold(self.norm(F.relu(u.to(weight.dtype)))), cost
+
+    def implementation(self, device: torch.device, dtype: torch.dtype) -> str:
+        """The name of what runs on ``device`` with convolutions in ``dtype``: "reference" or a fused twin."""
+        fused = self._fused(device, dtype)
+        return fused[0] if fused else "reference"
+
+    def _fused(self, device: torch.device, dtype: torch.dtype) -> tuple[str, kernels.Fused] | None:
+        if self.kernels == "reference" or not isinstance(self.norm, DivisiveNorm) or self.norm.pool not in (1, 3):
+            return None
+        return kernels.fused(device, dtype)
+
+    def _settings(self, x: Tensor, with_cost: bool) -> kernels.Settings:
+        assert isinstance(self.norm, DivisiveNorm)
+        threshold, N = self.threshold, self.conv.out_channels
+        return kernels.Settings(
+            sigma=self.norm.sigma,
+            pool=self.norm.pool,
+            eps=self.norm.eps,
+            k=suppressed(threshold.keep, x.shape[2], x.shape[3]) if threshold.kind == "fraction" else 0,
+            scale=threshold.scale if threshold.kind == "mean" else None,
+            K=strongest(self.top_k, N) if with_cost else 0,
+            lambda_=self.lambda_,
+            local=self.gradient == "local",
+        )
+
+    def extra_repr(self) -> str:
+        return f"top_k={self.top_k}, lambda={self.lambda_}, gradient={self.gradient}"
+
+
+class StandardBlock(nn.Module):
+    """Convolution (with implicit weight norm) -> ReLU -> affine BatchNorm: [B, C, H, W] -> [B, filters, H, W]."""
+
+    def __init__(self, in_channels: int, filters: int, *, weight_norm: bool = True, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.conv = NormalizedConv2d(in_channels, filters, weight_norm)
+        self.norm = nn.BatchNorm2d(filters, momentum=momentum)
+
+    def activations(self, x: Tensor) -> Tensor:
+        """Eq. 1: y = ReLU(<w, x> / |w|), [B, N, H, W]."""
+        return F.relu(self.conv(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.norm(self.activations(x))
+        return output
+
+
+def _convolution_dtype(x: Tensor) -> torch.dtype:
+    """The precision in which a convolution of x runs here."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -1,0 +1,129 @@
+"""The GPUs of this machine, told by the driver (NVML) without torch, and the lock that reserves one."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from engine.experiment.mistakes import RequestError
+from engine.runs.process import Lock, is_locked
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU; memory in GiB, utilisation a fraction of 1 or None where the driver does not tell (MIG)."""
+
+    index: int  # in PCI bus order
+    uuid: str
+    name: str
+    memory_gib: float
+    free_gib: float
+    utilisation: float | None
+    taken: bool  # an engine of ours holds it
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs this process may use: those of CUDA_VISIBLE_DEVICES, else all. [] without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        found = [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+    finally:
+        pynvml.nvmlShutdown()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    wanted = [entry.strip() for entry in visible.split(",")]
+    chosen = []
+    for entry in wanted:
+        match = [gpu for gpu in found if entry == str(gpu.index) or (len(entry) > 4 and gpu.uuid.startswith(entry))]
+        if not match:
+            break  # CUDA ignores everything from the first unknown entry on
+        chosen += match[:1]
+    return chosen
+
+
+def driver() -> str | None:
+    """The NVIDIA driver's version, or None without one."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+
+
+def _gpu(pynvml: Any, index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    uuid = str(pynvml.nvmlDeviceGetUUID(handle))
+    try:
+        utilisation = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    except pynvml.NVMLError:
+        utilisation = None
+    name = str(pynvml.nvmlDeviceGetName(handle))
+    return Gpu(index, uuid, name, memory.total / 2**30, memory.free / 2**30, utilisation, is_locked(_lock_path(uuid)))
+
+
+def _lock_path(uuid: str) -> Path:
+    return platformdirs.user_state_path("hah-tui") / "gpus" / (re.sub(r"[^A-Za-z0-9-]", "", uuid) + ".lock")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A device for an engine: the torch name, the GPU behind it, its lock, and why it was chosen."""
+
+    device: str
+    why: str
+    gpu: Gpu | None = None
+    lock: Lock | None = None
+
+
+def choose(asked: str) -> Choice:
+    """The device of an experiment's ``compute.device``, reserved while the returned lock lives.
+
+    ``auto`` takes the GPU with the most free memory that no engine holds, else the CPU. Raises RequestError for a
+    GPU that is not there.
+    """
+    found = gpus()
+    if asked == "cpu" or (asked == "auto" and not found):
+        return Choice("cpu", "asked for" if asked == "cpu" else "no GPU here")
+    if not found:
+        return Choice(asked, "asked for; the driver tells of no GPU")
+    check(asked, found)
+    if asked not in ("auto", "cuda"):
+        gpu = found[int(asked.removeprefix("cuda:"))]
+        return Choice("cuda", "asked for", gpu, _reserve(gpu))
+    for gpu in sorted(found, key=lambda gpu: -gpu.free_gib):
+        lock = _reserve(gpu)
+        if lock is not None:
+            return Choice("cuda", "free", gpu, lock)
+    if asked == "cuda":
+        roomiest = max(found, key=lambda gpu: gpu.free_gib)
+        return Choice("cuda", "every GPU has an engine; the one with most free memory", roomiest)
+    return Choice("cpu", f"every GPU ({len(found)}) has an engine")
+
+
+def check(asked: str, found: list[Gpu]) -> None:
+    """Raise RequestError if ``asked`` names a GPU beyond those ``found``; where the driver tells of none, torch decides."""
+    if found and asked.startswith("cuda:") and int(asked.removeprefix("cuda:")) >= len(found):
+        there = "cuda:0" if len(found) == 1 else f"cuda:0 to cuda:{len(found) - 1}"
+        raise RequestError(f"compute.device: {asked} is not there; this machine shows {there}")
+
+
+def _reserve(gpu: Gpu) -> Lock | None:
+    path = _lock_path(gpu.uuid)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Lock.take(path, patience=0.05)

@@ -1,0 +1,107 @@
+"""Start an engine in the background, so that it outlives whoever started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import engine
+from engine.experiment.mistakes import RequestError
+from engine.runs.layout import RunDirectory
+from engine.runs.process import Lock, identity
+from engine.runs.state import State, read_state
+
+LOG_LINES = 15  # of engine.log in the report of a launch that died
+
+
+class LaunchError(Exception):
+    """The engine died before it began; the message ends with the last lines of its log. Exit code 1."""
+
+
+def take(run: RunDirectory) -> Lock:
+    """The right to run ``run``; raises RequestError naming the process that has it."""
+    run.check()
+    lock = Lock.take(run.lock)
+    if lock is None:
+        who = read_state(run).engine
+        holder = f"process {who.get('pid', '?')} on {who.get('host', 'an unknown host')}"
+        raise RequestError(f"{run.id} is being run by {holder}; 'hah stop {run.id}' stops it")
+    return lock
+
+
+def start(run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start ``python -m engine run`` on ``run``, which is visible as *starting* from here on.
+
+    The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
+    hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from.
+    """
+    State(**{**vars(state), "status": "starting", "error": "", "engine": identity().dump(), "updated": time.time()}).write(run)
+    with run.log.open("ab") as log:
+        process = subprocess.Popen(
+            engine_command("run", str(run.path), "--lock", str(lock.descriptor), *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock.descriptor,),
+            cwd=_home(),
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+    lock.release()
+    return process
+
+
+def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the engine has begun (or is done already); raises LaunchError if it died before."""
+    while True:
+        ended = process.poll() is not None
+        state = read_state(run)
+        if state.status == "failed" or (ended and state.status == "starting"):
+            error = state.error or f"its process ended with {process.wait()}"
+            raise LaunchError(f"{run.id} did not start: {error}\n{log_end(run)}")
+        if ended or state.status not in ("starting", "queued"):
+            return
+        time.sleep(0.05)
+
+
+def log_end(run: RunDirectory, lines: int = LOG_LINES) -> str:
+    """The last lines of engine.log."""
+    try:
+        with run.log.open("rb") as file:
+            file.seek(max(0, run.log.stat().st_size - 65536))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def ask(*arguments: str) -> Any:
+    """What ``python -m engine ARGUMENTS`` prints as JSON; raises RequestError with its words when it exits with 2.
+
+    The light wing's questions to the torch wing: is that device there, is that data set.
+    """
+    done = subprocess.run(engine_command(*arguments), capture_output=True, text=True, cwd=_home(), check=False)
+    if done.returncode == 2:
+        raise RequestError(*filter(None, done.stderr.splitlines()))
+    if done.returncode != 0:
+        raise LaunchError(f"'engine {' '.join(arguments)}' failed:\n{done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def engine_command(*arguments: str) -> list[str]:
+    """The command line of an engine process."""
+    return [sys.executable, "-m", "engine", *arguments]
+
+
+def _home() -> Path:
+    # "python -m" looks for modules in the current folder first, so engines stand where the package is: a file
+    # called torch.py in a person's folder is never run.
+    return Path(engine.__file__).parents[1]
+
+

@@ -1,0 +1,140 @@
+"""The runs folder as a list: which runs there are, in which order, and which one somebody means."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.experiment import Experiment, RequestError, presets
+from engine.experiment.document import nested, read
+from engine.experiment.schema import NAME_FORMAT, NAME_PATTERN
+from engine.runs.layout import RunDirectory, read_json, replace_json
+from engine.runs.process import Lock
+from engine.runs.state import Look, State, Watcher
+
+_ID_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a person wrote on a run."""
+
+    tags: tuple[str, ...] = ()
+    note: str = ""
+
+
+def all_runs(folder: Path) -> list[RunDirectory]:
+    """Every run of ``folder``, the most recently created first; [] where there is no such folder.
+
+    A run is a real directory (no link) with a config.yaml, which is written once, when the run is made.
+    """
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _ID_PATTERN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                    try:
+                        created = os.stat(f"{entry.path}/config.yaml", follow_symlinks=False).st_mtime_ns
+                    except OSError:
+                        continue
+                    found.append((created, entry.name))
+    except OSError:
+        return []
+    return [RunDirectory(folder / name) for _, name in sorted(found, reverse=True)]
+
+
+def resolve(reference: str, folder: Path) -> RunDirectory:
+    """The run of an id, a unique beginning of one, a name, or @last; raises RequestError."""
+    runs = all_runs(folder)
+    if not runs:
+        raise RequestError(f"there are no runs in {folder}")
+    if reference == "@last":
+        return runs[0]
+    exact = [run for run in runs if run.id == reference]
+    if exact:
+        return exact[0]
+    begun = [run for run in runs if run.id.startswith(reference)] if reference else []
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        some = ", ".join(run.id for run in begun[:5]) + (", ..." if len(begun) > 5 else "")
+        raise RequestError(f"{reference!r} begins the ids of {len(begun)} runs: {some}; give more of one, or @last")
+    close = difflib.get_close_matches(reference, [run.id for run in runs], n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else "'hah ls' lists them"
+    raise RequestError(f"no run is called {reference!r} in {folder}; {hint}")
+
+
+def look(run: RunDirectory) -> Look:
+    """One look at a run."""
+    return Watcher(run).look()
+
+
+def looks(runs: Iterable[RunDirectory]) -> Iterator[Look]:
+    """One look at each run."""
+    return map(look, runs)
+
+
+def experiment_of(run: RunDirectory, state: State) -> Experiment:
+    """The experiment as it is now: config.yaml with what was changed since; raises RequestError."""
+    document = read(run.config)
+    for name, value in state.changed.items():
+        document = nested(name, value).over(document)
+    return presets.validated(document)
+
+
+ORDERS: dict[str, Callable[[Look], Any]] = {
+    "created": lambda one: -one.state.created,
+    "name": lambda one: one.run.id,
+    "status": lambda one: (one.status, -one.state.created),
+    "accuracy": lambda one: -one.state.metrics.get("test/accuracy", -1.0),
+    "noisy": lambda one: -one.state.metrics.get("test/noisy_accuracy", -1.0),
+    "updated": lambda one: -one.state.updated,
+}
+
+
+def labels(run: RunDirectory) -> Labels:
+    """The tags and the note of a run."""
+    stored = read_json(run.labels)
+    tags, note = stored.get("tags"), stored.get("note")
+    return Labels(
+        tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        note if isinstance(note, str) else "",
+    )
+
+
+def label(run: RunDirectory, *, add: Iterable[str] = (), remove: Iterable[str] = (), note: str | None = None) -> Labels:
+    """Change the tags or the note of a run; raises RequestError for a tag that cannot be one."""
+    run.check()
+    add = list(add)
+    for tag in add:
+        if not re.fullmatch(NAME_PATTERN, tag):
+            raise RequestError(f"{tag[:80]!r} cannot be a tag; allowed: {NAME_FORMAT}")
+    old = labels(run)
+    kept = [tag for tag in dict.fromkeys([*old.tags, *add]) if tag not in set(remove)]
+    new = Labels(tuple(kept), old.note if note is None else note)
+    replace_json(run.labels, {"tags": list(new.tags), "note": new.note})
+    return new
+
+
+def remove(run: RunDirectory) -> None:
+    """Delete a run; raises RequestError while something runs it, or where it cannot be deleted."""
+    run.check()
+    lock = Lock.take(run.lock)
+    if lock is None:
+        raise RequestError(f"{run.id} is running; 'hah stop {run.id}' first")
+    # Out of the list in one step, so that a removal that is cut short leaves no half a run behind.
+    grave = run.path.with_name(f".{run.id}.{secrets.token_hex(4)}.removed")
+    try:
+        run.path.rename(grave)
+        shutil.rmtree(grave)
+    except OSError as error:
+        raise RequestError(f"{run.path} cannot be deleted: {error.strerror}") from None
+    finally:
+        lock.release()

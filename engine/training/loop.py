@@ -1,0 +1,374 @@
+"""The training of one run: epochs, observations, checkpoints, and the commands that arrive in between."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from engine.data import archives
+from engine.data.batches import Epoch, Split, split_off
+from engine.experiment import Experiment, RequestError, presets
+from engine.experiment.fields import differences, fields, flatten
+from engine.nn import VGG, HaHBlock
+from engine.probes import observe
+from engine.probes.observe import BATCH, evaluating
+from engine.runs import devices
+from engine.runs.control import Command, Inbox
+from engine.runs.events import Event, Tail
+from engine.runs.layout import RunDirectory, sweep
+from engine.runs.process import PATIENCE
+from engine.training import checkpoints
+from engine.training.record import Record
+from engine.training.step import Step, learning_rate, precision
+
+GPU_SECONDS = 5.0  # between two looks at the GPU's memory and utilisation
+FIRST_PATIENCE = 180.0  # seconds a first step may take (compilation, the GPU's start)
+SAVE_PATIENCE = 120.0
+PAUSE_POLL = 0.05
+
+
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """Somebody asked the run to stop; ``save``: with a checkpoint of where it is."""
+
+    def __init__(self, save: bool) -> None:
+        super().__init__()
+        self.save = save
+
+
+class Training:
+    """The training of one run on one device.
+
+    Everything random is a function of the seed and of the position (epoch, step), so a run that is interrupted
+    anywhere and resumed from a checkpoint ends with the same weights to the bit.
+    """
+
+    def __init__(
+        self, run: RunDirectory, experiment: Experiment, record: Record, device: torch.device,
+        gpu: devices.Gpu | None = None, asked_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        self.run, self.experiment, self.record, self.device = run, experiment, record, device
+        self._written = experiment.dump()  # as config.yaml has it
+        self._gpu, self._asked_to_stop, self._inbox = gpu, asked_to_stop, Inbox(run)
+        self.epoch = self.batch = self.step = 0  # done: epochs, batches of the present one, steps
+        self._sums: dict[str, float] = {}  # of the present epoch, over images
+        self._best: dict[str, Any] = {}  # metric, value, epoch
+        self._best_weights: dict[str, Any] | None = None  # not yet written
+        self._applied: list[str] = []  # ids of the changed settings that the weights have seen
+        self._later: list[Event] = []  # settings an interrupted engine changed after the checkpoint
+        self._saved: tuple[int, int, int] | None = None  # position of the last checkpoint
+        self._earlier_seconds = 0.0  # of training, by engines before this one
+        self._paused = False
+        self._patience, self._slowest = FIRST_PATIENCE, 0.0
+        self._saved_at = self._gpu_at = self._beat_at = self._clock = self._began = time.monotonic()
+        self._images_done = 0  # by this engine
+
+    # Preparation
+
+    def prepare(self) -> archives.Images:
+        """Images, network and optimizer, continued from the newest checkpoint where there is one.
+
+        Returns the images, for the manifest. Raises RequestError where there are none or no checkpoint is whole.
+        """
+        data, seed = self.experiment.data, self.experiment.seed
+        images = archives.load(data.dataset)
+        train = Split.of(images.x_train, images.y_train, self.device).first(data.train_limit)
+        self._test = Split.of(images.x_test, images.y_test, self.device).first(data.test_limit)
+        self._train, self._validation = split_off(train, data.validation, seed)
+        self._per_epoch = -(-len(self._train) // self.experiment.train.batch_size)
+        torch.manual_seed(seed)
+        self.network = VGG.from_experiment(self.experiment).to(self.device, memory_format=torch.channels_last)
+        self._step = Step(self.network, self.experiment, self.device, self.record.warning)
+        for folder in (self.run.path, self.run.checkpoints, self.run.results):
+            sweep(folder)
+        found = checkpoints.newest(self.run)
+        if found is not None:
+            for warning in found.warnings:
+                self.record.warning(f"{warning}; continuing from the checkpoint before it")
+            self._restore(found.checkpoint)
+        self._recall()
+        return images
+
+    def _restore(self, checkpoint: checkpoints.Checkpoint) -> None:
+        try:
+            self.experiment = presets.parse(checkpoint["experiment"])
+            self.network.load_state_dict(checkpoint["network"])
+            self._step.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.epoch, self.batch, self.step = (int(checkpoint[key]) for key in ("epoch", "batch", "step"))
+            self._sums, self._best = dict(checkpoint["sums"]), dict(checkpoint["best"])
+            self._applied = list(checkpoint["settings"])
+            self._earlier_seconds = float(checkpoint["trained_seconds"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RequestError(f"{self.run.id}: its checkpoint does not fit its experiment: {error}") from None
+        self._step.configure(self.experiment)
+        self._saved = self._position
+
+    def _recall(self) -> None:
+        """Say from where the record goes on, and take up settings that were changed after the checkpoint."""
+        changes = [event for event in Tail(self.run.events) if event["kind"] == "set" and not event.get("replayed")]
+        missed = [event for event in changes if event.get("id") not in self._applied]
+        self._later = sorted(missed, key=lambda event: int(event["step"]))
+        self.record.event("position", step=self.step, epoch=self.epoch, batch=self.batch)
+        self._replay()
+
+    def _replay(self) -> None:
+        while self._later and self._later[0]["step"] <= self.step:
+            event = self._later.pop(0)
+            self.change(event["name"], event["new"], event["id"], replayed=True)
+
+    def arithmetic(self) -> dict[str, Any]:
+        """In which precision the network runs, and by which implementation of the HaH blocks."""
+        used = precision(self.experiment, self.device)
+        dtype = torch.bfloat16 if used == "bf16" else torch.float32
+        blocks = [block for block in self.network.blocks if isinstance(block, HaHBlock)]
+        runs = sorted({block.implementation(self.device, dtype) for block in blocks})
+        return {"precision": used, "kernels": ", ".join(runs) or "no HaH block"}
+
+    def last_good(self) -> str:
+        """Where a resume would go on, in words."""
+        if self._saved is None:
+            return "there is no checkpoint yet"
+        epoch, batch, step = self._saved
+        return f"the last good checkpoint is of step {step} ({epoch} epochs and {batch} batches)"
+
+    # The run
+
+    def train(self) -> None:
+        """Train to the end and commit the final checkpoint; raises Stopped, DivergedError, or what went wrong."""
+        self._began = self._clock = self._saved_at = time.monotonic()
+        self._show()
+        self.record.update(status="running", phase="training")
+        try:
+            self._attend(stepping=True)
+            while self.epoch < self.experiment.train.epochs:
+                self._train_epoch()
+                self._end_epoch()
+        except Stopped as stopped:
+            if stopped.save:
+                self.save("stop")
+            raise
+        self.save("end")
+
+    def _train_epoch(self) -> None:
+        data, train = self.experiment.data, self.experiment.train
+        epoch = Epoch(self._train, train.batch_size, data.augment, self.experiment.seed, self.epoch + 1)
+        self.network.train()
+        while self.batch < self._per_epoch:
+            pixels, labels = epoch.batch(self.batch)
+            self._step(pixels, labels, self.step + 1, learning_rate(self.experiment, self.epoch + 1))
+            self.batch += 1
+            self.step += 1
+            if self._step.full:
+                self._drain()
+            self._replay()
+            self._attend(stepping=True)
+            if time.monotonic() - self._saved_at > self.experiment.checkpoints.minutes * 60:
+                self.save("minutes")
+
+    def _end_epoch(self) -> None:
+        """Observe where it is due, say how the epoch went, and save.
+
+        An engine that is stopped in here has done every batch of the epoch, so the next one comes straight back.
+        """
+        self._drain()
+        epoch, every = self.epoch + 1, self.experiment.observe.every
+        last = epoch == self.experiment.train.epochs
+        means = {name: total / self._sums["images"] for name, total in self._sums.items() if name != "images"}
+        observed = self._observe() if last or epoch % every == 0 else {}
+        if observed and (last or (epoch // every) % 10 == 1):
+            self.record.pictures(self.step, self.network)
+        self.record.epoch(epoch, self.step, means, observed)
+        self.epoch, self.batch, self._sums = epoch, 0, {}
+        self._choose_best(observed)
+        if epoch in self.experiment.checkpoints.keep:
+            self._write(f"epoch-{epoch}", self._weights())
+        if epoch % self.experiment.checkpoints.every == 0:
+            self.save("epoch")
+        self._show()
+
+    def _observe(self) -> dict[str, float]:
+        self.record.update(phase="testing")
+        look, hah = self.experiment.observe, self.experiment.hah
+        with self._step.autocast():
+            observed = observe(
+                self.network, self._test, probed=look.images, noise_std=look.noise_std, seed=self.experiment.seed,
+                top_k=hah.top_k, lambda_=hah.lambda_, progress=self._attend,
+            )  # fmt: skip
+            if len(self._validation):
+                observed["validation/accuracy"] = accuracy(self.network, self._validation, self._attend)
+        self.record.update(phase="training")
+        self._clock = time.monotonic()  # what was not training does not count as throughput
+        return observed
+
+    # The record
+
+    def _drain(self) -> None:
+        measured = self._step.drain()
+        if measured is None:
+            return
+        # Step by step, so that the sums do not depend on where the steps were drained.
+        for name, column in measured.columns.items():
+            for value, count in zip(column, measured.counts, strict=True):
+                self._sums[name] = self._sums.get(name, 0.0) + value * count
+        self._sums["images"] = self._sums.get("images", 0.0) + measured.images
+        self._images_done += measured.images
+        now = time.monotonic()
+        rate, self._clock = measured.images / max(now - self._clock, 1e-9), now
+        lr = learning_rate(self.experiment, self.epoch + 1)
+        values = {**measured.means(), "train/lr": lr, "train/images_per_second": rate, **self._gpu_metrics(now)}
+        self.record.train(self.epoch + 1, measured.first, measured.columns["train/loss"], values)
+        left = len(self._train) * self.experiment.train.epochs - self._images_total
+        eta = max(0.0, left * (now - self._began) / self._images_done)
+        self.record.update(images_per_second=rate, trained_seconds=self._seconds, eta_seconds=eta)
+
+    @property
+    def _images_total(self) -> int:
+        batch = min(self.batch * self.experiment.train.batch_size, len(self._train))
+        return len(self._train) * self.epoch + batch
+
+    @property
+    def _seconds(self) -> float:
+        """Seconds of training by this and earlier engines, pauses left out."""
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    @property
+    def _position(self) -> tuple[int, int, int]:
+        return self.epoch, self.batch, self.step
+
+    def _show(self) -> None:
+        epochs = self.experiment.train.epochs
+        changed = {name: new for name, (_, new) in differences(self._written, self.experiment.dump()).items()}
+        self.record.update(
+            epoch=self.epoch, epochs=epochs, step=self.step, steps=self._per_epoch * epochs, changed=changed
+        )
+
+    def _gpu_metrics(self, now: float) -> dict[str, float]:
+        if self._gpu is None or now - self._gpu_at < GPU_SECONDS:
+            return {}
+        self._gpu_at = now
+        seen = next((gpu for gpu in devices.gpus() if gpu.uuid == self._gpu.uuid), None)
+        if seen is None:
+            return {}
+        used = {"gpu/memory_gib": seen.memory_gib - seen.free_gib}
+        return used if seen.utilisation is None else {**used, "gpu/utilisation": seen.utilisation}
+
+    # Checkpoints
+
+    def save(self, why: str) -> None:
+        """Commit a checkpoint of the present position, and the best weights where they are new."""
+        self._drain()  # raises where the loss is no number: such weights are not kept
+        if self._saved == self._position and why in ("stop", "end") and self._best_weights is None:
+            return
+        if self._best_weights is not None:
+            self._write("best", self._best_weights)
+            self._best_weights = None
+        self.record.update(phase="saving")
+        self.record.beat(SAVE_PATIENCE)
+        checkpoints.rotate(self.run, {
+            **self._weights(copy=False),
+            "optimizer": self._step.optimizer.state_dict(),
+            "batch": self.batch, "sums": self._sums, "best": self._best, "settings": self._applied,
+            "trained_seconds": self._seconds,
+        })  # fmt: skip
+        self.record.event("checkpoint", name="last", why=why, step=self.step, epoch=self.epoch, batch=self.batch)
+        self.record.update(phase="training")
+        self._saved, self._saved_at = self._position, time.monotonic()
+        self._clock = time.monotonic()
+
+    def _weights(self, copy: bool = True) -> dict[str, Any]:
+        state = {name: tensor.clone() if copy else tensor for name, tensor in self.network.state_dict().items()}
+        return {"network": state, "experiment": self.experiment.dump(), "epoch": self.epoch, "step": self.step}
+
+    def _write(self, name: str, checkpoint: dict[str, Any]) -> None:
+        self.record.beat(SAVE_PATIENCE)
+        checkpoints.write(self.run.checkpoints / f"{name}.pt", checkpoint)
+        facts = {key: value for key, value in checkpoint.items() if key in ("epoch", "step", "metric", "value")}
+        self.record.event("checkpoint", name=name, **facts)
+
+    def _choose_best(self, observed: dict[str, float]) -> None:
+        """Remember the best weights by validation accuracy, else by test accuracy (the metric's name says which)."""
+        metric = "validation/accuracy" if len(self._validation) else "test/accuracy"
+        value = observed.get(metric)
+        if value is not None and value > self._best.get("value", -math.inf):
+            self._best = {"metric": metric, "value": value, "epoch": self.epoch}
+            self._best_weights = {**self._weights(), "metric": metric, "value": value}
+
+    # Commands
+
+    def _attend(self, stepping: bool = False) -> None:
+        """Show life, and answer what has arrived; ``stepping``: between steps, where settings may change."""
+        now = time.monotonic()
+        gap, self._beat_at = now - self._beat_at, now
+        if self._images_done and gap < self._patience:  # a longer gap was a stall, not this machine's pace
+            self._slowest = max(self._slowest, gap)
+            self._patience = max(PATIENCE, 4 * self._slowest)
+        self._answer_all(stepping)
+        if not self._paused:
+            return
+        phase = self.record.state.phase
+        self.record.update(status="paused")
+        while self._paused:
+            time.sleep(PAUSE_POLL)
+            self._answer_all(stepping)
+        paused, self._beat_at = time.monotonic() - now, time.monotonic()
+        self._began += paused
+        self._clock += paused
+        self._saved_at += paused
+        self.record.update(status="running", phase=phase)
+
+    def _answer_all(self, stepping: bool) -> None:
+        self.record.beat(self._patience)
+        if self._asked_to_stop():
+            self._stop(save=True)
+        for command in self._inbox.read():
+            if stepping or command.verb != "set":
+                self._answer(command)
+
+    def _answer(self, command: Command) -> None:
+        refused = ""
+        if command.verb == "set":
+            try:
+                self.change(command.name, command.value, command.id)
+            except RequestError as error:
+                refused = str(error)
+        elif command.verb in ("pause", "resume"):
+            self._paused = command.verb == "pause"
+        self.record.event("command", id=command.id, verb=command.verb, ok=not refused, text=refused)
+        self._inbox.done(command)
+        if command.verb.startswith("stop"):
+            self._stop(save=command.verb == "stop")
+
+    def _stop(self, save: bool) -> None:
+        self.record.update(status="stopping")
+        raise Stopped(save)
+
+    def change(self, name: str, value: Any, id: str, replayed: bool = False) -> None:
+        """Change a setting between two steps; raises RequestError for a value or a setting that cannot be."""
+        changed = presets.check(name, value, self.experiment)
+        field = fields().get(name)
+        if field is None or not field.live:
+            live = ", ".join(field.name for field in fields().values() if field.live)
+            raise RequestError(f"{name} is fixed while a run lives; what can change: {live}")
+        begun = self.epoch + (self.batch > 0)
+        if changed.train.epochs < begun:
+            raise RequestError(f"train.epochs: must be at least {begun}, the epoch the run is in, got {value}")
+        old, new = (flatten(experiment.dump()).get(name) for experiment in (self.experiment, changed))
+        self.record.event("set", id=id, step=self.step, name=name, old=old, new=new, replayed=replayed)
+        self.experiment = changed
+        self._applied.append(id)
+        self._step.configure(changed)
+        self._show()
+
+
+@torch.no_grad()
+def accuracy(network: torch.nn.Module, split: Split, progress: Callable[[], None] = lambda: None) -> float:
+    """The fraction of a split's images that the network classifies correctly."""
+    correct = 0
+    with evaluating(network):
+        for images, labels in split.batches(BATCH):
+            correct += int((network(images).argmax(1) == labels).sum())
+            progress()
+    return correct / len(split)

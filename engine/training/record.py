@@ -1,0 +1,103 @@
+"""The record of a run as it happens: event log, snapshot, TensorBoard and heartbeat, written by one hand."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from engine.experiment import Experiment
+from engine.nn import VGG
+from engine.runs.events import EventLog
+from engine.runs.layout import RunDirectory
+from engine.runs.process import PATIENCE, Heartbeat, identity
+from engine.runs.state import State
+from engine.training.tensorboard import TensorBoard
+
+SNAPSHOT_SECONDS = 0.5  # at most one state.json in this time, but for changes of status
+
+
+class Record:
+    """Writes what happens; ``state`` is the present snapshot.
+
+    The event log is the record proper: an OSError of it reaches the caller. The snapshot is a convenience for lists,
+    made again with the next one, so a failure to write it is passed over.
+    """
+
+    def __init__(self, run: RunDirectory, state: State) -> None:
+        self.run, self.state = run, state
+        self.log = EventLog(run.events)
+        self.heartbeat = Heartbeat(run.heartbeat)
+        self._tensorboard: TensorBoard | None = None
+        self._written = 0.0
+        self.update(engine=identity().dump(), error="")
+
+    def open_tensorboard(self, experiment: Experiment, step: int) -> None:
+        """Open the event files; what they hold beyond ``step`` is hidden (TensorBoard's purge_step)."""
+        self._tensorboard = TensorBoard(self.run.tensorboard, experiment, step + 1 if step else 0)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """A record of something that must not be lost."""
+        self.log.append(kind, durable=True, **fields)
+
+    def train(self, epoch: int, first: int, losses: list[float], values: Mapping[str, float]) -> None:
+        """The training metrics of steps ``first`` .. first + len(losses) - 1, and the loss of each."""
+        step = first + len(losses) - 1
+        self.log.append("train", step=step, epoch=epoch, losses=[_short(x) for x in losses], values=_all_short(values))
+        self._latest(step, values)
+
+    def epoch(self, epoch: int, step: int, values: Mapping[str, float], observed: Mapping[str, float]) -> None:
+        """The end of an epoch: its training means, and what was observed after it (TensorBoard has only the latter)."""
+        self.log.append("epoch", step=step, epoch=epoch, values=_all_short({**values, **observed}))
+        self._latest(step, observed)
+        self.update(metrics={**self.state.metrics, **_all_short(values)})
+
+    def pictures(self, step: int, network: VGG) -> None:
+        """Histograms and filters, for TensorBoard."""
+        if self._tensorboard is not None:
+            self._tensorboard.pictures(step, network)
+
+    def warning(self, text: str) -> None:
+        """Something a reader should know that did not stop the run."""
+        self.event("warning", text=text)
+        print(f"warning: {text}", flush=True)
+
+    def update(self, **changes: Any) -> None:
+        """Change the snapshot; a change of status or phase is written at once, the rest twice a second at most."""
+        urgent = any(key in changes and changes[key] != getattr(self.state, key) for key in ("status", "error"))
+        self.state = replace(self.state, updated=time.time(), **changes)
+        now = time.monotonic()
+        if urgent or now - self._written >= SNAPSHOT_SECONDS:
+            self._written = now
+            try:
+                self.state.write(self.run, durable=urgent)
+            except OSError as error:
+                print(f"state.json: {error}", flush=True)
+
+    def beat(self, patience: float = PATIENCE) -> None:
+        """A sign of progress; the next comes within ``patience`` seconds."""
+        self.heartbeat.beat(patience)
+
+    def close(self) -> None:
+        """Flush what is held back."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+        self.log.close()
+
+    def _latest(self, step: int, values: Mapping[str, float]) -> None:
+        finite = _all_short(values)
+        self.update(step=step, metrics={**self.state.metrics, **finite})
+        if self._tensorboard is not None:
+            self._tensorboard.scalars(step, finite)
+
+
+def _short(value: float) -> float | None:
+    """A number with nine significant digits (float32 has no more), None for what JSON cannot hold."""
+    return float(f"{value:.9g}") if math.isfinite(value) else None
+
+
+def _all_short(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: short for name, value in values.items() if (short := _short(value)) is not None}

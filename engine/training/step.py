@@ -1,0 +1,186 @@
+"""One optimization step: the loss of Eq. 5 in one forward and one backward pass."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.data.batches import Draw, generator, to_images
+from engine.experiment import Experiment
+from engine.nn import VGG, HaHBlock
+from engine.training.adversarial import pgd
+
+
+class DivergedError(Exception):
+    """The loss is no longer a number; the message says which part of it and at which step."""
+
+
+_COLUMNS = ("train/loss", "train/cross_entropy", "train/accuracy")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What consecutive steps measured: means over each step's batch by metric name, and the size of each batch."""
+
+    first: int  # number of the first step
+    counts: list[int]
+    columns: dict[str, list[float]]
+
+    @property
+    def images(self) -> int:
+        return sum(self.counts)
+
+    def means(self) -> dict[str, float]:
+        """The means over all images of these steps."""
+        return {
+            name: sum(x * count for x, count in zip(column, self.counts, strict=True)) / self.images
+            for name, column in self.columns.items()
+        }
+
+
+class Step:
+    """Trains ``network`` on one batch a call.
+
+    What a step measures stays on the device until `drain`, so that no step waits for the device. ``warn`` is told
+    when torch.compile cannot compile and the network runs as it is.
+    """
+
+    def __init__(
+        self, network: VGG, experiment: Experiment, device: torch.device, warn: Callable[[str], None] = print
+    ) -> None:
+        self.network, self.device, self._warn = network, device, warn
+        self.autocast = autocast(experiment, device)
+        self.optimizer = _optimizer(network, experiment)
+        self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = network.forward_with_costs
+        self._compiled = experiment.train.compile
+        if self._compiled:
+            self._forward = torch.compile(self._forward)
+        self.configure(experiment)
+        hah_blocks = experiment.model.hah_blocks
+        self._rows = torch.zeros(experiment.observe.log_every, len(_COLUMNS) + hah_blocks, device=device)
+        self._counts: list[int] = []
+
+    def configure(self, experiment: Experiment) -> None:
+        """Take over every setting that may change between steps."""
+        self._experiment = experiment
+        self._alpha = torch.tensor(experiment.alphas, device=self.device)
+        self._with_costs = any(experiment.alphas)
+        for block in self.network.blocks:
+            if isinstance(block, HaHBlock):
+                block.lambda_, block.top_k = experiment.hah.lambda_, experiment.hah.top_k
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = experiment.train.weight_decay
+
+    def __call__(self, pixels: Tensor, labels: Tensor, number: int, lr: float) -> None:
+        """Step ``number`` (from 1) on pixels uint8 [B, 3, H, W] and labels [B]."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        images = self._perturbed(to_images(pixels), labels, number)
+        with self.autocast():
+            logits, costs = self._run(images)
+        cross_entropy = F.cross_entropy(logits.float(), labels)
+        loss = cross_entropy - (self._alpha * costs).sum() if self._with_costs else cross_entropy  # Eq. 5
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            correct = (logits.argmax(1) == labels).float().mean()
+            self._rows[len(self._counts)] = torch.cat([torch.stack([loss, cross_entropy, correct]), costs.float()])
+        self._counts.append(len(labels))
+        self._last = number
+
+    @property
+    def full(self) -> bool:
+        """Whether the measurements must be drained before the next step."""
+        return len(self._counts) == len(self._rows)
+
+    def drain(self) -> Measured | None:
+        """Read what the steps since the last call measured; raises DivergedError if a loss is not finite."""
+        if not self._counts:
+            return None
+        counts, self._counts = self._counts, []
+        rows: list[list[float]] = self._rows[: len(counts)].tolist()
+        first = self._last - len(counts) + 1
+        for offset, row in enumerate(rows):
+            if not math.isfinite(row[0]):
+                raise DivergedError(f"step {first + offset}: {self._culprit(row)} is {_word(row)}")
+        columns = {name: [row[index] for row in rows] for index, name in enumerate(_COLUMNS)}
+        columns["train/hah_cost"] = [row[1] - row[0] for row in rows]  # the sum of alpha * cost, what Eq. 5 subtracts
+        return Measured(first, counts, columns)
+
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._with_costs:
+            return self.network(images), images.new_zeros(self._rows.shape[1] - len(_COLUMNS))
+        if not self._compiled:
+            return self._forward(images)
+        try:
+            return self._forward(images)
+        except Exception as error:  # no compiler, or something it cannot compile: many kinds of exceptions
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            self._warn(f"torch.compile failed, the network runs as it is: {reason}")
+            self._compiled, self._forward = False, self.network.forward_with_costs
+            return self._forward(images)
+
+    def _perturbed(self, images: Tensor, labels: Tensor, number: int) -> Tensor:
+        train, seed = self._experiment.train, self._experiment.seed
+        if train.noise_std:
+            draw = generator(self.device, seed, Draw.TRAINING_NOISE, number)
+            noise = torch.empty_like(images).normal_(std=train.noise_std, generator=draw)
+            images = (images + noise).clamp_(0, 1)
+        if train.adversarial is not None:
+            draw = generator(self.device, seed, Draw.ATTACK_START, number)
+            attack = train.adversarial
+            with self.autocast():
+                images = pgd(
+                    self.network, images, labels, norm=attack.norm, eps=attack.eps, steps=attack.steps,
+                    step_size=attack.step_size, draw=draw,
+                )  # fmt: skip
+        return images
+
+    def _culprit(self, row: list[float]) -> str:
+        if not math.isfinite(row[1]):
+            return "the cross-entropy"
+        bad = [number for number, cost in enumerate(row[len(_COLUMNS) :], 1) if not math.isfinite(cost)]
+        return f"the HaH cost of block {bad[0]}" if bad else "the loss"
+
+
+def learning_rate(experiment: Experiment, epoch: int) -> float:
+    """The learning rate in ``epoch`` (from 1): multiplied by gamma after each milestone epoch."""
+    train = experiment.train
+    passed = sum(epoch > milestone for milestone in train.milestones)
+    return float(train.lr * train.gamma**passed)
+
+
+def precision(experiment: Experiment, device: torch.device) -> str:
+    """fp32, tf32 or bf16: what "auto" means on this device."""
+    asked = experiment.train.precision
+    if asked != "auto":
+        return asked
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def autocast(experiment: Experiment, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[Any]]:
+    """A maker of contexts in which convolutions run in the experiment's precision."""
+    if precision(experiment, device) == "bf16":
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def _optimizer(network: VGG, experiment: Experiment) -> torch.optim.Optimizer:
+    train = experiment.train
+    parameters = network.parameters()
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(parameters, train.lr, momentum=0.9, weight_decay=train.weight_decay, fused=True)
+    kind = torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, train.lr, weight_decay=train.weight_decay, fused=True)
+
+
+def _word(row: list[float]) -> str:
+    return "NaN" if any(math.isnan(x) for x in row) else "infinite"

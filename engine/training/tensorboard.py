@@ -1,0 +1,105 @@
+"""TensorBoard event files beside the record, written by a thread of their own so that training never waits for them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from engine.experiment import Experiment
+from engine.experiment.fields import flatten
+from engine.nn import VGG
+
+LAYOUT = {
+    "Training": {
+        "loss": ["Multiline", ["train/loss", "train/cross_entropy", "test/loss"]],
+        "accuracy": ["Multiline", ["train/accuracy", "test/accuracy", "test/noisy_accuracy"]],
+    },
+    "Blocks": {
+        "sparsity (Hoyer, lower is sparser)": ["Multiline", [r"block/\d+/sparsity"]],
+        "SNR (dB)": ["Multiline", [r"block/\d+/snr_db"]],
+        "HaH cost": ["Multiline", [r"block/\d+/hah_cost"]],
+        "active fraction": ["Multiline", [r"block/\d+/active_fraction"]],
+    },
+}
+
+
+class TensorBoard:
+    """What the record says, as event files. A file system that stalls holds up this thread only."""
+
+    def __init__(self, folder: Path, experiment: Experiment, first_step: int) -> None:
+        self._queue: queue.SimpleQueue[Callable[[SummaryWriter], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, args=(folder, first_step), daemon=True)
+        self._thread.start()
+        self._queue.put(lambda writer: writer.add_custom_scalars(LAYOUT))
+        self._queue.put(lambda writer: _add_hparams(writer, experiment))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One point of each metric."""
+        copied = dict(values)
+        self._queue.put(lambda writer: [writer.add_scalar(name, value, step) for name, value in copied.items()] and None)
+
+    def pictures(self, step: int, network: VGG) -> None:
+        """A histogram of every block's weights, and the first block's filters as one image."""
+        weights = {
+            f"block/{number}/weight": block.conv.weight.detach().float().cpu().clone()
+            for number, block in enumerate(network.blocks, 1)
+        }
+        filters = filter_image(weights["block/1/weight"])
+
+        def write(writer: SummaryWriter) -> None:
+            for name, weight in weights.items():
+                writer.add_histogram(name, weight, step)
+            writer.add_image("block/1/filters", filters, step)
+
+        self._queue.put(write)
+
+    def close(self, patience: float = 20) -> None:
+        """Write what is left, for at most ``patience`` seconds."""
+        self._queue.put(None)
+        self._thread.join(patience)
+
+    def _write(self, folder: Path, first_step: int) -> None:
+        writer: SummaryWriter | None = None
+        while (job := self._queue.get()) is not None:
+            try:
+                if writer is None:
+                    writer = SummaryWriter(str(folder), purge_step=first_step or None, flush_secs=10)
+                job(writer)
+            except OSError:
+                continue  # a full disk: the record itself says so
+        if writer is not None:
+            writer.close()
+
+
+def filter_image(weight: torch.Tensor) -> torch.Tensor:
+    """Filters [N, 3, h, w] as one picture [3, H, W] in [0, 1]: a grid, each scaled to its own range, 8 times enlarged."""
+    low, high = weight.amin((1, 2, 3), keepdim=True), weight.amax((1, 2, 3), keepdim=True)
+    tiles = (weight - low) / (high - low).clamp_min(1e-12)
+    tiles = torch.nn.functional.pad(tiles.repeat_interleave(8, 2).repeat_interleave(8, 3), (1, 1, 1, 1), value=1.0)
+    columns = max(1, round(len(tiles) ** 0.5))
+    rows = -(-len(tiles) // columns)
+    grid = torch.ones(rows * columns, *tiles.shape[1:])
+    grid[: len(tiles)] = tiles
+    _, channels, height, width = grid.shape
+    return grid.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4).reshape(
+        channels, rows * height, columns * width
+    )
+
+
+def _add_hparams(writer: SummaryWriter, experiment: Experiment) -> None:
+    """The settings as hyperparameters of this very run (SummaryWriter.add_hparams would open another beside it)."""
+    flat: dict[str, Any] = {}
+    for name, value in flatten(experiment.dump()).items():
+        if name != "description":
+            flat[name] = value if isinstance(value, bool | int | float | str) else str(value)
+    metrics = dict.fromkeys(("test/accuracy", "test/noisy_accuracy", "train/loss"), 0.0)
+    file_writer: Any = writer._get_file_writer()
+    for summary in hparams(flat, metrics):
+        file_writer.add_summary(summary)

@@ -1,0 +1,195 @@
+"""Commands that look at runs: lists, facts, logs, comparison, TensorBoard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from engine.runs import layout, store
+from engine.runs.state import Look
+from hah_tui.cli import output
+from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
+from hah_tui.text import age, duration, percent, shown, shown_line
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    for command in (ls, show, log, tensorboard):
+        app.command()(command)
+
+
+def ls(
+    status: Annotated[list[str] | None, typer.Option("--status", help="Only runs of this status.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only runs with this tag.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="Only runs of this preset.")] = None,
+    sort: Annotated[str, typer.Option("--sort", help="One of " + ", ".join(store.ORDERS) + ".")] = "created",
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many runs.")] = None,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="All runs, not the first page.")] = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """List runs, the newest first."""
+    from engine.experiment import RequestError
+
+    if sort not in store.ORDERS:
+        raise RequestError(f"--sort: must be one of {', '.join(store.ORDERS)}, got {sort!r}")
+    folder = layout.runs_folder(runs_dir)
+    runs = store.all_runs(folder)
+    if limit is None and not everything:
+        limit = max(10, shutil.get_terminal_size().lines - 4) if output.is_terminal() else 50
+    plain = not (status or tag or preset) and sort == "created"
+    total = len(runs)
+    if plain and not everything:
+        runs = runs[:limit]  # only these are read
+    looks = [look for look in store.looks(runs) if _wanted(look, status, tag, preset)]
+    if not plain:
+        total = len(looks)
+        looks.sort(key=store.ORDERS[sort])
+    if not everything:
+        looks = looks[:limit]
+    if json:
+        print_json({"runs_dir": str(folder), "total": total, "runs": [summary(look) for look in looks]})
+        return
+    if not looks:
+        note(f"no runs{' like that' if not plain else ''} in {folder}; 'hah run quickstart' makes one")
+        return
+    rows = []
+    for look in looks:
+        state = look.state
+        unsure = "" if look.verified else "?"
+        rows.append([
+            look.run.id, look.status + unsure, f"{state.epoch}/{state.epochs}",
+            duration(state.eta_seconds) if look.status == "running" else "",
+            percent(state.metrics.get("test/accuracy")), percent(state.metrics.get("test/noisy_accuracy")),
+            state.device, age(state.created), " ".join(_tags(look)),
+        ])  # fmt: skip
+    print_table(["run", "status", "epoch", "eta", "clean", "noisy", "device", "age", "tags"], rows, (2, 3, 4, 5, 7))
+    if total > len(looks):
+        note(f"{total - len(looks):,} more; --all lists them")
+
+
+def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -> None:
+    """Show what is known of a run."""
+    look = store.look(output.resolve(reference, runs_dir))
+    if json:
+        print_json(document(look))
+        return
+    facts, state = document(look), look.state
+    manifest = facts["manifest"]
+    rows = [
+        ("run", look.run.id),
+        ("status", f"{look.status}{'' if look.verified else ' (unverified)'}{f': {look.reason}' if look.reason else ''}"),
+        ("error", state.error),
+        ("preset", state.preset),
+        ("progress", f"epoch {state.epoch} of {state.epochs}, step {state.step:,} of {state.steps:,}"),
+        ("trained", duration(state.trained_seconds)),
+        ("engine", f"process {facts['pid']} on {facts['host']}" if facts["pid"] else ""),
+        ("device", state.device),
+        ("arithmetic", " ".join(f"{name} {value}" for name, value in manifest.get("arithmetic", {}).items())),
+        ("created", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.created))),
+        ("tags", " ".join(facts["tags"])),
+        ("note", facts["note"]),
+        ("path", str(look.run.path)),
+    ]
+    for name, value in rows:
+        if value:
+            print(f"{name:<11} {shown_line(value, 500)}")
+    metrics = {name: value for name, value in state.metrics.items() if not name.startswith("block/")}
+    if metrics:
+        print()
+        for name, value in metrics.items():
+            print(f"{shown_line(name):<28} {value:.6g}")
+    numbers = sorted({int(name.split("/")[1]) for name in state.metrics if name.startswith("block/")})
+    if numbers:
+        print()
+        names = ("sparsity", "snr_db", "active_fraction", "hah_cost")
+        table = [[n, *(f"{state.metrics.get(f'block/{n}/{name}', float('nan')):.4g}" for name in names)] for n in numbers]
+        print_table(["block", *names], table, range(5))
+    if look.run.config.exists():
+        print("\n" + shown(look.run.config.read_text(errors="replace"), 20000).rstrip())
+    if state.changed:
+        print("\nchanged since: " + ", ".join(f"{shown_line(k)}={shown_line(v)}" for k, v in state.changed.items()))
+
+
+def log(
+    reference: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="The record's events instead of the engine's words.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Print what the engine of a run said."""
+    directory = output.resolve(reference, runs_dir)
+    path = directory.events if events else directory.log
+    try:
+        with path.open(errors="replace") as file:
+            while True:
+                ended = not (follow and store.look(directory).live)
+                while text := file.read(1 << 16):
+                    print(shown(text, 1 << 20), end="", flush=True)
+                if ended:
+                    return
+                time.sleep(0.25)
+    except FileNotFoundError:
+        note(f"{directory.id} has no {path.name} yet")
+
+
+def tensorboard(
+    references: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="On this port of the loopback interface.")] = 6006,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Open TensorBoard on runs (all of them by default); it listens on this machine only."""
+    folder = layout.runs_folder(runs_dir)
+    if references:
+        chosen = [store.resolve(reference, folder) for reference in references]
+        source = ["--logdir_spec", ",".join(f"{run.id}:{run.tensorboard}" for run in chosen)]
+    else:
+        source = ["--logdir", str(folder)]
+    sys.stdout.flush()
+    os.execv(sys.executable, [  # noqa: S606
+        sys.executable, "-m", "tensorboard.main", *source, "--host", "127.0.0.1", "--port", str(port),
+    ])  # fmt: skip
+
+
+def summary(look: Look) -> dict[str, Any]:
+    """The facts of a run that a list has room for."""
+    state, labels = look.state, store.labels(look.run)
+    return {
+        "id": look.run.id, "name": state.name, "preset": state.preset, "status": look.status,
+        "verified": look.verified, "reason": look.reason, "phase": state.phase, "error": state.error,
+        "epoch": state.epoch, "epochs": state.epochs, "step": state.step, "steps": state.steps,
+        "eta_seconds": state.eta_seconds, "images_per_second": state.images_per_second,
+        "trained_seconds": state.trained_seconds, "device": state.device, "created": state.created,
+        "updated": state.updated, "host": state.engine.get("host"), "pid": state.engine.get("pid"),
+        "tags": _tags(look), "note": labels.note, "path": str(look.run.path), "metrics": state.metrics,
+    }  # fmt: skip
+
+
+def document(look: Look) -> dict[str, Any]:
+    """Everything `hah show --json` prints."""
+    from engine.experiment import RequestError
+
+    try:
+        config: Any = store.experiment_of(look.run, look.state).dump()
+    except RequestError as error:
+        config = {"error": str(error)}
+    return {**summary(look), "config": config, "manifest": layout.read_json(look.run.manifest)}
+
+
+def _tags(look: Look) -> list[str]:
+    return list(dict.fromkeys([*look.state.tags, *store.labels(look.run).tags]))
+
+
+def _wanted(look: Look, status: list[str] | None, tag: list[str] | None, preset: str | None) -> bool:
+    return (
+        (not status or look.status in status)
+        and (not tag or set(tag) <= set(_tags(look)))
+        and (preset is None or look.state.preset == preset)
+    )

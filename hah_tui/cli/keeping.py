@@ -1,0 +1,88 @@
+"""Commands that keep the runs folder in order: labels, export, removal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.runs import layout, store
+from hah_tui.cli import output
+from hah_tui.cli.output import Json, RunArgument, RunsDir, print_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    for command in (tag, note, rm, export):
+        app.command()(command)
+
+
+def tag(
+    reference: RunArgument,
+    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Words; -WORD takes one away.")],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Put tags on a run."""
+    labels = store.label(
+        output.resolve(reference, runs_dir),
+        add=[word for word in tags if not word.startswith("-")],
+        remove=[word[1:] for word in tags if word.startswith("-")],
+    )
+    print(" ".join(labels.tags))
+
+
+def note(reference: RunArgument, text: str, runs_dir: RunsDir = None) -> None:
+    """Put a note on a run ("" takes it away)."""
+    store.label(output.resolve(reference, runs_dir), note=text)
+
+
+def rm(
+    references: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)
+    ] = None,
+    all_failed: Annotated[bool, typer.Option("--all-failed", help="Every run that failed or is lost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Delete runs with everything in them."""
+    from engine.experiment import RequestError
+
+    folder = layout.runs_folder(runs_dir)
+    runs = [store.resolve(reference, folder) for reference in references or []]
+    if all_failed:
+        looks = store.looks(store.all_runs(folder))
+        runs += [look.run for look in looks if look.status in ("failed", "lost") and look.verified]
+    runs = list(dict.fromkeys(runs))
+    if not runs:
+        raise RequestError("nothing to delete: name runs, or --all-failed" if not all_failed else "no run has failed")
+    for run in runs:
+        look = store.look(run)
+        if look.live:
+            raise RequestError(f"{run.id} is {look.status}; 'hah stop {run.id}' first. Nothing was deleted")
+    if not yes:
+        for run in runs:
+            print(f"{run.id}  {store.look(run).status}  {run.path}")
+        typer.confirm(f"Delete {'this run' if len(runs) == 1 else f'these {len(runs)} runs'} for good?", abort=True)
+    for run in runs:
+        store.remove(run)
+        print(f"deleted {run.id}")
+
+
+def export(
+    reference: RunArgument,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="last, best or epoch-N.")] = "last",
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to write into (default: ./<run id>).")] = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """Write a run's weights as safetensors, with its experiment beside them."""
+    from engine.runs import launch
+
+    run = output.resolve(reference, runs_dir)
+    target = (to or Path(run.id)).absolute()
+    answer = launch.ask("export", str(run.path), "--checkpoint", checkpoint, "--to", str(target))
+    if json:
+        print_json(answer)
+    else:
+        print("\n".join(answer["files"]))

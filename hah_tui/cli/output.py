@@ -1,0 +1,90 @@
+"""What every command shares: its options, and how facts leave it (tables for people, one JSON document for programs)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.runs import layout, store
+from engine.runs.layout import RunDirectory
+from hah_tui.text import shown_line
+
+RunsDir = Annotated[
+    Path | None, typer.Option("--runs-dir", help="Where runs live (else HAH_RUNS, else the data folder).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Ids of runs for shell completion, the newest first."""
+    return [run.id for run in store.all_runs(layout.runs_folder()) if run.id.startswith(incomplete)][:50]
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Names of presets for shell completion."""
+    from engine.experiment import presets
+
+    return [preset.name for preset in presets.listed() if preset.name.startswith(incomplete)]
+
+
+def complete_setting(incomplete: str) -> list[str]:
+    """Names of settings for shell completion."""
+    from engine.experiment.fields import fields
+
+    return [f"{name}=" for name in fields() if name.startswith(incomplete)]
+
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=complete_run),
+]
+
+
+def resolve(reference: str, runs_dir: Path | None) -> RunDirectory:
+    """The run that a command's RUN means; raises RequestError."""
+    return store.resolve(reference, layout.runs_folder(runs_dir))
+
+
+def is_terminal() -> bool:
+    """Whether standard output understands more than plain lines."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def print_json(document: Any) -> None:
+    """The one document of a ``--json`` command."""
+    print(json.dumps(document, indent=2))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> None:
+    """Rows under headers; ``right`` lists the columns that are numbers. Plain aligned text where there is no terminal."""
+    cells = [[shown_line(cell, 120) for cell in row] for row in rows]
+    if is_terminal():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for index, header in enumerate(headers):
+            table.add_column(header, justify="right" if index in right else "left", no_wrap=index == 0)
+        for row in cells:
+            table.add_row(*map(Text, row))
+        Console().print(table)
+        return
+    widths = [max(len(line[index]) for line in [list(headers), *cells]) for index in range(len(headers))]
+    for line in [list(headers), *cells]:
+        padded = (
+            text.rjust(width) if index in right else text.ljust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
+        )  # fmt: skip
+        print("  ".join(padded).rstrip())
+
+
+def note(text: str) -> None:
+    """A remark that belongs to no document: standard error."""
+    print(f"hah: {text}", file=sys.stderr)

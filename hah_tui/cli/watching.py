@@ -1,0 +1,195 @@
+"""Follow a run from its directory: live panels on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.runs.events import Event, Tail
+from engine.runs.layout import RunDirectory
+from engine.runs.state import Look, Watcher
+from hah_tui.cli.output import is_terminal
+from hah_tui.text import duration, number, percent, shown_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FRAME_SECONDS = 0.25
+EXIT_CODES = {"finished": 0, "failed": 1, "lost": 1, "stopped": 130}
+
+
+def follow(run: RunDirectory, interrupt: Callable[[], None] | None = None, quiet: bool = False) -> Look:
+    """Show a run, from what it has recorded so far until it has ended, and return the last look at it.
+
+    ``interrupt`` is called for the first Ctrl-C, which is raised where there is none. ``quiet``: show nothing.
+    """
+    watcher, tail = Watcher(run), Tail(run.events)
+    display = _Nothing() if quiet else _Panels(run) if is_terminal() else _Lines(run)
+    with display:
+        while True:
+            try:
+                look = watcher.look()
+                ended = not look.live
+                for event in tail if ended else tail.read():
+                    display.event(event)
+                display.look(look)
+                if ended:
+                    return look
+                time.sleep(FRAME_SECONDS)
+            except KeyboardInterrupt:
+                if interrupt is None:
+                    raise
+                interrupt()
+                interrupt = None
+
+
+def outcome(look: Look) -> str:
+    """How a run ended, in one line, and how it goes on."""
+    state = look.state
+    where = f"after epoch {state.epoch} of {state.epochs}, step {state.step}"
+    resume = f"continue with: hah resume {look.run.id}"
+    match look.status:
+        case "finished":
+            accuracies = (percent(state.metrics.get(f"test/{name}")) for name in ("accuracy", "noisy_accuracy"))
+            clean, noisy = accuracies
+            return f"{look.run.id} finished: clean {clean}, noisy {noisy}; {look.run.path}"
+        case "stopped":
+            return f"{look.run.id} stopped {where}; {resume}"
+        case "failed":
+            return f"{look.run.id} failed {where}: {shown_line(state.error, 500)}; {resume}"
+        case _:
+            return f"{look.run.id} is {look.status} {where}: {look.reason}; {resume}"
+
+
+class _Display(Protocol):
+    def __enter__(self) -> _Display: ...
+    def __exit__(self, *error: object) -> None: ...
+    def event(self, event: Event) -> None: ...
+    def look(self, look: Look) -> None: ...
+
+
+class _Nothing:
+    """Shows nothing."""
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def event(self, event: Event) -> None:
+        pass
+
+    def look(self, look: Look) -> None:
+        pass
+
+
+class _Lines(_Nothing):
+    """One plain line for everything worth a line."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run, self._status, self._epochs = run, "", 0
+
+    def event(self, event: Event) -> None:
+        text = line(event, self._epochs)
+        if text:
+            print(text, flush=True)
+
+    def look(self, look: Look) -> None:
+        self._epochs = look.state.epochs
+        if look.status != self._status and look.live:
+            reason = f" ({look.reason})" if look.reason else ""
+            print(f"{self._run.id} {look.status}{reason}", flush=True)
+        self._status = look.status
+
+
+class _Panels:
+    """A panel that is redrawn in place, and lines above it for what should stay readable."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._run = run
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False)
+
+    def __enter__(self) -> _Display:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def event(self, event: Event) -> None:
+        if event["kind"] in ("warning", "set", "position", "failed"):
+            self._console.print(line(event, 0), markup=False)
+
+    def look(self, look: Look) -> None:
+        self._live.update(panel(look), refresh=True)
+
+
+def line(event: Event, epochs: int) -> str:
+    """An event as one plain line, '' where it is not worth one."""
+    match event:
+        case {"kind": "epoch", "epoch": epoch, "values": dict(values)}:
+            of = f"/{epochs}" if epochs else ""
+            parts = [f"epoch {epoch}{of}", f"step {event.get('step')}", f"loss {number(values.get('train/loss'), 4)}",
+                     f"train {percent(values.get('train/accuracy'))}"]  # fmt: skip
+            if "test/accuracy" in values:
+                parts += [f"clean {percent(values['test/accuracy'])}", f"noisy {percent(values.get('test/noisy_accuracy'))}"]
+            for name, digits in (("sparsity", 2), ("snr_db", 3)):
+                found = _per_block(values, name)
+                if found:
+                    parts.append(f"{name} " + " ".join(number(value, digits) for value in found))
+            return "  ".join(parts)
+        case {"kind": "warning" | "failed" as kind, "text": text}:
+            return f"{kind}: {shown_line(text, 500)}"
+        case {"kind": "set", "name": name, "old": old, "new": new, "step": step}:
+            return f"step {step}: {shown_line(name)} changed from {shown_line(old)} to {shown_line(new)}"
+        case {"kind": "position", "step": int(step)} if step > 0:
+            return f"continues from step {step}"
+        case {"kind": "checkpoint", "name": name, "step": step}:
+            return f"checkpoint {shown_line(name)} at step {step}"
+        case _:
+            return ""
+
+
+def panel(look: Look) -> RenderableType:
+    """The present state of a run as a rich renderable of seven lines."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    state, metrics = look.state, look.state.metrics
+    colour = {"running": "green", "finished": "green", "failed": "red", "lost": "red"}.get(look.status, "yellow")
+    head = Text.assemble(
+        (look.run.id, "bold"), "  ", (look.status, colour), f"  {state.phase}" if state.phase else "",
+        f"  {shown_line(state.device)}", f"  epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}",
+        f"  step {state.step:,}/{state.steps:,}", f"  {look.reason}" if look.reason else "",
+        overflow="ellipsis", no_wrap=True,
+    )  # fmt: skip
+    rate = f"{state.images_per_second:,.0f} images/s" if state.images_per_second else ""
+    bar = Table.grid(padding=(0, 2))
+    done = state.step / state.steps if state.steps else 0
+    bar.add_row(ProgressBar(total=1, completed=done, width=40), f"{100 * done:3.0f}%", rate, f"ETA {duration(state.eta_seconds)}")
+    losses = (("loss", "train/loss"), ("cross-entropy", "train/cross_entropy"), ("HaH", "train/hah_cost"))
+    loss = "   ".join(f"{title} {number(metrics.get(name), 4)}" for title, name in losses)
+    rates = (("train", "train/accuracy"), ("clean", "test/accuracy"), ("noisy", "test/noisy_accuracy"))
+    accuracy = "accuracy   " + "   ".join(f"{title} {percent(metrics.get(name))}" for title, name in rates)
+    blocks = Table.grid(padding=(0, 1))
+    sparsity, snr = _per_block(metrics, "sparsity"), _per_block(metrics, "snr_db")
+    if sparsity:
+        blocks.add_row("block", *(Text(str(n), justify="right") for n in range(1, len(sparsity) + 1)), style="dim")
+        blocks.add_row("sparsity", *(f"{value:.2f}" for value in sparsity))
+        blocks.add_row("SNR dB", *(Text(f"{value:.1f}"[:4], justify="right") for value in snr))
+    return Group(head, bar, Text(loss), Text(accuracy), blocks)
+
+
+def _per_block(values: dict[str, Any], name: str) -> list[float]:
+    found = []
+    while isinstance(value := values.get(f"block/{len(found) + 1}/{name}"), int | float):
+        found.append(float(value))
+    return found
