@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ _PACKAGES = ("hah-tui", "torch", "torchvision", "numpy", "triton", "scikit-learn
 
 def versions() -> dict[str, str]:
     """Installed versions of what a result may depend on; a missing package is left out."""
+    from importlib import metadata
+
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -10,14 +10,15 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.experiment import Experiment, RequestError, presets
-from engine.experiment.document import nested, read
-from engine.experiment.schema import NAME_FORMAT, NAME_PATTERN
+from engine.experiment.mistakes import RequestError
 from engine.runs.layout import RunDirectory, read_json, replace_json
 from engine.runs.process import Lock
 from engine.runs.state import Look, State, Watcher
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
 
 _ID_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -83,6 +84,9 @@ def looks(runs: Iterable[RunDirectory]) -> Iterator[Look]:
 
 def experiment_of(run: RunDirectory, state: State) -> Experiment:
     """The experiment as it is now: config.yaml with what was changed since; raises RequestError."""
+    from engine.experiment import presets
+    from engine.experiment.document import nested, read
+
     document = read(run.config)
     for name, value in state.changed.items():
         document = nested(name, value).over(document)
@@ -111,6 +115,8 @@ def labels(run: RunDirectory) -> Labels:
 
 def label(run: RunDirectory, *, add: Iterable[str] = (), remove: Iterable[str] = (), note: str | None = None) -> Labels:
     """Change the tags or the note of a run; raises RequestError for a tag that cannot be one."""
+    from engine.experiment.schema import NAME_FORMAT, NAME_PATTERN
+
     run.check()
     add = list(add)
     for tag in add:

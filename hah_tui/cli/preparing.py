@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.runs import devices, layout, manifest
+from engine.runs import devices, layout
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, note, print_json, print_table
 from hah_tui.text import shown, shown_line
@@ -134,7 +134,7 @@ def data_prepare(names: Annotated[list[str], typer.Argument(metavar="NAME...")],
 def doctor(json: Json = False) -> None:
     """Say what this machine has: versions, GPUs, terminal, data, disk, and what stands in the way."""
     from engine.experiment import presets
-    from engine.runs import launch
+    from engine.runs import launch, manifest
 
     problems: list[str] = []
     try:
@@ -150,7 +150,7 @@ def doctor(json: Json = False) -> None:
         )
     if gpus and not torch.get("cuda_available", True):
         problems.append("the driver shows GPUs that torch cannot use: its build has no CUDA, or the driver is too old")
-    folders = {"runs": runs, "data": _existing(data["folder"]), "presets": presets.own_folder()}
+    folders = {"runs": runs, "data": data["folder"], "presets": presets.own_folder()}
     writable = {name: os.access(_existing(folder), os.W_OK) for name, folder in folders.items()}
     problems += [f"{folders[name]} cannot be written" for name, good in writable.items() if not good]
     free = shutil.disk_usage(_existing(runs)).free
