@@ -169,12 +169,12 @@ def write_own(name: str, base: str, sets: Sequence[str]) -> Path:
         document = assignment(text).over(document)
     find(base)
     load(base, sets)
+    if path.exists():
+        raise RequestError(f"{path} exists; choose another name or edit it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             yaml.safe_dump(document.values, file, sort_keys=False, allow_unicode=True)
-    except FileExistsError:
-        raise RequestError(f"{path} exists; choose another name or edit it") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror}") from None
     return path

@@ -1,0 +1,51 @@
+"""Every test has folders of its own: nothing of the person's is read, nothing is written outside."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """Fresh runs, presets and state folders; HAH_DATA stays, for the tests that read a real archive."""
+    monkeypatch.setenv("HAH_RUNS", str(tmp_path / "runs"))
+    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    for variable in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """The runs folder of this test (not made yet)."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def own_presets(tmp_path):
+    """The folder of a person's own presets."""
+    folder = tmp_path / "xdg_config_home" / "hah-tui" / "presets"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def hah():
+    """Run the real `hah` as a process, away from the checkout: hah("ls", "--json") -> CompletedProcess."""
+
+    def call(*arguments, check=True, env=None, timeout=120, cwd="/"):
+        command = [str(Path(sys.executable).with_name("hah")), *map(str, arguments)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, cwd=cwd, stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})}, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        if check:
+            assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+        return done
+
+    return call
