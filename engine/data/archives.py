@@ -69,9 +69,9 @@ def load(name: str) -> Images:
     require(name)
     path = archive_path(name)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {part: archive[part] for part in ("x_train", "y_train", "x_test", "y_test")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise RequestError(f"{path} is not an archive of images: {error}") from None
     _check(path, name, arrays)
     return Images(**arrays, fingerprint=_sha256(path), source=str(path))

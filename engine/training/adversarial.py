@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.probes.observe import evaluating
+from engine.probes.observation import evaluating
 
 
 def pgd(

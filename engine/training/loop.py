@@ -15,7 +15,7 @@ from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.fields import differences, fields, flatten
 from engine.nn import VGG, HaHBlock
 from engine.probes import observe
-from engine.probes.observe import BATCH, evaluating
+from engine.probes.observation import BATCH, evaluating
 from engine.runs import devices
 from engine.runs.control import Command, Inbox
 from engine.runs.events import Event, Tail

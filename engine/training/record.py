@@ -68,24 +68,27 @@ class Record:
         """Change the snapshot; a change of status or phase is written at once, the rest twice a second at most."""
         urgent = any(key in changes and changes[key] != getattr(self.state, key) for key in ("status", "error"))
         self.state = replace(self.state, updated=time.time(), **changes)
-        now = time.monotonic()
-        if urgent or now - self._written >= SNAPSHOT_SECONDS:
-            self._written = now
-            try:
-                self.state.write(self.run, durable=urgent)
-            except OSError as error:
-                print(f"state.json: {error}", flush=True)
+        if urgent or time.monotonic() - self._written >= SNAPSHOT_SECONDS:
+            self._snapshot(durable=urgent)
 
     def beat(self, patience: float = PATIENCE) -> None:
         """A sign of progress; the next comes within ``patience`` seconds."""
         self.heartbeat.beat(patience)
 
     def close(self) -> None:
-        """Flush what is held back."""
+        """Write what is held back."""
+        self._snapshot(durable=True)
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
         self.log.close()
+
+    def _snapshot(self, durable: bool) -> None:
+        self._written = time.monotonic()
+        try:
+            self.state.write(self.run, durable)
+        except OSError as error:
+            print(f"state.json: {error}", flush=True)
 
     def _latest(self, step: int, values: Mapping[str, float]) -> None:
         finite = _all_short(values)

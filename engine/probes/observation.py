@@ -79,13 +79,14 @@ def observe(
 
 @contextmanager
 def evaluating(network: torch.nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, and back in the mode it was in."""
-    training = network.training
+    """The network in evaluation mode, and then every part of it back in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         yield
     finally:
-        network.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager

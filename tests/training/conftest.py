@@ -1,0 +1,71 @@
+"""Small real trainings on digits, in this process."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.experiment import presets
+from engine.runs import layout
+from engine.runs.events import Tail
+from engine.runs.state import State
+from engine.training.loop import Training
+from engine.training.record import Record
+
+TINY = [
+    "model.width=0.0625", "model.hah_blocks=2", "hah.alpha=[0.09, 0.05]", "hah.top_k=0.3", "data.train_limit=150",
+    "data.test_limit=60", "train.batch_size=32", "train.epochs=3", "train.milestones=[2]", "observe.images=40",
+    "observe.log_every=2", "compute.threads=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tiny():
+    """The experiment of a training of 15 steps: tiny("train.lr=0.1")."""
+    return lambda *sets: presets.load("quickstart", [*TINY, *sets])
+
+
+@pytest.fixture
+def new_run(tmp_path):
+    """A run directory for an experiment."""
+    return lambda experiment: layout.create(tmp_path / "runs", experiment.name, presets.dumped(experiment))
+
+
+class Session:
+    """One engine's worth of training on a run, without the process."""
+
+    def __init__(self, run, asked_to_stop=lambda: False):
+        self.run = run
+        experiment = presets.load(str(run.config))
+        self.record = Record(run, replace(State(), name=experiment.name))
+        self.training = Training(run, experiment, self.record, torch.device("cpu"), asked_to_stop=asked_to_stop)
+
+    def prepare(self):
+        self.training.prepare()
+        return self.training
+
+    def train(self):
+        self.prepare()
+        try:
+            self.training.train()
+        finally:
+            self.record.close()
+        return self.weights()
+
+    def weights(self):
+        return {name: value.clone() for name, value in self.training.network.state_dict().items()}
+
+
+@pytest.fixture
+def session():
+    """session(run).train() -> the final weights."""
+    return Session
+
+
+def events(run, kind):
+    return [event for event in Tail(run.events) if event["kind"] == kind]
+
+
+def same(a, b):
+    """Whether two sets of weights are equal to the bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

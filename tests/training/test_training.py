@@ -1,0 +1,354 @@
+"""Whole trainings: the record, resuming to the bit, commands, and what stays untouched."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from engine.experiment import RequestError, presets
+from engine.nn import VGG
+from engine.runs import control
+from engine.runs.layout import RunDirectory
+from engine.runs.state import read_state
+from engine.training import checkpoints, loop
+from engine.training.loop import Stopped
+from engine.training.step import DivergedError
+from tests.training.conftest import events, same
+
+TRAIN_METRICS = {"train/loss", "train/cross_entropy", "train/hah_cost", "train/accuracy"}
+
+
+def losses(run):
+    """The loss of each step, later words superseding earlier ones, and a check that they never contradict."""
+    found = {}
+    for event in events(run, "train"):
+        for offset, loss in enumerate(event["losses"]):
+            step = event["step"] - len(event["losses"]) + 1 + offset
+            assert found.setdefault(step, loss) == loss, step
+    return found
+
+
+def test_a_run_leaves_a_whole_record(tiny, new_run, session):
+    run = new_run(tiny())
+    session(run).train()
+    state = read_state(run)
+    assert (state.epoch, state.epochs, state.step, state.steps) == (3, 3, 15, 15)
+    assert sorted(losses(run)) == list(range(1, 16))
+    assert [event["epoch"] for event in events(run, "epoch")] == [1, 2, 3]
+    last = events(run, "epoch")[-1]["values"]
+    blocks = {f"block/{n}/{name}" for n in range(1, 9) for name in ("sparsity", "snr_db", "active_fraction", "hah_cost")}
+    wanted = TRAIN_METRICS | {"test/accuracy", "test/noisy_accuracy", "test/loss"} | blocks
+    assert wanted <= set(last)
+    assert wanted | {"train/lr", "train/images_per_second"} <= set(state.metrics)
+    assert {path.name for path in run.checkpoints.iterdir()} == {"last.pt", "previous.pt", "best.pt"}
+    assert events(run, "log")[0]["version"] == 1
+    for line in run.events.read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)  # no NaN
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, new_run, session):
+    a, b, c = (session(new_run(tiny(*sets))).train() for sets in ([], [], ["seed=7"]))
+    assert same(a, b)
+    assert not same(a, c)
+
+
+def test_probes_and_logging_do_not_touch_the_weights(tiny, new_run, session):
+    plain = session(new_run(tiny("observe.every=3", "observe.log_every=7"))).train()
+    watched = session(new_run(tiny("observe.every=1", "observe.log_every=1", "observe.images=60"))).train()
+    assert same(plain, watched)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 10, 12])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tiny, new_run, session, stop_after):
+    """Stopped within an epoch, at its end, and while observing; noise and crops included."""
+    sets = ["train.noise_std=0.1", "data.augment=crop-flip"]
+    whole_run = new_run(tiny(*sets))
+    whole = session(whole_run).train()
+    run = new_run(tiny(*sets))
+    first = session(run, asked_to_stop=lambda: first.training.step >= stop_after)
+    with pytest.raises(Stopped):
+        first.train()
+    assert first.training.step == stop_after
+    second = session(run)
+    assert same(second.train(), whole)
+    assert losses(run) == losses(whole_run)
+    for a, b in zip(events(run, "epoch"), events(whole_run, "epoch"), strict=True):
+        assert {k: v for k, v in a.items() if k != "time"} == {k: v for k, v in b.items() if k != "time"}
+
+
+def test_stopped_in_the_middle_of_an_observation(tiny, new_run, session, monkeypatch):
+    whole = session(new_run(tiny())).train()
+    run = new_run(tiny())
+    first = session(run)
+    training = first.prepare()
+    original = loop.observe
+
+    def interrupted(*args, **kwargs):
+        training._asked_to_stop = lambda: True
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "observe", interrupted)
+    with pytest.raises(Stopped):
+        training.train()
+    first.record.close()
+    monkeypatch.setattr(loop, "observe", original)
+    assert (training.epoch, training.batch) == (0, 5)
+    assert events(run, "epoch") == []
+    assert same(session(run).train(), whole)
+    assert [event["epoch"] for event in events(run, "epoch")] == [1, 2, 3]
+
+
+def test_a_run_killed_after_its_checkpoint_repeats_the_same_steps(tiny, new_run, session):
+    whole = session(new_run(tiny())).train()
+    run = new_run(tiny())
+    first = session(run)
+    training = first.prepare()
+    original = training._attend
+
+    def die(stepping=False):
+        if training.step == 8:
+            raise KeyboardInterrupt  # no save, no word
+        original(stepping)
+
+    training._attend = die
+    with pytest.raises(KeyboardInterrupt):
+        training.train()
+    assert sorted(losses(run)) == [1, 2, 3, 4, 5, 6, 7]  # step 8 was not drained; the checkpoint is of step 5
+    second = session(run)
+    assert same(second.train(), whole)
+    assert [event["step"] for event in events(run, "position")] == [0, 5]
+    assert sorted(losses(run)) == list(range(1, 16))
+
+
+def test_extending_a_finished_run_equals_a_longer_one(tiny, new_run, session):
+    longer = session(new_run(tiny("train.epochs=4"))).train()
+    run = new_run(tiny())
+    session(run).train()
+    again = session(run)
+    again.prepare().change("train.epochs", 4, "more")
+    again.training.train()
+    assert same(again.weights(), longer)
+    assert read_state(run).changed == {"train.epochs": 4}
+
+
+def command(run, training, step, verb, name="", value=None):
+    """Send a command when the training has done ``step`` steps."""
+    original = training._attend
+
+    def attend(stepping=False):
+        if training.step == step:
+            training._attend = original
+            control.send(run, verb, name, value)
+        original(stepping)
+
+    training._attend = attend
+
+
+def test_a_changed_setting_is_recorded_and_replayed_at_its_step(tiny, new_run, session):
+    run = new_run(tiny("checkpoints.every=1"))
+    first = session(run)
+    training = first.prepare()
+    command(run, training, 8, "set", "hah.lambda", 2.0)
+    training.train()
+    first.record.close()
+    changed = first.weights()
+    (event,) = events(run, "set")
+    assert (event["step"], event["name"], event["old"], event["new"]) == (8, "hah.lambda", 0.1, 2.0)
+    (answer,) = events(run, "command")
+    assert answer["ok"]
+    assert list(run.control.iterdir()) == []
+    assert not same(changed, session(new_run(tiny())).train())
+
+    # A second run is killed after the change, at step 9, before any checkpoint has seen it.
+    other = new_run(tiny("checkpoints.every=1"))
+    killed = session(other)
+    training = killed.prepare()
+    command(other, training, 8, "set", "hah.lambda", 2.0)
+    original = training._step
+
+    class Dies:
+        def __call__(self, pixels, labels, number, lr):
+            if number == 10:
+                raise KeyboardInterrupt
+            original(pixels, labels, number, lr)
+
+        def __getattr__(self, name):
+            return getattr(original, name)
+
+    training._step = Dies()
+    with pytest.raises(KeyboardInterrupt):
+        training.train()
+    assert same(session(other).train(), changed)
+    assert [(e["step"], e["replayed"]) for e in events(other, "set")] == [(8, False), (8, True)]
+    assert read_state(other).changed == {"hah.lambda": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("hah.lambda", -1, "must be a number at least 0"),
+        ("hah.lamda", 1, "did you mean hah.lambda"),
+        ("model.width", 0.5, "model.width is fixed while a run lives; what can change: hah.alpha"),
+        ("data.dataset", "cifar10", "is fixed while a run lives"),
+        ("hah", {"lambda": 1}, "is fixed while a run lives"),
+        ("train.epochs", 1, "must be at least 2, the epoch the run is in"),
+    ],
+)
+def test_what_cannot_change_is_refused_with_a_reason(tiny, new_run, session, name, value, words):
+    run = new_run(tiny("train.milestones=[]"))
+    first = session(run)
+    training = first.prepare()
+    command(run, training, 7, "set", name, value)
+    training.train()
+    (answer,) = events(run, "command")
+    assert not answer["ok"]
+    assert words in answer["text"]
+    assert events(run, "set") == []
+
+
+def test_pause_and_resume_change_nothing_but_the_clock(tiny, new_run, session):
+    run = new_run(tiny())
+    first = session(run)
+    training = first.prepare()
+    command(run, training, 6, "pause")
+    seen = []
+
+    def sleep(seconds):
+        seen.append(read_state(run).status)
+        if len(seen) == 3:
+            control.send(run, "resume")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.time, "sleep", sleep)
+        training.train()
+    assert seen == ["paused"] * 3
+    assert same(first.weights(), session(new_run(tiny())).train())
+
+
+@pytest.mark.parametrize(("verb", "saved"), [("stop", 7), ("stop-now", 5)])
+def test_stop_saves_and_stop_now_does_not(tiny, new_run, session, verb, saved):
+    run = new_run(tiny())
+    first = session(run)
+    command(run, first.prepare(), 7, verb)
+    with pytest.raises(Stopped):
+        first.training.train()
+    first.record.close()
+    assert checkpoints.newest(run).checkpoint["step"] == saved
+    assert same(session(run).train(), session(new_run(tiny())).train())
+
+
+def test_divergence_fails_with_the_last_good_checkpoint(tiny, new_run, session):
+    run = new_run(tiny("train.lr=1e30"))
+    first = session(run)
+    with pytest.raises(DivergedError, match="step"):
+        first.train()
+    assert first.training.last_good() == "there is no checkpoint yet"
+    assert list(run.checkpoints.iterdir()) == []
+
+    run = new_run(tiny())
+    first = session(run)
+    command(run, first.prepare(), 8, "set", "train.lr", 1e30)
+    with pytest.raises(DivergedError):
+        first.training.train()
+    assert first.training.last_good() == "the last good checkpoint is of step 5 (1 epochs and 0 batches)"
+    assert all(value.isfinite().all() for value in checkpoints.newest(run).checkpoint["network"].values())
+
+
+def test_the_best_is_by_validation_where_there_is_one_else_by_test_and_says_so(tiny, new_run, session):
+    run = new_run(tiny())
+    session(run).train()
+    best = checkpoints.read(run.checkpoints / "best.pt")
+    accuracies = [event["values"]["test/accuracy"] for event in events(run, "epoch")]
+    assert best["metric"] == "test/accuracy"
+    assert best["value"] == pytest.approx(max(accuracies))
+    assert best["epoch"] == accuracies.index(max(accuracies)) + 1
+
+    run = new_run(tiny("data.validation=30"))
+    first = session(run)
+    first.train()
+    best = checkpoints.read(run.checkpoints / "best.pt")
+    assert best["metric"] == "validation/accuracy"
+    assert "validation/accuracy" in read_state(run).metrics
+    assert len(first.training._train) == 120
+
+
+def test_epochs_to_keep_and_the_cadence_of_saving(tiny, new_run, session):
+    run = new_run(tiny("checkpoints.keep=[2]", "checkpoints.every=2"))
+    session(run).train()
+    assert checkpoints.read(run.checkpoints / "epoch-2.pt")["epoch"] == 2
+    saved = [(e["why"], e["epoch"]) for e in events(run, "checkpoint") if e["name"] == "last"]
+    assert saved == [("epoch", 2), ("end", 3)]
+    run = new_run(tiny("checkpoints.every=3", "checkpoints.minutes=1e-9"))
+    session(run).train()
+    assert sum(e["name"] == "last" for e in events(run, "checkpoint")) == 16
+
+
+def test_a_checkpoint_of_another_network_is_refused(tiny, new_run, session):
+    a, b = new_run(tiny()), new_run(tiny("model.width=0.125"))
+    session(a).train()
+    checkpoint = checkpoints.read(a.checkpoints / "last.pt")
+    other = presets.load(str(b.config))
+    checkpoints.write(b.checkpoints / "last.pt", {**checkpoint, "experiment": other.dump()})
+    with pytest.raises(RequestError, match="does not fit its experiment"):
+        session(b).prepare()
+
+
+def test_a_damaged_checkpoint_is_warned_of_in_the_record(tiny, new_run, session):
+    whole = session(new_run(tiny())).train()
+    run = new_run(tiny())
+    first = session(run, asked_to_stop=lambda: first.training.step >= 12)
+    with pytest.raises(Stopped):
+        first.train()
+    last = run.checkpoints / "last.pt"
+    last.write_bytes(last.read_bytes()[: 1000])
+    assert same(session(run).train(), whole)
+    assert "last.pt is damaged" in events(run, "warning")[0]["text"]
+
+
+def test_tensorboard_has_the_metrics_the_settings_and_the_layout(tiny, new_run, session):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = new_run(tiny())
+    first = session(run)
+    training = first.prepare()
+    first.record.open_tensorboard(training.experiment, 0)
+    training.train()
+    first.record.close()
+    written = EventAccumulator(str(run.tensorboard), size_guidance={"scalars": 0})
+    written.Reload()
+    tags = written.Tags()
+    blocks = {f"block/{n}/{name}" for n in range(1, 9) for name in ("sparsity", "snr_db", "active_fraction", "hah_cost")}
+    assert TRAIN_METRICS | {"test/accuracy", "test/noisy_accuracy", "train/lr"} | blocks <= set(tags["scalars"])
+    epochs = events(run, "epoch")
+    sparsity = written.Scalars("block/1/sparsity")
+    assert [point.step for point in sparsity] == [5, 10, 15]
+    assert [point.value for point in sparsity] == pytest.approx([e["values"]["block/1/sparsity"] for e in epochs])
+    assert "block/1/weight" in tags["histograms"]
+    assert "block/1/filters" in tags["images"]
+    assert {"custom_scalars__config__", "_hparams_/session_start_info", "_hparams_/experiment"} <= set(tags["tensors"]) | set(
+        written.summary_metadata
+    )
+
+
+def test_a_run_needs_no_gradient_of_metrics_that_are_not_numbers(tiny, new_run, session):
+    """A silent block has no sparsity: the metric is left out rather than written as NaN."""
+    run = new_run(tiny("train.epochs=1", "train.milestones=[]"))
+    first = session(run)
+    training = first.prepare()
+    with torch.no_grad():
+        training.network.blocks[1].conv.weight.fill_(-1)
+        training._step.optimizer.param_groups[0]["params"].clear()
+    training.train()
+    values = events(run, "epoch")[0]["values"]
+    assert "block/2/sparsity" not in values
+    assert all(math.isfinite(value) for value in values.values())
+
+
+def test_a_network_runs_from_an_exported_state(tiny, new_run, session):
+    run = new_run(tiny())
+    final = session(run).train()
+    checkpoint = checkpoints.read(RunDirectory(run.path).checkpoints / "last.pt")
+    network = VGG.from_experiment(presets.parse(checkpoint["experiment"]))
+    network.load_state_dict(checkpoint["network"])
+    assert same(dict(network.state_dict()), final)
