@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -23,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.experiment import Experiment, RequestError, presets
+from engine.experiment.datasets import DATASETS
 from engine.experiment.schema import SCHEMA_VERSION
 from engine.runs import devices, manifest
 from engine.runs.layout import LAYOUT_VERSION, RunDirectory, read_json, replace_json
 from engine.runs.process import Heartbeat, Lock, identity
-from engine.runs.state import read_state
+from engine.runs.state import State, read_state
 
 START_PATIENCE = 300.0  # seconds until torch is imported and the images are read, on a slow file system
 
@@ -72,6 +74,18 @@ def _run(arguments: argparse.Namespace) -> int:
     state = replace(read_state(run), status="starting", error="", engine=identity().dump(), started=time.time())
     Heartbeat(run.heartbeat).beat(START_PATIENCE)
     state.write(run)
+    try:
+        code = _train(run, state, stop, arguments.epochs)
+        lock.release()  # all is written: whoever resumes need not wait for this process to fold up
+        return code
+    except BaseException as error:  # before there was a record to say it in
+        traceback.print_exc()
+        text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        replace(state, status="failed", error=text).write(run)
+        return 1
+
+
+def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) -> int:
     experiment = presets.load(str(run.config))
     choice = devices.choose(experiment.compute.device)
     if choice.gpu is not None:  # by UUID: what it means does not depend on the order of enumeration
@@ -91,34 +105,42 @@ def _run(arguments: argparse.Namespace) -> int:
     training = Training(run, experiment, record, device, choice.gpu, lambda: stop.asked)
     try:
         images = training.prepare()
-        if arguments.epochs is not None and arguments.epochs != training.experiment.train.epochs:
-            training.change("train.epochs", arguments.epochs, uuid.uuid4().hex)
+        if epochs is not None and epochs != training.experiment.train.epochs:
+            training.change("train.epochs", epochs, uuid.uuid4().hex)
         record.open_tensorboard(training.experiment, training.step)
-        replace_json(run.manifest, {
-            **read_json(run.manifest),
-            "schema_version": SCHEMA_VERSION, "layout_version": LAYOUT_VERSION, "seed": experiment.seed,
-            "versions": manifest.versions(), "source": manifest.source(), **manifest.machine(),
-            "device": {"type": device.type, "gpu": choice.gpu and choice.gpu.name, "driver": devices.driver(),
-                       "cuda": torch.version.cuda, "threads": torch.get_num_threads()},
-            "dataset": {"name": experiment.data.dataset, "sha256": images.fingerprint, "source": images.source},
-            "network": {"parameters": experiment.parameters(), "macs": experiment.macs()},
-            "arithmetic": training.arithmetic(),
-        })  # fmt: skip
+        replace_json(
+            run.manifest,
+            {
+                **read_json(run.manifest),
+                "schema_version": SCHEMA_VERSION,
+                "layout_version": LAYOUT_VERSION,
+                "seed": experiment.seed,
+                "versions": manifest.versions(),
+                "source": manifest.source(),
+                **manifest.machine(),
+                "device": {
+                    "type": device.type,
+                    "gpu": choice.gpu and choice.gpu.name,
+                    "driver": devices.driver(),
+                    "cuda": torch.version.cuda,
+                    "threads": torch.get_num_threads(),
+                },
+                "dataset": {"name": experiment.data.dataset, "sha256": images.fingerprint, "source": images.source},
+                "network": {"parameters": experiment.parameters(), "macs": experiment.macs()},
+                "arithmetic": training.arithmetic(),
+            },
+        )
         training.train()
+        record.end("finished", step=training.step, epoch=training.epoch)
+        return 0
     except Stopped as stopped:
-        record.event("stopped", step=training.step, epoch=training.epoch, saved=stopped.save)
-        record.update(status="stopped", phase="", eta_seconds=None)
+        record.end("stopped", step=training.step, epoch=training.epoch, saved=stopped.save)
         return 130
     except BaseException as error:
         traceback.print_exc()
-        _fail(record, _explained(error, training))
+        text = _explained(error, training)
+        record.end("failed", error=text, text=text)
         return 1
-    else:
-        record.event("finished", step=training.step, epoch=training.epoch)
-        record.update(status="finished", phase="", eta_seconds=None)
-        return 0
-    finally:
-        record.close()
 
 
 class _Signals:
@@ -156,19 +178,12 @@ def _explained(error: BaseException, training: Any) -> str:
         return f"diverged at {text}; {training.last_good()}"
     if "out of memory" in text.lower() or "can't allocate memory" in text or isinstance(error, MemoryError):
         batch = training.experiment.train.batch_size
-        return f"out of memory; lower train.batch_size ({batch}) or model.width, or choose another compute.device: {text}"
+        size = re.search(r"tried to allocate [\d.]+ \w+", text, re.IGNORECASE)
+        said = f" ({size[0].lower()})" if size else ""
+        return f"out of memory{said}; lower train.batch_size ({batch}) or model.width, or choose another compute.device"
     if isinstance(error, OSError):
         return f"{error.strerror or text}: {error.filename or 'a file of the run'}; {training.last_good()}"
     return text if isinstance(error, RequestError) else f"{type(error).__name__}: {text}"
-
-
-def _fail(record: Any, text: str) -> None:
-    """Say why the run failed wherever that can still be written."""
-    try:
-        record.event("failed", text=text)
-    except OSError as error:
-        print(f"the record cannot say so: {error}", flush=True)
-    record.update(status="failed", error=text, phase="", eta_seconds=None)
 
 
 def _probe(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -213,7 +228,12 @@ def _export(arguments: argparse.Namespace) -> dict[str, Any]:
     except checkpoints.DamagedError as error:
         raise RequestError(f"{run.id}: {error}") from None
     experiment = presets.parse(checkpoint["experiment"])
-    facts = {"run": run.id, "checkpoint": arguments.checkpoint, "epoch": checkpoint["epoch"], "step": checkpoint["step"]}
+    facts = {
+        "run": run.id,
+        "checkpoint": arguments.checkpoint,
+        "epoch": checkpoint["epoch"],
+        "step": checkpoint["step"],
+    }
     weights, config = arguments.to / "model.safetensors", arguments.to / "config.yaml"
     try:
         arguments.to.mkdir(parents=True, exist_ok=True)
@@ -231,10 +251,10 @@ def _export(arguments: argparse.Namespace) -> dict[str, Any]:
 def _data(arguments: argparse.Namespace) -> Any:
     from engine.data import archives
 
-    names = arguments.names or list(archives.DATASETS)
+    names = arguments.names or list(DATASETS)
     for name in names:
-        if name not in archives.DATASETS:
-            raise RequestError(f"there is no data set {name!r}; there is {', '.join(archives.DATASETS)}")
+        if name not in DATASETS:
+            raise RequestError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
     if arguments.verb == "prepare":
         for name in names:
             if not archives.is_there(name):

@@ -153,7 +153,11 @@ def _check(path: Path, name: str, arrays: dict[str, Array]) -> None:
         wanted = f"uint8 [{count}, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]"
         if images.dtype != np.uint8 or images.shape != (count, IMAGE_SIZE, IMAGE_SIZE, 3):
             raise RequestError(f"{path}: x_{part} must be {wanted}, is {images.dtype} {list(images.shape)}")
-        if labels.shape != (count,) or labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < dataset.num_classes:
+        if (
+            labels.shape != (count,)
+            or labels.dtype.kind not in "iu"
+            or not 0 <= labels.min() <= labels.max() < dataset.num_classes
+        ):
             raise RequestError(
                 f"{path}: y_{part} must be {count} whole numbers below {dataset.num_classes}, is {labels.dtype} "
                 f"{list(labels.shape)}"

@@ -159,11 +159,13 @@ def _refuse_expansion(text: str, source: str) -> None:
     """Walk the parser's events, which neither expand nor recurse, before anything is built from them."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
+        assert event.start_mark is not None
         place = _place(source, event.start_mark)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise RequestError(Mistake("anchors and aliases (& and *) are not allowed; use 'extends'", place))
-        if getattr(event, "tag", None):
-            raise RequestError(Mistake(f"tags are not allowed ({event.tag})", place))
+        tag = getattr(event, "tag", None)
+        if tag:
+            raise RequestError(Mistake(f"tags are not allowed ({tag})", place))
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -199,10 +201,11 @@ def _items(node: yaml.MappingNode, source: str, key: Key, origins: dict[Key, str
             dotted = ".".join(map(str, (*key, name)))
             raise RequestError(Mistake(f"{dotted}: written twice; first at {seen[name]}", place))
         seen[name] = place
-        value = _plain(value_node, source, (*key, name), origins)
-        origins[(*key, name)] = place
+        inner = (*key, name)
+        value = _plain(value_node, source, inner, origins)
+        origins[inner] = place
         yield name, value
 
 
-def _place(source: str, mark: yaml.Mark) -> str:
+def _place(source: str, mark: Any) -> str:
     return source if source.startswith("--set") or not source else f"{source}:{mark.line + 1}"

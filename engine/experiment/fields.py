@@ -96,9 +96,7 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, An
     """{dotted name: (value in a, value in b)} for the settings that differ; a missing one is None."""
     flat_a, flat_b = flatten(a), flatten(b)
     names = dict.fromkeys([*flat_a, *flat_b])
-    return {
-        name: (flat_a.get(name), flat_b.get(name)) for name in names if flat_a.get(name) != flat_b.get(name)
-    }
+    return {name: (flat_a.get(name), flat_b.get(name)) for name in names if flat_a.get(name) != flat_b.get(name)}
 
 
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[Field]:
@@ -142,9 +140,17 @@ def _field(name: str, annotation: Any, optional: bool, info: FieldInfo) -> Field
             case MinLen() | MaxLen():
                 pass
     return Field(
-        name, kind, info.description or "", info.get_default(call_default_factory=True), str(extra.get("unit", "")),
-        bool(extra.get("live", False)), optional, choices, str(extra.get("format", "")), **bounds,
-    )  # fmt: skip
+        name,
+        kind,
+        info.description or "",
+        info.get_default(call_default_factory=True),
+        str(extra.get("unit", "")),
+        bool(extra.get("live", False)),
+        optional,
+        choices,
+        str(extra.get("format", "")),
+        **bounds,
+    )
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:

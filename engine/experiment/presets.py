@@ -242,7 +242,9 @@ def _nearest(name: str) -> str:
     if close:
         return f"did you mean {close[0]}?"
     section = name.rpartition(".")[0]
-    siblings = [n.removeprefix(f"{section}.").partition(".")[0] for n in known if n.startswith(f"{section}.") or not section]
+    siblings = [
+        n.removeprefix(f"{section}.").partition(".")[0] for n in known if n.startswith(f"{section}.") or not section
+    ]
     return f"there is {', '.join(dict.fromkeys(siblings))}"
 
 

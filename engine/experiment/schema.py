@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from engine.experiment import architecture
@@ -29,14 +30,12 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$"
 NAME_FORMAT = "1 to 80 letters, digits, '.', '_' or '-', not starting with '.' or '-'"
 
 
-def option(
-    default: Any, help: str, *, unit: str = "", live: bool = False, format: str = "", **bounds: Any
-) -> Any:
+def option(default: Any, help: str, *, unit: str = "", live: bool = False, format: str = "", **bounds: Any) -> Any:
     """A field: its default, help text, unit, bounds, and whether a running engine accepts a change of it.
 
     ``format`` says in words what a text may be.
     """
-    extra = {"unit": unit, "live": live, "format": format}
+    extra: JsonDict = {"unit": unit, "live": live, "format": format}
     if isinstance(default, list):
         return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra, **bounds)
     return Field(default, description=help, json_schema_extra=extra, **bounds)
@@ -80,9 +79,11 @@ class Data(Section):
     train_limit: int | None = option(None, "use only the first so many training images", unit="images", ge=1)
     test_limit: int | None = option(None, "use only the first so many test images", unit="images", ge=1)
     validation: int = option(
-        0, "training images set aside, drawn with the seed; the best checkpoint is then chosen on them",
-        unit="images", ge=0,
-    )  # fmt: skip
+        0,
+        "training images set aside, drawn with the seed; the best checkpoint is then chosen on them",
+        unit="images",
+        ge=0,
+    )
 
 
 class DivisiveNorm(Section):
@@ -90,9 +91,11 @@ class DivisiveNorm(Section):
 
     enabled: bool = option(True, "divisive normalization in the HaH blocks; off: affine BatchNorm takes its place")
     sigma: Annotated[list[UnitInterval], PerBlock] = option(
-        [0.1], "weight of the image's maximum against the location's own mean in the divisor (Eq. 2)",
-        unit="one, or one per HaH block", min_length=1,
-    )  # fmt: skip
+        [0.1],
+        "weight of the image's maximum against the location's own mean in the divisor (Eq. 2)",
+        unit="one, or one per HaH block",
+        min_length=1,
+    )
     pool: Literal[1, 3] = option(
         3, "window of the max-pool over activations before their mean: 1 is Eq. 2 as printed, 3 the authors' code"
     )
@@ -115,13 +118,16 @@ class Model(Section):
     width: float = option(1.0, "every number of filters is multiplied by this", gt=0, le=4)
     hah_blocks: int = option(6, "how many of the first blocks are HaH blocks", unit="blocks", ge=0)
     weight_norm: Literal["all", "hah-blocks", "none"] = option(
-        "all", "where convolutions divide by their filters' l2 norm (Eq. 1): the paper and its experiments in all "
+        "all",
+        "where convolutions divide by their filters' l2 norm (Eq. 1): the paper and its experiments in all "
         "blocks, the hahtorch package in the HaH blocks",
-    )  # fmt: skip
+    )
     batch_norm_momentum: float = option(
-        0.1, "weight of a batch in BatchNorm's running statistics; 0.19 equals the authors' two passes a step at 0.1",
-        gt=0, le=1,
-    )  # fmt: skip
+        0.1,
+        "weight of a batch in BatchNorm's running statistics; 0.19 equals the authors' two passes a step at 0.1",
+        gt=0,
+        le=1,
+    )
     divisive_norm: DivisiveNorm = Field(default_factory=DivisiveNorm, description="Eq. 2")
     threshold: Threshold = Field(default_factory=Threshold, description="Eq. 3")
 
@@ -130,21 +136,30 @@ class HaH(Section):
     """The layer-wise Hebbian/anti-Hebbian costs (Eqs. 4 and 5)."""
 
     alpha: Annotated[list[NonNegative], PerBlock] = option(
-        [4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4], "weight of each HaH block's cost in the loss (Eq. 5)",
-        unit="one, or one per HaH block", live=True,
-    )  # fmt: skip
+        [4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4],
+        "weight of each HaH block's cost in the loss (Eq. 5)",
+        unit="one, or one per HaH block",
+        live=True,
+    )
     lambda_: float = option(
-        0.1, "weight of the anti-Hebbian part, the mean of all but the top K filters (Eq. 4)",
-        alias="lambda", live=True, ge=0,
-    )  # fmt: skip
+        0.1,
+        "weight of the anti-Hebbian part, the mean of all but the top K filters (Eq. 4)",
+        alias="lambda",
+        live=True,
+        ge=0,
+    )
     top_k: float = option(
-        0.1, "fraction of a block's filters that are strengthened at each location; K = ceil(top_k * N) (Eq. 4)",
-        live=True, gt=0, lt=1,
-    )  # fmt: skip
+        0.1,
+        "fraction of a block's filters that are strengthened at each location; K = ceil(top_k * N) (Eq. 4)",
+        live=True,
+        gt=0,
+        lt=1,
+    )
     gradient: Literal["local", "full"] = option(
-        "local", "local: a block's cost moves that block's own weights only, as the authors' code does; "
+        "local",
+        "local: a block's cost moves that block's own weights only, as the authors' code does; "
         "full: it also moves the blocks before it, as Eq. 5 says",
-    )  # fmt: skip
+    )
 
 
 class Adversarial(Section):
@@ -167,9 +182,10 @@ class Train(Section):
     milestones: list[Epoch] = option([60, 80], "the learning rate is multiplied by gamma after these epochs")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1, live=True)
     precision: Literal["auto", "fp32", "tf32", "bf16"] = option(
-        "auto", "arithmetic of the convolutions; normalization, selection and costs are always float32; "
+        "auto",
+        "arithmetic of the convolutions; normalization, selection and costs are always float32; "
         "auto: bf16 on a GPU that has it, else fp32",
-    )  # fmt: skip
+    )
     compile: bool = option(False, "compile the network with torch.compile (needs a C++ compiler on the CPU)")
     noise_std: float = option(
         0.0, "standard deviation of Gaussian noise added to training images in [0, 1]", ge=0, le=10, live=True
@@ -180,12 +196,15 @@ class Train(Section):
 class Observe(Section):
     """What the live probes look at, and how often."""
 
-    every: int = option(1, "test and probe after every so many epochs, and after the last", unit="epochs", ge=1,
-                        live=True)  # fmt: skip
+    every: int = option(
+        1, "test and probe after every so many epochs, and after the last", unit="epochs", ge=1, live=True
+    )
     images: int = option(
-        512, "the first so many test images are what sparsity, SNR and active fraction are measured on",
-        unit="images", ge=1,
-    )  # fmt: skip
+        512,
+        "the first so many test images are what sparsity, SNR and active fraction are measured on",
+        unit="images",
+        ge=1,
+    )
     noise_std: float = option(
         0.1, "standard deviation of the noise for SNR and noisy accuracy, clamped to [0, 1]", gt=0, le=10
     )
@@ -204,9 +223,11 @@ class Compute(Section):
     """Where it runs; no result depends on it beyond rounding."""
 
     device: str = option(
-        "auto", "where the network lives; auto: a GPU that nobody holds, else the CPU",
-        format="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$",
-    )  # fmt: skip
+        "auto",
+        "where the network lives; auto: a GPU that nobody holds, else the CPU",
+        format="auto, cpu, cuda or cuda:N",
+        pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$",
+    )
     kernels: Literal["auto", "reference", "fused"] = option(
         "auto", "the HaH operations: plain PyTorch (reference), their fused twins, or the twins where they run"
     )

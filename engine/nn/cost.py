@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from engine.experiment.architecture import strongest
 
@@ -53,7 +54,7 @@ class _LocalConv2d(torch.autograd.Function):
         g, h = gradients
         dx = dw = None
         if g is not None and ctx.needs_input_grad[0]:
-            dx = torch.nn.grad.conv2d_input(x.shape, weight.to(x.dtype), g, ctx.stride, ctx.padding)
+            dx = conv2d_input(x.shape, weight.to(x.dtype), g, ctx.stride, ctx.padding)
         if ctx.needs_input_grad[1]:
             parts = [part for part in (g, h) if part is not None]
             if len(parts) == 2 and x.dtype == weight.dtype:
@@ -61,6 +62,6 @@ class _LocalConv2d(torch.autograd.Function):
             # Below the weights' precision (bfloat16) the HaH gradient would drown in a sum of the two, so there each
             # has a product of its own.
             for part in parts:
-                product = torch.nn.grad.conv2d_weight(x, weight.shape, part, ctx.stride, ctx.padding).to(weight.dtype)
+                product = conv2d_weight(x, weight.shape, part, ctx.stride, ctx.padding).to(weight.dtype)
                 dw = product if dw is None else dw + product
         return dx, dw, None, None

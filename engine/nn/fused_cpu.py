@@ -63,7 +63,7 @@ class _HaHBlock(torch.autograd.Function):
         return o.permute(0, 3, 1, 2), cost
 
     @staticmethod
-    def backward(ctx: Any, g_o: Tensor, g_cost: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, g_o: Tensor, g_cost: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, y, o, divisor, peak, kth = ctx.saved_tensors
         settings: Settings = ctx.settings
         B, H, W, N = y.shape
@@ -119,7 +119,9 @@ def _threshold(z: Tensor, settings: Settings) -> Tensor | None:
     return None if settings.scale is None else settings.scale * z.mean((1, 2), keepdim=True)
 
 
-def _activation_gradient(g_o: Tensor, y: Tensor, o: Tensor, divisor: Tensor, peak: Tensor, settings: Settings) -> Tensor:
+def _activation_gradient(
+    g_o: Tensor, y: Tensor, o: Tensor, divisor: Tensor, peak: Tensor, settings: Settings
+) -> Tensor:
     """The gradient of threshold and divisive norm with respect to y (Eqs. 2 and 3 backwards), [b, H, W, N]."""
     g_divisor = (g_o * o).sum(3, keepdim=True).div_(divisor).neg_()
     g_M = (1 - settings.sigma) * g_divisor
@@ -146,7 +148,7 @@ def _neighbour_max(y: Tensor, dim: int) -> Tensor:
 
 
 def _to_first_maximum(g: Tensor, y: Tensor, maximum: Tensor, dim: int) -> Tensor:
-    """`_neighbour_max` backwards: each entry of g goes to the first of the (up to) three entries that is the maximum."""
+    """`_neighbour_max` backwards: each entry of g goes to the first of the two or three entries that is the maximum."""
     n = y.shape[dim]
     out = torch.empty_like(y)
     # What the neighbour before does not take is left for the entry itself, and what that does not take, for the
@@ -180,8 +182,17 @@ def _strongest(y: Tensor, kth: Tensor, K: int) -> Tensor:
 def _convolution_backward(g: Tensor, x: Tensor, weight: Tensor, to_input: bool) -> Tensor:
     pad = weight.shape[2] // 2
     result = torch.ops.aten.convolution_backward(
-        g.permute(0, 3, 1, 2), x, weight, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], 1,
+        g.permute(0, 3, 1, 2),
+        x,
+        weight,
+        None,
+        [1, 1],
+        [pad, pad],
+        [1, 1],
+        False,
+        [0, 0],
+        1,
         [to_input, not to_input, False],
-    )  # fmt: skip
+    )
     gradient: Tensor = result[0 if to_input else 1]
     return gradient

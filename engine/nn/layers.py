@@ -62,13 +62,15 @@ class NormalizedConv2d(nn.Conv2d):
 
     def used_weight(self) -> Tensor:
         """The weight the convolution uses, [N, C, h, w]: normalizing it costs less than normalizing the output."""
+        weight: Tensor = self.weight
         if not self.weight_norm:
-            return self.weight
-        norm = self.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        return self.weight / (norm + WEIGHT_EPS)
+            return weight
+        norm: Tensor = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+        return weight / (norm + WEIGHT_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.used_weight(), None)
+        u: Tensor = self._conv_forward(x, self.used_weight(), None)
+        return u
 
 
 class DivisiveNorm(nn.Module):

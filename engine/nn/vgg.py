@@ -60,11 +60,17 @@ class VGG(nn.Module):
             threshold = Threshold(model.threshold.kind, model.threshold.keep, model.threshold.scale)
             blocks.append(
                 HaHBlock(
-                    block.in_channels, block.filters, norm=norm, threshold=threshold, top_k=hah.top_k,
-                    lambda_=hah.lambda_, gradient=hah.gradient, weight_norm=weight_norm,
+                    block.in_channels,
+                    block.filters,
+                    norm=norm,
+                    threshold=threshold,
+                    top_k=hah.top_k,
+                    lambda_=hah.lambda_,
+                    gradient=hah.gradient,
+                    weight_norm=weight_norm,
                     kernels=experiment.compute.kernels,
                 )
-            )  # fmt: skip
+            )
         dataset = DATASETS[experiment.data.dataset]
         return cls(blocks, [block.pooled for block in plan], experiment.classes, dataset.mean, dataset.std)
 
@@ -90,5 +96,3 @@ class VGG(nn.Module):
                 x = F.max_pool2d(x, 2)
         logits: Tensor = self.classifier(x.flatten(1))
         return logits
-
-

@@ -18,7 +18,7 @@ def hoyer(o: Tensor) -> Tensor:
     if N < 2:
         raise ValueError(f"sparsity over filters needs at least two of them, got {N}")
     l1 = o.abs().sum(1)
-    l2 = torch.linalg.vector_norm(o, dim=1)
+    l2: Tensor = torch.linalg.vector_norm(o, dim=1)
     return (l1 / l2 - 1) / (math.sqrt(N) - 1)
 
 

@@ -105,7 +105,7 @@ def _looking(
         return hook
 
     def after(means: dict[str, _Mean]) -> Callable[..., None]:
-        def hook(block: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        def hook(_block: Any, _inputs: tuple[Tensor], output: Tensor) -> None:
             o = output[:looked_at].float()
             means["sparsity"].add(hoyer(o))
             means["active_fraction"].add((o != 0).float())

@@ -117,7 +117,7 @@ def choose(asked: str) -> Choice:
 
 
 def check(asked: str, found: list[Gpu]) -> None:
-    """Raise RequestError if ``asked`` names a GPU beyond those ``found``; where the driver tells of none, torch decides."""
+    """Raise RequestError if ``asked`` is a GPU beyond those ``found``; where none is told of, torch decides."""
     if found and asked.startswith("cuda:") and int(asked.removeprefix("cuda:")) >= len(found):
         there = "cuda:0" if len(found) == 1 else f"cuda:0 to cuda:{len(found) - 1}"
         raise RequestError(f"compute.device: {asked} is not there; this machine shows {there}")

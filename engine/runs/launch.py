@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def start(run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
     hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from.
     """
-    State(**{**vars(state), "status": "starting", "error": "", "engine": identity().dump(), "updated": time.time()}).write(run)
+    replace(state, status="starting", error="", engine=identity().dump(), updated=time.time()).write(run)
     with run.log.open("ab") as log:
         process = subprocess.Popen(
             engine_command("run", str(run.path), "--lock", str(lock.descriptor), *arguments),
@@ -62,9 +63,12 @@ def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> None:
     while True:
         ended = process.poll() is not None
         state = read_state(run)
-        if state.status == "failed" or (ended and state.status == "starting"):
-            error = state.error or f"its process ended with {process.wait()}"
-            raise LaunchError(f"{run.id} did not start: {error}\n{log_end(run)}")
+        if ended and state.status == "starting":
+            state = replace(state, status="failed", error=f"its process ended with {process.wait()} while starting")
+            state.write(run)
+        if state.status == "failed":
+            process.wait()
+            raise LaunchError(f"{run.id} did not start: {state.error}\n{log_end(run)}".rstrip())
         if ended or state.status not in ("starting", "queued"):
             return
         time.sleep(0.05)
@@ -103,5 +107,3 @@ def _home() -> Path:
     # "python -m" looks for modules in the current folder first, so engines stand where the package is: a file
     # called torch.py in a person's folder is never run.
     return Path(engine.__file__).parents[1]
-
-

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,11 @@ def all_runs(folder: Path) -> list[RunDirectory]:
             for entry in entries:
                 if _ID_PATTERN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                     try:
-                        created = os.stat(f"{entry.path}/config.yaml", follow_symlinks=False).st_mtime_ns
+                        config = os.stat(f"{entry.path}/config.yaml", follow_symlinks=False)  # noqa: PTH116 (5,000 of them)
                     except OSError:
                         continue
-                    found.append((created, entry.name))
+                    if stat.S_ISREG(config.st_mode):
+                        found.append((config.st_mtime_ns, entry.name))
     except OSError:
         return []
     return [RunDirectory(folder / name) for _, name in sorted(found, reverse=True)]

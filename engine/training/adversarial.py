@@ -62,4 +62,5 @@ def _random(images: Tensor, norm: Literal["linf", "l2"], eps: float, draw: torch
 
 
 def _length(x: Tensor) -> Tensor:
-    return x.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
+    length: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
+    return length

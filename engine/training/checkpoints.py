@@ -86,7 +86,7 @@ def newest(run: RunDirectory) -> Found | None:
     A damaged last one is put aside, so that it never takes the previous one's place. Raises RequestError where there
     are checkpoints and every one is damaged.
     """
-    warnings = []
+    warnings: list[str] = []
     for name in ("last", "previous"):
         path = run.checkpoints / f"{name}.pt"
         try:

@@ -47,9 +47,14 @@ class Training:
     """
 
     def __init__(
-        self, run: RunDirectory, experiment: Experiment, record: Record, device: torch.device,
-        gpu: devices.Gpu | None = None, asked_to_stop: Callable[[], bool] = lambda: False,
-    ) -> None:  # fmt: skip
+        self,
+        run: RunDirectory,
+        experiment: Experiment,
+        record: Record,
+        device: torch.device,
+        gpu: devices.Gpu | None = None,
+        asked_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.run, self.experiment, self.record, self.device = run, experiment, record, device
         self._written = experiment.dump()  # as config.yaml has it
         self._gpu, self._asked_to_stop, self._inbox = gpu, asked_to_stop, Inbox(run)
@@ -80,7 +85,8 @@ class Training:
         self._train, self._validation = split_off(train, data.validation, seed)
         self._per_epoch = -(-len(self._train) // self.experiment.train.batch_size)
         torch.manual_seed(seed)
-        self.network = VGG.from_experiment(self.experiment).to(self.device, memory_format=torch.channels_last)
+        self.network = VGG.from_experiment(self.experiment).to(self.device)
+        self.network.to(memory_format=torch.channels_last)
         self._step = Step(self.network, self.experiment, self.device, self.record.warning)
         for folder in (self.run.path, self.run.checkpoints, self.run.results):
             sweep(folder)
@@ -194,9 +200,15 @@ class Training:
         look, hah = self.experiment.observe, self.experiment.hah
         with self._step.autocast():
             observed = observe(
-                self.network, self._test, probed=look.images, noise_std=look.noise_std, seed=self.experiment.seed,
-                top_k=hah.top_k, lambda_=hah.lambda_, progress=self._attend,
-            )  # fmt: skip
+                self.network,
+                self._test,
+                probed=look.images,
+                noise_std=look.noise_std,
+                seed=self.experiment.seed,
+                top_k=hah.top_k,
+                lambda_=hah.lambda_,
+                progress=self._attend,
+            )
             if len(self._validation):
                 observed["validation/accuracy"] = accuracy(self.network, self._validation, self._attend)
         self.record.update(phase="training")
@@ -267,12 +279,18 @@ class Training:
             self._best_weights = None
         self.record.update(phase="saving")
         self.record.beat(SAVE_PATIENCE)
-        checkpoints.rotate(self.run, {
-            **self._weights(copy=False),
-            "optimizer": self._step.optimizer.state_dict(),
-            "batch": self.batch, "sums": self._sums, "best": self._best, "settings": self._applied,
-            "trained_seconds": self._seconds,
-        })  # fmt: skip
+        checkpoints.rotate(
+            self.run,
+            {
+                **self._weights(copy=False),
+                "optimizer": self._step.optimizer.state_dict(),
+                "batch": self.batch,
+                "sums": self._sums,
+                "best": self._best,
+                "settings": self._applied,
+                "trained_seconds": self._seconds,
+            },
+        )
         self.record.event("checkpoint", name="last", why=why, step=self.step, epoch=self.epoch, batch=self.batch)
         self.record.update(phase="training")
         self._saved, self._saved_at = self._position, time.monotonic()
@@ -305,27 +323,27 @@ class Training:
         if self._images_done and gap < self._patience:  # a longer gap was a stall, not this machine's pace
             self._slowest = max(self._slowest, gap)
             self._patience = max(PATIENCE, 4 * self._slowest)
-        self._answer_all(stepping)
-        if not self._paused:
+        if not self._answer_all(stepping):
             return
         phase = self.record.state.phase
         self.record.update(status="paused")
-        while self._paused:
+        while self._answer_all(stepping):
             time.sleep(PAUSE_POLL)
-            self._answer_all(stepping)
         paused, self._beat_at = time.monotonic() - now, time.monotonic()
         self._began += paused
         self._clock += paused
         self._saved_at += paused
         self.record.update(status="running", phase=phase)
 
-    def _answer_all(self, stepping: bool) -> None:
+    def _answer_all(self, stepping: bool) -> bool:
+        """Answer every command that waits; returns whether the run is paused now."""
         self.record.beat(self._patience)
         if self._asked_to_stop():
             self._stop(save=True)
         for command in self._inbox.read():
             if stepping or command.verb != "set":
                 self._answer(command)
+        return self._paused
 
     def _answer(self, command: Command) -> None:
         refused = ""

@@ -66,7 +66,9 @@ class Record:
 
     def update(self, **changes: Any) -> None:
         """Change the snapshot; a change of status or phase is written at once, the rest twice a second at most."""
-        urgent = any(key in changes and changes[key] != getattr(self.state, key) for key in ("status", "error"))
+        urgent = any(
+            key in changes and changes[key] != getattr(self.state, key) for key in ("status", "error", "changed")
+        )
         self.state = replace(self.state, updated=time.time(), **changes)
         if urgent or time.monotonic() - self._written >= SNAPSHOT_SECONDS:
             self._snapshot(durable=urgent)
@@ -75,12 +77,21 @@ class Record:
         """A sign of progress; the next comes within ``patience`` seconds."""
         self.heartbeat.beat(patience)
 
+    def end(self, kind: str, *, error: str = "", **fields: Any) -> None:
+        """Say how the run ended; the snapshot that says so is the last thing written."""
+        try:
+            self.event(kind, **fields)
+        except OSError as full:
+            print(f"the record cannot say that it {kind}: {full}", flush=True)
+        self.close()
+        self.update(status=kind, error=error, phase="", eta_seconds=None)
+
     def close(self) -> None:
         """Write what is held back."""
-        self._snapshot(durable=True)
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
+        self._snapshot(durable=True)
         self.log.close()
 
     def _snapshot(self, durable: bool) -> None:

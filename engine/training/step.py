@@ -139,9 +139,15 @@ class Step:
             attack = train.adversarial
             with self.autocast():
                 images = pgd(
-                    self.network, images, labels, norm=attack.norm, eps=attack.eps, steps=attack.steps,
-                    step_size=attack.step_size, draw=draw,
-                )  # fmt: skip
+                    self.network,
+                    images,
+                    labels,
+                    norm=attack.norm,
+                    eps=attack.eps,
+                    steps=attack.steps,
+                    step_size=attack.step_size,
+                    draw=draw,
+                )
         return images
 
     def _culprit(self, row: list[float]) -> str:

@@ -43,13 +43,18 @@ class TensorBoard:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point of each metric."""
         copied = dict(values)
-        self._queue.put(lambda writer: [writer.add_scalar(name, value, step) for name, value in copied.items()] and None)
+
+        def write(writer: SummaryWriter) -> None:
+            for name, value in copied.items():
+                writer.add_scalar(name, value, step)
+
+        self._queue.put(write)
 
     def pictures(self, step: int, network: VGG) -> None:
         """A histogram of every block's weights, and the first block's filters as one image."""
         weights = {
-            f"block/{number}/weight": block.conv.weight.detach().float().cpu().clone()
-            for number, block in enumerate(network.blocks, 1)
+            f"block/{number}/weight": network.state_dict()[f"blocks.{number - 1}.conv.weight"].float().cpu().clone()
+            for number in range(1, len(network.blocks) + 1)
         }
         filters = filter_image(weights["block/1/weight"])
 
@@ -79,7 +84,7 @@ class TensorBoard:
 
 
 def filter_image(weight: torch.Tensor) -> torch.Tensor:
-    """Filters [N, 3, h, w] as one picture [3, H, W] in [0, 1]: a grid, each scaled to its own range, 8 times enlarged."""
+    """Filters [N, 3, h, w] as one picture [3, H, W] in [0, 1]: a grid, each in its own range, enlarged 8 times."""
     low, high = weight.amin((1, 2, 3), keepdim=True), weight.amax((1, 2, 3), keepdim=True)
     tiles = (weight - low) / (high - low).clamp_min(1e-12)
     tiles = torch.nn.functional.pad(tiles.repeat_interleave(8, 2).repeat_interleave(8, 3), (1, 1, 1, 1), value=1.0)
@@ -88,8 +93,10 @@ def filter_image(weight: torch.Tensor) -> torch.Tensor:
     grid = torch.ones(rows * columns, *tiles.shape[1:])
     grid[: len(tiles)] = tiles
     _, channels, height, width = grid.shape
-    return grid.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4).reshape(
-        channels, rows * height, columns * width
+    return (
+        grid.view(rows, columns, channels, height, width)
+        .permute(2, 0, 3, 1, 4)
+        .reshape(channels, rows * height, columns * width)
     )
 
 

@@ -62,12 +62,19 @@ def ls(
     for look in looks:
         state = look.state
         unsure = "" if look.verified else "?"
-        rows.append([
-            look.run.id, look.status + unsure, f"{state.epoch}/{state.epochs}",
-            duration(state.eta_seconds) if look.status == "running" else "",
-            percent(state.metrics.get("test/accuracy")), percent(state.metrics.get("test/noisy_accuracy")),
-            state.device, age(state.created), " ".join(_tags(look)),
-        ])  # fmt: skip
+        rows.append(
+            [
+                look.run.id,
+                look.status + unsure,
+                f"{state.epoch}/{state.epochs}",
+                duration(state.eta_seconds) if look.status == "running" else "",
+                percent(state.metrics.get("test/accuracy")),
+                percent(state.metrics.get("test/noisy_accuracy")),
+                state.device,
+                age(state.created),
+                " ".join(_tags(look)),
+            ]
+        )
     print_table(["run", "status", "epoch", "eta", "clean", "noisy", "device", "age", "tags"], rows, (2, 3, 4, 5, 7))
     if total > len(looks):
         note(f"{total - len(looks):,} more; --all lists them")
@@ -83,7 +90,10 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
     manifest = facts["manifest"]
     rows = [
         ("run", look.run.id),
-        ("status", f"{look.status}{'' if look.verified else ' (unverified)'}{f': {look.reason}' if look.reason else ''}"),
+        (
+            "status",
+            f"{look.status}{'' if look.verified else ' (unverified)'}{f': {look.reason}' if look.reason else ''}",
+        ),
         ("error", state.error),
         ("preset", state.preset),
         ("progress", f"epoch {state.epoch} of {state.epochs}, step {state.step:,} of {state.steps:,}"),
@@ -108,7 +118,9 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
     if numbers:
         print()
         names = ("sparsity", "snr_db", "active_fraction", "hah_cost")
-        table = [[n, *(f"{state.metrics.get(f'block/{n}/{name}', float('nan')):.4g}" for name in names)] for n in numbers]
+        table = [
+            [n, *(f"{state.metrics.get(f'block/{n}/{name}', float('nan')):.4g}" for name in names)] for n in numbers
+        ]
         print_table(["block", *names], table, range(5))
     if look.run.config.exists():
         print("\n" + shown(look.run.config.read_text(errors="replace"), 20000).rstrip())
@@ -119,7 +131,9 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
 def log(
     reference: RunArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    events: Annotated[bool, typer.Option("--events", help="The record's events instead of the engine's words.")] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="The record's events instead of the engine's words.")
+    ] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Print what the engine of a run said."""
@@ -153,23 +167,50 @@ def tensorboard(
     else:
         source = ["--logdir", str(folder)]
     sys.stdout.flush()
-    os.execv(sys.executable, [  # noqa: S606
-        sys.executable, "-m", "tensorboard.main", *source, "--host", "127.0.0.1", "--port", str(port),
-    ])  # fmt: skip
+    os.execv(  # noqa: S606
+        sys.executable,
+        [
+            sys.executable,
+            "-m",
+            "tensorboard.main",
+            *source,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ],
+    )
 
 
 def summary(look: Look) -> dict[str, Any]:
     """The facts of a run that a list has room for."""
     state, labels = look.state, store.labels(look.run)
     return {
-        "id": look.run.id, "name": state.name, "preset": state.preset, "status": look.status,
-        "verified": look.verified, "reason": look.reason, "phase": state.phase, "error": state.error,
-        "epoch": state.epoch, "epochs": state.epochs, "step": state.step, "steps": state.steps,
-        "eta_seconds": state.eta_seconds, "images_per_second": state.images_per_second,
-        "trained_seconds": state.trained_seconds, "device": state.device, "created": state.created,
-        "updated": state.updated, "host": state.engine.get("host"), "pid": state.engine.get("pid"),
-        "tags": _tags(look), "note": labels.note, "path": str(look.run.path), "metrics": state.metrics,
-    }  # fmt: skip
+        "id": look.run.id,
+        "name": state.name,
+        "preset": state.preset,
+        "status": look.status,
+        "verified": look.verified,
+        "reason": look.reason,
+        "phase": state.phase,
+        "error": state.error,
+        "epoch": state.epoch,
+        "epochs": state.epochs,
+        "step": state.step,
+        "steps": state.steps,
+        "eta_seconds": state.eta_seconds,
+        "images_per_second": state.images_per_second,
+        "trained_seconds": state.trained_seconds,
+        "device": state.device,
+        "created": state.created,
+        "updated": state.updated,
+        "host": state.engine.get("host"),
+        "pid": state.engine.get("pid"),
+        "tags": _tags(look),
+        "note": labels.note,
+        "path": str(look.run.path),
+        "metrics": state.metrics,
+    }
 
 
 def document(look: Look) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every command shares: its options, and how facts leave it (tables for people, one JSON document for programs)."""
+"""What every command shares: its options, and how facts leave it: tables for people, one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def print_json(document: Any) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> None:
-    """Rows under headers; ``right`` lists the columns that are numbers. Plain aligned text where there is no terminal."""
+    """Rows under headers; ``right`` lists the columns that are numbers. Plain aligned text where no terminal is."""
     cells = [[shown_line(cell, 120) for cell in row] for row in rows]
     if is_terminal():
         from rich.console import Console
@@ -81,7 +81,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], right:
         padded = (
             text.rjust(width) if index in right else text.ljust(width)
             for index, (text, width) in enumerate(zip(line, widths, strict=True))
-        )  # fmt: skip
+        )
         print("  ".join(padded).rstrip())
 
 

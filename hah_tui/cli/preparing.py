@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -54,10 +55,16 @@ def presets_ls(json: Json = False) -> None:
             tags, description = [], f"broken: {error.mistakes[0]}"
         where = "shipped" if preset.shipped else "yours, hides a shipped one" if preset.shadows else "yours"
         rows.append([preset.name, where, " ".join(tags), description])
-        documents.append({
-            "name": preset.name, "path": str(preset.path), "shipped": preset.shipped,
-            "shadows": preset.shadows and str(preset.shadows), "tags": list(tags), "description": description,
-        })  # fmt: skip
+        documents.append(
+            {
+                "name": preset.name,
+                "path": str(preset.path),
+                "shipped": preset.shipped,
+                "shadows": preset.shadows and str(preset.shadows),
+                "tags": list(tags),
+                "description": description,
+            }
+        )
     if json:
         print_json({"own_folder": str(presets.own_folder()), "presets": documents})
     else:
@@ -79,9 +86,7 @@ def presets_show(preset: PresetArgument, set_: Sets = None, json: Json = False) 
 
 
 @presets_app.command("check")
-def presets_check(
-    files: Annotated[list[str], typer.Argument(metavar="PRESET|FILE...")], set_: Sets = None
-) -> None:
+def presets_check(files: Annotated[list[str], typer.Argument(metavar="PRESET|FILE...")], set_: Sets = None) -> None:
     """Say everything that is wrong with presets; exit code 2 if anything is."""
     from engine.experiment import RequestError, presets
 
@@ -146,7 +151,7 @@ def doctor(json: Json = False) -> None:
     runs, data = layout.runs_folder(), launch.ask("data", "status")
     if torch.get("torchvision_error"):
         problems.append(
-            f"torchvision does not import ({torch['torchvision_error']}): only downloads need it; prepared archives work"
+            f"torchvision does not import ({torch['torchvision_error']}): downloads need it, prepared archives do not"
         )
     if gpus and not torch.get("cuda_available", True):
         problems.append("the driver shows GPUs that torch cannot use: its build has no CUDA, or the driver is too old")
@@ -167,16 +172,30 @@ def doctor(json: Json = False) -> None:
         problems.append(f"TERM is {term or 'not set'!r}: hah-tui needs a terminal that understands escapes")
     encoding = (sys.stdout.encoding or "").lower()
     if encoding not in ("utf-8", "utf8"):
-        problems.append(f"the terminal's encoding is {encoding or 'unknown'}, not UTF-8: some characters will be missing")
+        problems.append(
+            f"the terminal's encoding is {encoding or 'unknown'}, not UTF-8: some characters will be missing"
+        )
     size = shutil.get_terminal_size()
     document = {
-        "versions": manifest.versions(), "source": manifest.source(), "machine": manifest.machine(), "torch": torch,
-        "driver": devices.driver(), "gpus": [vars(gpu) for gpu in gpus],
-        "terminal": {"term": term, "colorterm": os.environ.get("COLORTERM", ""), "encoding": encoding,
-                     "columns": size.columns, "lines": size.lines},
-        "folders": {name: str(folder) for name, folder in folders.items()}, "free_gib": round(free / 2**30, 1),
-        "data": data["datasets"], "kill_user_processes": kills, "problems": problems,
-    }  # fmt: skip
+        "versions": manifest.versions(),
+        "source": manifest.source(),
+        "machine": manifest.machine(),
+        "torch": torch,
+        "driver": devices.driver(),
+        "gpus": [vars(gpu) for gpu in gpus],
+        "terminal": {
+            "term": term,
+            "colorterm": os.environ.get("COLORTERM", ""),
+            "encoding": encoding,
+            "columns": size.columns,
+            "lines": size.lines,
+        },
+        "folders": {name: str(folder) for name, folder in folders.items()},
+        "free_gib": round(free / 2**30, 1),
+        "data": data["datasets"],
+        "kill_user_processes": kills,
+        "problems": problems,
+    }
     if json:
         print_json(document)
         return
@@ -188,13 +207,16 @@ def doctor(json: Json = False) -> None:
     print(f"driver     {devices.driver() or 'no NVIDIA driver'}")
     for gpu in gpus:
         taken = ", an engine has it" if gpu.taken else ""
-        print(f"cuda:{gpu.index}     {shown_line(gpu.name)}, {gpu.free_gib:.1f} of {gpu.memory_gib:.1f} GiB free{taken}")
+        print(
+            f"cuda:{gpu.index}     {shown_line(gpu.name)}, {gpu.free_gib:.1f} of {gpu.memory_gib:.1f} GiB free{taken}"
+        )
     print(f"terminal   {term or 'none'}, {encoding}, {size.columns}x{size.lines}")
     for name, folder in folders.items():
         print(f"{name:<10} {shown_line(folder)}")
     print(f"disk       {free / 2**30:.1f} GiB free for runs")
     for dataset in data["datasets"]:
-        print(f"{dataset['name']:<10} {dataset['path'] if dataset['there'] else 'not there: hah data prepare ' + dataset['name']}")
+        where = dataset["path"] if dataset["there"] else f"not there: hah data prepare {dataset['name']}"
+        print(f"{dataset['name']:<10} {where}")
     for problem in problems:
         print(f"problem    {shown_line(problem, 500)}")
     if not problems:
@@ -206,7 +228,13 @@ def _print_data(answer: dict[str, Any], json: bool) -> None:
         print_json(answer)
         return
     rows = [
-        [d["name"], "there" if d["there"] else "not there", f"{d['train_images']:,}", f"{d['test_images']:,}", d["path"]]
+        [
+            d["name"],
+            "there" if d["there"] else "not there",
+            f"{d['train_images']:,}",
+            f"{d['test_images']:,}",
+            d["path"],
+        ]
         for d in answer["datasets"]
     ]
     print_table(["data set", "", "train", "test", "path"], rows, (2, 3))
@@ -216,10 +244,8 @@ def _print_data(answer: dict[str, Any], json: bool) -> None:
 
 def _existing(folder: Any) -> str:
     """The folder, or the nearest one above it that is there."""
-    path = os.path.abspath(folder)  # noqa: PTH100
-    while not os.path.isdir(path):  # noqa: PTH112
-        path = os.path.dirname(path)  # noqa: PTH120
-    return path
+    path = Path(folder).absolute()
+    return str(next(place for place in (path, *path.parents) if place.is_dir()))
 
 
 def _kills_user_processes() -> bool:
@@ -228,14 +254,23 @@ def _kills_user_processes() -> bool:
 
     if shutil.which("loginctl") is None:
         return False
-    command = ["busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1",
-               "org.freedesktop.login1.Manager", "KillUserProcesses"]  # fmt: skip
+    command = [
+        "busctl",
+        "get-property",
+        "org.freedesktop.login1",
+        "/org/freedesktop/login1",
+        "org.freedesktop.login1.Manager",
+        "KillUserProcesses",
+    ]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=3, check=False).stdout
         linger = subprocess.run(
             ["loginctl", "show-user", str(os.getuid()), "--property=Linger"],  # noqa: S607
-            capture_output=True, text=True, timeout=3, check=False,
-        ).stdout  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=3,
+            check=False,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return False
     return "true" in answer and "Linger=yes" not in linger

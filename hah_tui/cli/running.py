@@ -17,9 +17,14 @@ from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
 
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting, for example hah.lambda=0.2.",
-                 autocompletion=output.complete_setting),
-]  # fmt: skip
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Change one setting, for example hah.lambda=0.2.",
+        autocompletion=output.complete_setting,
+    ),
+]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as the engine has begun.")]
 
 
@@ -32,8 +37,10 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     preset: Annotated[
-        str, typer.Argument(metavar="PRESET|FILE", help="A preset's name or a .yaml file.",
-                            autocompletion=output.complete_preset)
+        str,
+        typer.Argument(
+            metavar="PRESET|FILE", help="A preset's name or a .yaml file.", autocompletion=output.complete_preset
+        ),
     ],
     set_: Sets = None,
     name: Annotated[str | None, typer.Option("--name", help="Call the run so (default: as the preset).")] = None,
@@ -41,7 +48,7 @@ def run(
     detach: Detach = False,
     runs_dir: RunsDir = None,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train an experiment. In the foreground, Ctrl-C saves and stops it; a hang-up does not touch it."""
     from engine.experiment import presets
     from engine.runs import launch, layout, manifest
@@ -53,14 +60,26 @@ def run(
     experiment = presets.load(preset, sets, name)
     launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
     directory = layout.create(layout.runs_folder(runs_dir), experiment.name, presets.dumped(experiment))
-    layout.replace_json(directory.manifest, {
-        "id": directory.id, "name": experiment.name, "preset": found.name, "preset_path": str(found.path),
-        "sets": sets, "command": sys.argv, "created": time.time(), **manifest.machine(),
-    })  # fmt: skip
+    layout.replace_json(
+        directory.manifest,
+        {
+            "id": directory.id,
+            "name": experiment.name,
+            "preset": found.name,
+            "preset_path": str(found.path),
+            "sets": sets,
+            "command": sys.argv,
+            "created": time.time(),
+            **manifest.machine(),
+        },
+    )
     state = State(
-        name=experiment.name, preset=found.name, tags=list(experiment.tags), created=time.time(),
+        name=experiment.name,
+        preset=found.name,
+        tags=list(experiment.tags),
+        created=time.time(),
         epochs=experiment.train.epochs,
-    )  # fmt: skip
+    )
     _start(directory, launch.take(directory), state, [], detach, json)
 
 

@@ -59,7 +59,7 @@ def outcome(look: Look) -> str:
         case "failed":
             return f"{look.run.id} failed {where}: {shown_line(state.error, 500)}; {resume}"
         case _:
-            return f"{look.run.id} is {look.status} {where}: {look.reason}; {resume}"
+            return f"{look.run.id} is {look.status} {where}: {shown_line(look.reason)}; {resume}"
 
 
 class _Display(Protocol):
@@ -99,7 +99,7 @@ class _Lines(_Nothing):
     def look(self, look: Look) -> None:
         self._epochs = look.state.epochs
         if look.status != self._status and look.live:
-            reason = f" ({look.reason})" if look.reason else ""
+            reason = f" ({shown_line(look.reason)})" if look.reason else ""
             print(f"{self._run.id} {look.status}{reason}", flush=True)
         self._status = look.status
 
@@ -131,27 +131,36 @@ class _Panels:
 
 
 def line(event: Event, epochs: int) -> str:
-    """An event as one plain line, '' where it is not worth one."""
+    """An event as one plain line, safe to show; '' where it is not worth one."""
+    return shown_line(_line(event, epochs), 700)
+
+
+def _line(event: Event, epochs: int) -> str:
     match event:
-        case {"kind": "epoch", "epoch": epoch, "values": dict(values)}:
-            of = f"/{epochs}" if epochs else ""
-            parts = [f"epoch {epoch}{of}", f"step {event.get('step')}", f"loss {number(values.get('train/loss'), 4)}",
-                     f"train {percent(values.get('train/accuracy'))}"]  # fmt: skip
-            if "test/accuracy" in values:
-                parts += [f"clean {percent(values['test/accuracy'])}", f"noisy {percent(values.get('test/noisy_accuracy'))}"]
+        case {"kind": "epoch", "epoch": int(epoch), "values": dict(values)}:
+            metrics = {name: value for name, value in values.items() if isinstance(value, int | float)}
+            parts = [
+                f"epoch {epoch}/{epochs}" if epochs else f"epoch {epoch}",
+                f"step {event.get('step')}",
+                f"loss {number(metrics.get('train/loss'), 4)}",
+                f"train {percent(metrics.get('train/accuracy'))}",
+            ]
+            if "test/accuracy" in metrics:
+                parts.append(f"clean {percent(metrics['test/accuracy'])}")
+                parts.append(f"noisy {percent(metrics.get('test/noisy_accuracy'))}")
             for name, digits in (("sparsity", 2), ("snr_db", 3)):
-                found = _per_block(values, name)
+                found = _per_block(metrics, name)
                 if found:
                     parts.append(f"{name} " + " ".join(number(value, digits) for value in found))
             return "  ".join(parts)
         case {"kind": "warning" | "failed" as kind, "text": text}:
-            return f"{kind}: {shown_line(text, 500)}"
+            return f"{kind}: {text}"
         case {"kind": "set", "name": name, "old": old, "new": new, "step": step}:
-            return f"step {step}: {shown_line(name)} changed from {shown_line(old)} to {shown_line(new)}"
+            return f"step {step}: {name} changed from {old} to {new}"
         case {"kind": "position", "step": int(step)} if step > 0:
             return f"continues from step {step}"
         case {"kind": "checkpoint", "name": name, "step": step}:
-            return f"checkpoint {shown_line(name)} at step {step}"
+            return f"checkpoint {name} at step {step}"
         case _:
             return ""
 
@@ -166,15 +175,26 @@ def panel(look: Look) -> RenderableType:
     state, metrics = look.state, look.state.metrics
     colour = {"running": "green", "finished": "green", "failed": "red", "lost": "red"}.get(look.status, "yellow")
     head = Text.assemble(
-        (look.run.id, "bold"), "  ", (look.status, colour), f"  {state.phase}" if state.phase else "",
-        f"  {shown_line(state.device)}", f"  epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}",
-        f"  step {state.step:,}/{state.steps:,}", f"  {look.reason}" if look.reason else "",
-        overflow="ellipsis", no_wrap=True,
-    )  # fmt: skip
+        (look.run.id, "bold"),
+        "  ",
+        (look.status, colour),
+        f"  {shown_line(state.phase, 20)}",
+        f"  {shown_line(state.device, 40)}",
+        f"  epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}",
+        f"  step {state.step:,}/{state.steps:,}",
+        f"  {shown_line(look.reason)}",
+        overflow="ellipsis",
+        no_wrap=True,
+    )
     rate = f"{state.images_per_second:,.0f} images/s" if state.images_per_second else ""
     bar = Table.grid(padding=(0, 2))
     done = state.step / state.steps if state.steps else 0
-    bar.add_row(ProgressBar(total=1, completed=done, width=40), f"{100 * done:3.0f}%", rate, f"ETA {duration(state.eta_seconds)}")
+    bar.add_row(
+        ProgressBar(total=1, completed=done, width=40),
+        f"{100 * done:3.0f}%",
+        rate,
+        f"ETA {duration(state.eta_seconds)}",
+    )
     losses = (("loss", "train/loss"), ("cross-entropy", "train/cross_entropy"), ("HaH", "train/hah_cost"))
     loss = "   ".join(f"{title} {number(metrics.get(name), 4)}" for title, name in losses)
     rates = (("train", "train/accuracy"), ("clean", "test/accuracy"), ("noisy", "test/noisy_accuracy"))
@@ -189,7 +209,7 @@ def panel(look: Look) -> RenderableType:
 
 
 def _per_block(values: dict[str, Any], name: str) -> list[float]:
-    found = []
+    found: list[float] = []
     while isinstance(value := values.get(f"block/{len(found) + 1}/{name}"), int | float):
         found.append(float(value))
     return found

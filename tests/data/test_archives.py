@@ -77,7 +77,10 @@ def test_without_an_archive_the_three_ways_out_are_said(folder):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"x_test": np.zeros((10, 32, 32, 3), np.uint8)}, "x_test must be uint8 [10000, 32, 32, 3], is uint8 [10, 32, 32, 3]"),
+        (
+            {"x_test": np.zeros((10, 32, 32, 3), np.uint8)},
+            "x_test must be uint8 [10000, 32, 32, 3], is uint8 [10, 32, 32, 3]",
+        ),
         ({"x_train": np.zeros((50000, 32, 32, 3), np.float16)}, "x_train must be uint8"),
         ({"y_test": np.full(10000, 10)}, "y_test must be 10000 whole numbers below 10"),
         ({"y_test": np.full(10000, -1)}, "y_test must be 10000 whole numbers below 10"),

@@ -1,5 +1,7 @@
 """The schema as data: every setting has what a form, a message and a reference page need."""
 
+from itertools import pairwise
+
 import pytest
 
 from engine.experiment import Experiment, architecture
@@ -68,5 +70,5 @@ def test_blocks_of_every_architecture():
         assert [block.number for block in blocks] == list(range(1, count + 1))
         assert sum(block.pooled for block in blocks) == 5
         assert blocks[-1].size == 2
-        assert all(a.filters == b.in_channels for a, b in zip(blocks, blocks[1:], strict=False))
+        assert all(a.filters == b.in_channels for a, b in pairwise(blocks))
     assert [block.filters for block in architecture.blocks("vgg11", 0.01)] == [2, 2, 3, 3, 5, 5, 5, 5]

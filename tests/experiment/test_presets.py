@@ -9,9 +9,17 @@ import yaml
 from engine.experiment import Experiment, RequestError, presets
 
 SHIPPED = [
-    "quickstart", "cifar10-smoke", "paper-hah", "paper-standard", "paper-adversarial", "paper-hah-equations",
-    "no-hah-loss", "batch-norm", "no-threshold", *(f"blocks-{n}" for n in range(7)),
-]  # fmt: skip
+    "quickstart",
+    "cifar10-smoke",
+    "paper-hah",
+    "paper-standard",
+    "paper-adversarial",
+    "paper-hah-equations",
+    "no-hah-loss",
+    "batch-norm",
+    "no-threshold",
+    *(f"blocks-{n}" for n in range(7)),
+]
 
 
 def test_every_shipped_preset_is_there_and_good():
@@ -31,7 +39,12 @@ def test_the_papers_hyperparameters():
     assert (paper.hah.lambda_, paper.hah.top_k, paper.model.threshold.keep) == (0.1, 0.1, 0.2)
     train = paper.train
     assert (train.epochs, train.batch_size, train.lr, train.milestones, train.gamma) == (100, 128, 1e-3, [60, 80], 0.1)
-    assert (paper.seed, paper.model.hah_blocks, paper.hah.gradient, paper.model.divisive_norm.pool) == (2022, 6, "local", 3)
+    assert (paper.seed, paper.model.hah_blocks, paper.hah.gradient, paper.model.divisive_norm.pool) == (
+        2022,
+        6,
+        "local",
+        3,
+    )
     ours = paper.dump() | {"name": "x", "description": "", "tags": []}
     ours["model"]["batch_norm_momentum"] = 0.1
     assert presets.parse(ours) == Experiment(name="x")
@@ -68,10 +81,19 @@ def test_a_resolved_config_reads_back_as_itself(tmp_path):
 
 
 def test_set_values_are_yaml_and_the_last_wins():
-    experiment = presets.load("paper-hah", [
-        "train.lr=1e-3", "train.lr=5e-4", "hah.alpha=0.1", "data.train_limit=null", "train.compile=true",
-        "train.adversarial={norm: l2, eps: 128/255}", "tags=[a, b]", "description='one: two'",
-    ])  # fmt: skip
+    experiment = presets.load(
+        "paper-hah",
+        [
+            "train.lr=1e-3",
+            "train.lr=5e-4",
+            "hah.alpha=0.1",
+            "data.train_limit=null",
+            "train.compile=true",
+            "train.adversarial={norm: l2, eps: 128/255}",
+            "tags=[a, b]",
+            "description='one: two'",
+        ],
+    )
     assert experiment.train.lr == 5e-4
     assert experiment.alphas == [0.1] * 6
     assert experiment.train.compile is True
@@ -86,7 +108,12 @@ def test_extends_by_name_and_by_relative_path(tmp_path):
     inner.mkdir()
     (inner / "mine.yaml").write_text("extends: ../base.yaml\nmodel: {threshold: {keep: 0.4}}\n")
     mine = presets.load(str(inner / "mine.yaml"))
-    assert (mine.name, mine.hah.lambda_, mine.model.threshold.keep, mine.model.threshold.kind) == ("mine", 0.3, 0.4, "fraction")
+    assert (mine.name, mine.hah.lambda_, mine.model.threshold.keep, mine.model.threshold.kind) == (
+        "mine",
+        0.3,
+        0.4,
+        "fraction",
+    )
     assert (mine.description, mine.tags) == ("", [])  # what a base says of itself is not inherited
 
 

@@ -111,11 +111,20 @@ def test_K_is_the_authors_and_exact_at_every_width(N, K):
     np.testing.assert_allclose(gradient.numpy()[active], slow.cost_backward(y, 0.1, 0.1)[active], **TIGHT)
 
 
-def make_block(x, w, kernels, gradient="local", weight_norm=True, sigma=0.1, pool=3, keep=0.2, top_k=0.1, lam=0.1, eps=1e-7):
+def make_block(
+    x, w, kernels, gradient="local", weight_norm=True, sigma=0.1, pool=3, keep=0.2, top_k=0.1, lam=0.1, eps=1e-7
+):
     block = HaHBlock(
-        x.shape[1], len(w), norm=DivisiveNorm(sigma, pool, eps), threshold=Threshold("fraction", keep), top_k=top_k,
-        lambda_=lam, gradient=gradient, kernels=kernels, weight_norm=weight_norm,
-    ).double()  # fmt: skip
+        x.shape[1],
+        len(w),
+        norm=DivisiveNorm(sigma, pool, eps),
+        threshold=Threshold("fraction", keep),
+        top_k=top_k,
+        lambda_=lam,
+        gradient=gradient,
+        kernels=kernels,
+        weight_norm=weight_norm,
+    ).double()
     with torch.no_grad():
         block.conv.weight.copy_(tensor(w))
     assert block.implementation(torch.device("cpu"), torch.float64) == {"fused": "fused-cpu"}.get(kernels, kernels)
@@ -190,8 +199,9 @@ def hah_mask(block, x):
     N = u.shape[1]
     identity = torch.zeros(N, N, 3, 3, dtype=torch.float64)
     identity[range(N), range(N), 1, 1] = 1
-    twin = HaHBlock(N, N, top_k=block.top_k, lambda_=block.lambda_, gradient="full", weight_norm=False,
-                    kernels=block.kernels).double()  # fmt: skip
+    twin = HaHBlock(
+        N, N, top_k=block.top_k, lambda_=block.lambda_, gradient="full", weight_norm=False, kernels=block.kernels
+    ).double()
     with torch.no_grad():
         twin.conv.weight.copy_(identity)
     u.requires_grad_()

@@ -6,9 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.experiment import presets
-from engine.nn import VGG, HaHBlock, StandardBlock, hah_cost
+from engine.nn import VGG, HaHBlock, StandardBlock, fused_cpu, hah_cost
 from engine.nn import cost as cost_module
-from engine.nn import fused_cpu
 
 
 def network(*sets, base="paper-hah"):
@@ -55,7 +54,8 @@ def test_the_papers_network():
 
 
 @pytest.mark.parametrize(
-    ("weight_norm", "normalized"), [("all", [True] * 13), ("hah-blocks", [True] * 6 + [False] * 7), ("none", [False] * 13)]
+    ("weight_norm", "normalized"),
+    [("all", [True] * 13), ("hah-blocks", [True] * 6 + [False] * 7), ("none", [False] * 13)],
 )
 def test_weight_norm_is_where_it_is_asked_for(weight_norm, normalized):
     net, _ = network(f"model.weight_norm={weight_norm}")
@@ -102,9 +102,7 @@ def test_the_local_gradient_is_what_the_authors_procedure_leaves(kernels):
     net.double()
     x, labels = torch.rand(6, 3, 32, 32, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 4, 5])
     seen = []
-    handles = [
-        block.conv.register_forward_hook(lambda conv, inputs, u: seen.append(u)) for block in net.blocks[:6]
-    ]  # fmt: skip
+    handles = [block.conv.register_forward_hook(lambda conv, inputs, u: seen.append(u)) for block in net.blocks[:6]]
     net(x)
     for handle in handles:
         handle.remove()

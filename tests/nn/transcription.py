@@ -98,10 +98,10 @@ def field(y, pool):
                 for n in range(N):
                     best = None
                     for place in _window(i, j, H, W, pool):
-                        if best is None or y[b, n, *place] > y[b, n, *best]:
+                        if best is None or y[(b, n, *place)] > y[(b, n, *best)]:
                             best = place
                     source[b, n, i, j] = best
-                    M[b, i, j] += y[b, n, *best] / N
+                    M[b, i, j] += y[(b, n, *best)] / N
     return M, source
 
 
@@ -137,7 +137,7 @@ def divisive_backward(y, g, sigma, pool, eps):
         for n in range(N):
             for i in range(H):
                 for j in range(W):
-                    out[b, n, *source[b, n, i, j]] += gM[i, j] / N
+                    out[(b, n, *source[b, n, i, j])] += gM[i, j] / N
     return out
 
 

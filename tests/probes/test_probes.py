@@ -89,9 +89,11 @@ def test_observation_by_a_slow_pass_over_every_block(small):
             o = [block(part) for part in x]
             sparsity = float(hoyer(o[0].double()).nanmean())
             expected = {
-                "snr_db": 10 * math.log10(ratio), "hah_cost": cost, "sparsity": sparsity,
+                "snr_db": 10 * math.log10(ratio),
+                "hah_cost": cost,
+                "sparsity": sparsity,
                 "active_fraction": float((o[0] != 0).float().mean()),
-            }  # fmt: skip
+            }
             for name, value in expected.items():
                 assert found[f"block/{number}/{name}"] == pytest.approx(value, rel=1e-4), (number, name)
             x = [nn.functional.max_pool2d(part, 2) if pooled else part for part in o]

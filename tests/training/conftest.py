@@ -13,10 +13,19 @@ from engine.training.loop import Training
 from engine.training.record import Record
 
 TINY = [
-    "model.width=0.0625", "model.hah_blocks=2", "hah.alpha=[0.09, 0.05]", "hah.top_k=0.3", "data.train_limit=150",
-    "data.test_limit=60", "train.batch_size=32", "train.epochs=3", "train.milestones=[2]", "observe.images=40",
-    "observe.log_every=2", "compute.threads=2",
-]  # fmt: skip
+    "model.width=0.0625",
+    "model.hah_blocks=2",
+    "hah.alpha=[0.09, 0.05]",
+    "hah.top_k=0.3",
+    "data.train_limit=150",
+    "data.test_limit=60",
+    "train.batch_size=32",
+    "train.epochs=3",
+    "train.milestones=[2]",
+    "observe.images=40",
+    "observe.log_every=2",
+    "compute.threads=2",
+]
 
 
 @pytest.fixture

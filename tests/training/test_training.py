@@ -37,7 +37,9 @@ def test_a_run_leaves_a_whole_record(tiny, new_run, session):
     assert sorted(losses(run)) == list(range(1, 16))
     assert [event["epoch"] for event in events(run, "epoch")] == [1, 2, 3]
     last = events(run, "epoch")[-1]["values"]
-    blocks = {f"block/{n}/{name}" for n in range(1, 9) for name in ("sparsity", "snr_db", "active_fraction", "hah_cost")}
+    blocks = {
+        f"block/{n}/{name}" for n in range(1, 9) for name in ("sparsity", "snr_db", "active_fraction", "hah_cost")
+    }
     wanted = TRAIN_METRICS | {"test/accuracy", "test/noisy_accuracy", "test/loss"} | blocks
     assert wanted <= set(last)
     assert wanted | {"train/lr", "train/images_per_second"} <= set(state.metrics)
@@ -301,7 +303,7 @@ def test_a_damaged_checkpoint_is_warned_of_in_the_record(tiny, new_run, session)
     with pytest.raises(Stopped):
         first.train()
     last = run.checkpoints / "last.pt"
-    last.write_bytes(last.read_bytes()[: 1000])
+    last.write_bytes(last.read_bytes()[:1000])
     assert same(session(run).train(), whole)
     assert "last.pt is damaged" in events(run, "warning")[0]["text"]
 
@@ -318,7 +320,9 @@ def test_tensorboard_has_the_metrics_the_settings_and_the_layout(tiny, new_run, 
     written = EventAccumulator(str(run.tensorboard), size_guidance={"scalars": 0})
     written.Reload()
     tags = written.Tags()
-    blocks = {f"block/{n}/{name}" for n in range(1, 9) for name in ("sparsity", "snr_db", "active_fraction", "hah_cost")}
+    blocks = {
+        f"block/{n}/{name}" for n in range(1, 9) for name in ("sparsity", "snr_db", "active_fraction", "hah_cost")
+    }
     assert TRAIN_METRICS | {"test/accuracy", "test/noisy_accuracy", "train/lr"} | blocks <= set(tags["scalars"])
     epochs = events(run, "epoch")
     sparsity = written.Scalars("block/1/sparsity")
@@ -326,9 +330,9 @@ def test_tensorboard_has_the_metrics_the_settings_and_the_layout(tiny, new_run, 
     assert [point.value for point in sparsity] == pytest.approx([e["values"]["block/1/sparsity"] for e in epochs])
     assert "block/1/weight" in tags["histograms"]
     assert "block/1/filters" in tags["images"]
-    assert {"custom_scalars__config__", "_hparams_/session_start_info", "_hparams_/experiment"} <= set(tags["tensors"]) | set(
-        written.summary_metadata
-    )
+    assert {"custom_scalars__config__", "_hparams_/session_start_info", "_hparams_/experiment"} <= set(
+        tags["tensors"]
+    ) | set(written.summary_metadata)
 
 
 def test_a_run_needs_no_gradient_of_metrics_that_are_not_numbers(tiny, new_run, session):

@@ -1,0 +1,84 @@
+"""Real engines on digits, small enough that a test takes seconds; none outlives its test."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.runs import store
+from engine.runs.layout import RunDirectory
+from engine.runs.state import read_state
+from tests.terminal import Terminal
+
+TINY = [
+    "model.width=0.0625", "model.hah_blocks=2", "hah.alpha=[0.09, 0.05]", "hah.top_k=0.3", "data.train_limit=150",
+    "data.test_limit=60", "train.batch_size=32", "train.epochs=3", "train.milestones=[2]", "observe.images=40",
+    "observe.log_every=2", "compute.threads=1",
+]  # fmt: skip
+LONG = [*TINY, "train.epochs=100000", "train.milestones=[]"]
+
+
+def settings(values):
+    return [part for value in values for part in ("--set", value)]
+
+
+@pytest.fixture
+def program():
+    """The path of the installed `hah`."""
+    return str(Path(sys.executable).with_name("hah"))
+
+
+@pytest.fixture
+def terminal():
+    """terminal(command...) in a pseudo-terminal, closed at the end."""
+    opened = []
+
+    def start(*command, **options):
+        opened.append(Terminal(list(command), **options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def no_engine_survives(runs):
+    yield
+    for run in store.all_runs(runs):
+        kill(run, signal.SIGCONT)
+        kill(run, signal.SIGKILL)
+
+
+@pytest.fixture
+def detached(hah):
+    """Start a run in the background: detached(*settings) -> RunDirectory."""
+
+    def start(*values, preset="quickstart"):
+        answer = json.loads(hah("run", preset, "--detach", "--json", *settings(values)).stdout)
+        return RunDirectory(Path(answer["path"]))
+
+    return start
+
+
+def kill(run, number=signal.SIGKILL):
+    pid = read_state(run).engine.get("pid")
+    if pid and store.look(run).live:
+        os.kill(pid, number)
+
+
+def eventually(condition, seconds=30):
+    """Wait until a condition holds and return its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return value
+
+
+def status(run):
+    return store.look(run).status

@@ -1,0 +1,111 @@
+"""Choosing a device: by the driver's word, reserved by a lock, refused when it is not there."""
+
+import sys
+import types
+
+import pytest
+
+from engine.experiment import RequestError
+from engine.runs import devices
+from engine.runs.process import is_locked
+
+
+class Memory:
+    def __init__(self, free):
+        self.total, self.free = 80 << 30, free << 30
+
+
+class FakeNvml(types.ModuleType):
+    """What NVML says of a box with GPUs (this machine has none): the calls that devices.py makes, no others."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+
+    def __init__(self, free, working=True):
+        super().__init__("pynvml")
+        self.free, self.working = free, working
+
+    def nvmlInit(self):
+        if not self.working:
+            raise self.NVMLError("LibraryNotFound")
+
+    def nvmlShutdown(self):
+        pass
+
+    def nvmlSystemGetDriverVersion(self):
+        return "570.1"
+
+    def nvmlDeviceGetCount(self):
+        return len(self.free)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, index):
+        return Memory(self.free[index])
+
+    def nvmlDeviceGetUUID(self, index):
+        return f"GPU-{index}{index}{index}"
+
+    def nvmlDeviceGetName(self, index):
+        return "Fake H200"
+
+    def nvmlDeviceGetUtilizationRates(self, index):
+        raise self.NVMLError("NotSupported: MIG")
+
+
+@pytest.fixture
+def box(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def box(*free, working=True):
+        monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(list(free), working))
+
+    return box
+
+
+def test_without_a_driver_there_is_the_cpu(box):
+    box(working=False)
+    assert devices.gpus() == []
+    assert devices.driver() is None
+    assert devices.choose("auto").device == "cpu"
+    assert devices.choose("auto").why == "no GPU here"
+    assert devices.choose("cpu").why == "asked for"
+    assert devices.choose("cuda").gpu is None  # torch decides
+
+
+def test_auto_takes_the_roomiest_gpu_that_nobody_holds_then_the_next_then_the_cpu(box):
+    box(10, 70, 40)
+    choices = [devices.choose("auto") for _ in range(4)]
+    assert [choice.gpu and choice.gpu.index for choice in choices] == [1, 2, 0, None]
+    assert choices[3].device == "cpu"
+    assert "every GPU (3) has an engine" in choices[3].why
+    assert [gpu.taken for gpu in devices.gpus()] == [True] * 3
+    choices[1].lock.release()
+    again = devices.choose("auto")
+    assert again.gpu.index == 2
+    assert is_locked(devices._lock_path("GPU-222"))
+
+
+def test_a_named_gpu_is_that_one_and_one_that_is_not_there_is_refused(box):
+    box(10, 70)
+    assert devices.choose("cuda:0").gpu.uuid == "GPU-000"
+    for asked in ("cuda:2", "cuda:17"):
+        with pytest.raises(RequestError, match="this machine shows cuda:0 to cuda:1"):
+            devices.choose(asked)
+
+
+def test_only_visible_gpus_count(box, monkeypatch):
+    box(10, 70, 40)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-222,0")
+    assert [gpu.index for gpu in devices.gpus()] == [2, 0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert devices.gpus() == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,9,1")
+    assert [gpu.index for gpu in devices.gpus()] == [0]
+
+
+def test_utilisation_that_the_driver_does_not_tell_is_unknown(box):
+    box(10)
+    (gpu,) = devices.gpus()
+    assert gpu.utilisation is None
+    assert (gpu.memory_gib, gpu.free_gib, gpu.name) == (80, 10, "Fake H200")
