@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Networks here are tiny and tests run side by side: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):

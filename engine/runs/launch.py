@@ -42,7 +42,7 @@ def start(run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
     hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from.
     """
-    replace(state, status="starting", error="", engine=identity().dump(), updated=time.time()).write(run)
+    replace(state, status="starting", error="", began=0.0, engine=identity().dump(), updated=time.time()).write(run)
     with run.log.open("ab") as log:
         process = subprocess.Popen(
             engine_command("run", str(run.path), "--lock", str(lock.descriptor), *arguments),
@@ -66,7 +66,7 @@ def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> None:
         if ended and state.status == "starting":
             state = replace(state, status="failed", error=f"its process ended with {process.wait()} while starting")
             state.write(run)
-        if state.status == "failed":
+        if state.status == "failed" and not state.began:
             process.wait()
             raise LaunchError(f"{run.id} did not start: {state.error}\n{log_end(run)}".rstrip())
         if ended or state.status not in ("starting", "queued"):

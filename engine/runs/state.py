@@ -34,7 +34,8 @@ class State:
     steps: int = 0
     device: str = ""
     created: float = 0.0
-    started: float = 0.0
+    started: float = 0.0  # when the present or last engine was started
+    began: float = 0.0  # when it was ready to train; 0 until then
     updated: float = 0.0
     trained_seconds: float = 0.0  # over all engines of this run, pauses left out
     eta_seconds: float | None = None

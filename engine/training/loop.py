@@ -146,7 +146,7 @@ class Training:
         """Train to the end and commit the final checkpoint; raises Stopped, DivergedError, or what went wrong."""
         self._began = self._clock = self._saved_at = time.monotonic()
         self._show()
-        self.record.update(status="running", phase="training")
+        self.record.update(status="running", phase="training", began=time.time())
         try:
             self._attend(stepping=True)
             while self.epoch < self.experiment.train.epochs:

@@ -16,6 +16,7 @@ from engine.runs.process import PATIENCE, Heartbeat, identity
 from engine.runs.state import State
 from engine.training.tensorboard import TensorBoard
 
+_SAID = ("train/loss", "train/accuracy", "test/accuracy", "test/noisy_accuracy")  # of an epoch, in engine.log
 SNAPSHOT_SECONDS = 0.5  # at most one state.json in this time, but for changes of status
 
 
@@ -50,7 +51,10 @@ class Record:
 
     def epoch(self, epoch: int, step: int, values: Mapping[str, float], observed: Mapping[str, float]) -> None:
         """The end of an epoch: its training means, and what was observed after it (TensorBoard has only the latter)."""
-        self.log.append("epoch", step=step, epoch=epoch, values=_all_short({**values, **observed}))
+        every = _all_short({**values, **observed})
+        self.log.append("epoch", step=step, epoch=epoch, values=every)
+        said = [f"{name} {every[name]:.4g}" for name in _SAID if name in every]
+        print(f"epoch {epoch} step {step}", *said, sep="  ", flush=True)
         self._latest(step, observed)
         self.update(metrics={**self.state.metrics, **_all_short(values)})
 

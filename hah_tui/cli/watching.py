@@ -123,7 +123,7 @@ class _Panels:
         self._live.stop()
 
     def event(self, event: Event) -> None:
-        if event["kind"] in ("warning", "set", "position", "failed"):
+        if event["kind"] in ("engine", "warning", "set", "position", "failed"):
             self._console.print(line(event, 0), markup=False)
 
     def look(self, look: Look) -> None:
@@ -157,6 +157,8 @@ def _line(event: Event, epochs: int) -> str:
             return f"{kind}: {text}"
         case {"kind": "set", "name": name, "old": old, "new": new, "step": step}:
             return f"step {step}: {name} changed from {old} to {new}"
+        case {"kind": "engine", "pid": pid, "host": host, "device": device, "why": why}:
+            return f"engine: process {pid} on {host}, {event.get('gpu') or device} ({why})"
         case {"kind": "position", "step": int(step)} if step > 0:
             return f"continues from step {step}"
         case {"kind": "checkpoint", "name": name, "step": step}:

@@ -1,0 +1,30 @@
+"""What every benchmark says of where it ran, and how it says it: one JSON document on the last line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+
+from engine.runs import manifest
+
+
+def device() -> torch.device:
+    """The GPU if torch has one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def report(name: str, results: dict[str, Any]) -> None:
+    """Print the document: command, machine, versions, commit, results."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    document = {
+        "benchmark": name,
+        "command": ["python", *sys.argv],
+        "machine": {**manifest.machine(), "host": None, "gpu": gpu, "threads": torch.get_num_threads()},
+        "versions": manifest.versions(),
+        "source": manifest.source(),
+        **results,
+    }
+    print(json.dumps(document))
