@@ -103,7 +103,7 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[Field]:
     for attribute, info in model.model_fields.items():
         name = f"{prefix}{info.alias or attribute}"
         annotation, optional = _without_none(info.annotation)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if typing.get_origin(annotation) is None and issubclass(annotation, BaseModel):
             if optional:
                 yield Field(name, "section", info.description or "", None, optional=True)
             yield from _walk(annotation, f"{name}.")

@@ -201,12 +201,15 @@ def panel(look: Look) -> RenderableType:
     loss = "   ".join(f"{title} {number(metrics.get(name), 4)}" for title, name in losses)
     rates = (("train", "train/accuracy"), ("clean", "test/accuracy"), ("noisy", "test/noisy_accuracy"))
     accuracy = "accuracy   " + "   ".join(f"{title} {percent(metrics.get(name))}" for title, name in rates)
-    blocks = Table.grid(padding=(0, 1))
     sparsity, snr = _per_block(metrics, "sparsity"), _per_block(metrics, "snr_db")
+    blocks = Table.grid(padding=(0, 1))
+    blocks.add_column(justify="left")
+    for _ in sparsity:
+        blocks.add_column(justify="right", min_width=4)
     if sparsity:
-        blocks.add_row("block", *(Text(str(n), justify="right") for n in range(1, len(sparsity) + 1)), style="dim")
+        blocks.add_row("block", *map(str, range(1, len(sparsity) + 1)), style="dim")
         blocks.add_row("sparsity", *(f"{value:.2f}" for value in sparsity))
-        blocks.add_row("SNR dB", *(Text(f"{value:.1f}"[:4], justify="right") for value in snr))
+        blocks.add_row("SNR dB", *(f"{value:.1f}"[:4] for value in snr))
     return Group(head, bar, Text(loss), Text(accuracy), blocks)
 
 
