@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -39,4 +40,24 @@ def fused(device: torch.device, dtype: torch.dtype) -> tuple[str, Fused] | None:
         from engine.nn import fused_cpu
 
         return "fused-cpu", fused_cpu.hah_block
+    if device.type == "cuda" and dtype in (torch.float32, torch.bfloat16) and not _broken:
+        try:
+            from engine.nn import fused_triton
+
+            fused_triton.check(device)
+        except Exception as error:  # no Triton, no compiler, a driver it does not like, or a wrong result
+            give_up(error)
+            return None
+        return "triton", fused_triton.hah_block
     return None
+
+
+_broken = False  # whether a Triton kernel could not be compiled here
+
+
+def give_up(error: Exception) -> None:
+    """Remember that the Triton kernels do not run here, and say so once: the reference runs in their place."""
+    global _broken
+    _broken = True
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    warnings.warn(f"the fused kernels cannot run, the reference does: {reason}", RuntimeWarning, stacklevel=2)

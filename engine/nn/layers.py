@@ -144,18 +144,18 @@ class HaHBlock(nn.Module):
         return F.relu(self.conv(x).to(self.conv.weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        fused = self._fused(x.device, _convolution_dtype(x))
+        fused = self._run_fused(x, self.conv.used_weight(), with_cost=False)
         if fused is not None:
-            return fused[1](x, self.conv.used_weight(), self._settings(x, with_cost=False))[0]
+            return fused[0]
         output: Tensor = self.threshold(self.norm(self.activations(x)))
         return output
 
     def forward_with_cost(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the HaH cost (Eq. 4) from one convolution."""
         weight, dtype = self.conv.used_weight(), _convolution_dtype(x)
-        fused = self._fused(x.device, dtype)
+        fused = self._run_fused(x, weight, with_cost=True)
         if fused is not None:
-            return fused[1](x, weight, self._settings(x, with_cost=True))
+            return fused
         with torch.autocast(x.device.type, enabled=False):
             u, u_hah = local_conv2d(x.to(dtype), weight, self.conv.stride, self.conv.padding)
             if self.gradient == "full":
@@ -173,6 +173,22 @@ class HaHBlock(nn.Module):
         if self.kernels == "reference" or not isinstance(self.norm, DivisiveNorm) or self.norm.pool not in (1, 3):
             return None
         return kernels.fused(device, dtype)
+
+    def _run_fused(self, x: Tensor, weight: Tensor, with_cost: bool) -> tuple[Tensor, Tensor] | None:
+        """Output and cost of the fused twin, or None where the reference runs."""
+        dtype = _convolution_dtype(x)
+        found = self._fused(x.device, dtype)
+        if found is None:
+            return None
+        name, function = found
+        try:
+            with torch.autocast(x.device.type, enabled=False):
+                return function(x.to(dtype), weight, self._settings(x, with_cost))
+        except Exception as error:
+            if name != "triton" or isinstance(error, torch.OutOfMemoryError):
+                raise
+            kernels.give_up(error)
+            return None
 
     def _settings(self, x: Tensor, with_cost: bool) -> kernels.Settings:
         assert isinstance(self.norm, DivisiveNorm)

@@ -1,0 +1,364 @@
+"""A HaH block on NVIDIA GPUs as one differentiable operation, in four Triton kernels around cuDNN's convolutions.
+
+select     ReLU, the sum of the K strongest filters and of all at each location, the pooled mean over filters (Eqs. 1, 4
+           and the field of Eq. 2), one pass over tiles of locations
+normalize  divisive norm and the exact threshold (Eqs. 2 and 3), an image and a few filters at a time
+project    the reduction of g * o over filters, which the divisor's gradient needs
+backward   everything element-wise of the backward pass, with the HaH mask
+
+Activations are channels-last. Selection is exact: the K-th largest activation and the k-th smallest of a map are found
+bit by bit by counting, which gives what a sort would. All of it is float32 whatever the convolution's precision.
+In reduced precision the HaH gradient has a product with the input of its own (a mask of three values, whose common
+factor stays out of it), because it would drown in the sum with the rest.
+
+Runs in Triton's interpreter too (TRITON_INTERPRET=1), where the tests check it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.nn.cost import hah_cost
+from engine.nn.kernels import Settings
+from engine.nn.layers import divisive_norm
+
+LARGEST_MAP = 4096  # locations of an image that fit one program of `normalize`
+# Activations in one program, chosen so that nothing spills out of the registers (`ptxas -v`, sm_90).
+_TILE_ELEMENTS = 1024
+_MAP_ELEMENTS = 16384
+
+
+@triton.jit
+def _select_kernel(
+    u, strong, total, field, source,
+    height, width, count, filters, K, pool: tl.constexpr, with_cost: tl.constexpr, bits: tl.constexpr,
+    TILE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    at = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    n = tl.arange(0, BLOCK)
+    inside = (at < count)[:, None] & (n < filters)[None, :]
+    y = _rectified(tl.load(u + at[:, None] * filters + n[None, :], mask=inside, other=0.0).to(tl.float32))
+    if with_cost:
+        kth = _kth_largest(y, K, bits)
+        above = y > kth[:, None]
+        missing = (K - tl.sum(above.to(tl.int32), 1)).to(tl.float32)
+        top = tl.sum(tl.where(above, y, 0.0), 1) + missing * kth
+        tl.store(strong + at, top, mask=at < count)
+        tl.store(total + at, tl.sum(y, 1), mask=at < count)
+    if pool == 1:
+        best = y
+    else:
+        best = tl.full([TILE, BLOCK], -1.0, tl.float32)
+        first = tl.zeros([TILE, BLOCK], tl.int32)
+        column = at % width
+        row = (at // width) % height
+        for offset in tl.static_range(9):
+            down = offset // 3 - 1
+            right = offset % 3 - 1
+            there = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
+            there = there & (at < count)
+            place = at + down * width + right
+            seen = tl.load(
+                u + place[:, None] * filters + n[None, :], mask=there[:, None] & (n < filters)[None, :], other=-1.0
+            ).to(tl.float32)
+            seen = tl.where(there[:, None], _rectified(seen), -1.0)
+            better = (seen > best) | (seen != seen)
+            best = tl.where(better, seen, best)
+            first = tl.where(better, offset, first)
+        tl.store(source + at[:, None] * filters + n[None, :], first.to(tl.uint8), mask=inside)
+        best = tl.where((n < filters)[None, :], best, 0.0)
+    tl.store(field + at, tl.sum(best, 1) / filters, mask=at < count)
+
+
+@triton.jit
+def _normalize_kernel(
+    u, divisor, o,
+    locations, filters, k, scale, mode: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    image = tl.program_id(0)
+    at = tl.arange(0, SIZE)
+    n = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = (at < locations)[:, None] & (n < filters)[None, :]
+    place = (image * locations + at[:, None]) * filters + n[None, :]
+    y = _rectified(tl.load(u + place, mask=inside, other=0.0).to(tl.float32))
+    d = tl.load(divisor + image * locations + at, mask=at < locations, other=1.0)
+    z = tl.math.div_rn(y, tl.broadcast_to(d[:, None], [SIZE, BLOCK]))
+    if mode == "fraction":
+        # Padding is larger than everything, so it is never among the smallest.
+        pattern = tl.where(inside, _pattern(z), 0x7FFFFFFF)
+        tau_bits = tl.zeros([BLOCK], tl.int32)
+        for step in range(31):
+            candidate = tau_bits | (1 << (30 - step))
+            smaller = tl.sum((pattern < candidate[None, :]).to(tl.int32), 0)
+            tau_bits = tl.where(smaller < k, candidate, tau_bits)
+        z = tl.where(z <= tau_bits.to(tl.float32, bitcast=True)[None, :], 0.0, z)
+    elif mode == "mean":
+        tau = scale * tl.math.div_rn(tl.sum(z, 0), tl.zeros([BLOCK], tl.float32) + locations)
+        z = tl.where(z <= tau[None, :], 0.0, z)
+    tl.store(o + place, z.to(o.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _project_kernel(g, o, product, count, filters, TILE: tl.constexpr, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    n = tl.arange(0, BLOCK)
+    inside = (at < count)[:, None] & (n < filters)[None, :]
+    place = at[:, None] * filters + n[None, :]
+    both = tl.load(g + place, mask=inside, other=0.0).to(tl.float32)
+    both *= tl.load(o + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(product + at, tl.sum(both, 1), mask=at < count)
+
+
+@triton.jit
+def _backward_kernel(
+    u, o, g, divisor, g_field, source, g_cost, to_input, to_weight,
+    height, width, count, filters, K, lambda_,
+    pool: tl.constexpr, with_cost: tl.constexpr, split: tl.constexpr, local: tl.constexpr, bits: tl.constexpr,
+    TILE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    at = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    n = tl.arange(0, BLOCK)
+    inside = (at < count)[:, None] & (n < filters)[None, :]
+    place = at[:, None] * filters + n[None, :]
+    y = _rectified(tl.load(u + place, mask=inside, other=0.0).to(tl.float32))
+    kept = tl.load(o + place, mask=inside, other=0.0).to(tl.float32) > 0
+    d = tl.load(divisor + at, mask=at < count, other=1.0)
+    upstream = tl.load(g + place, mask=inside, other=0.0).to(tl.float32)
+    gradient = tl.math.div_rn(tl.where(kept, upstream, 0.0), tl.broadcast_to(d[:, None], [TILE, BLOCK]))
+    if pool == 1:
+        gradient += tl.load(g_field + at, mask=at < count, other=0.0)[:, None]
+    else:
+        column = at % width
+        row = (at // width) % height
+        for offset in tl.static_range(9):
+            # The window around (row - down, column - right) has this location as its entry ``offset``.
+            down = offset // 3 - 1
+            right = offset % 3 - 1
+            there = (row - down >= 0) & (row - down < height) & (column - right >= 0) & (column - right < width)
+            there = there & (at < count)
+            window = at - down * width - right
+            chosen = tl.load(
+                source + window[:, None] * filters + n[None, :], mask=there[:, None] & (n < filters)[None, :], other=255
+            )
+            weight = tl.load(g_field + window, mask=there, other=0.0)
+            gradient += tl.where(chosen == offset, tl.broadcast_to(weight[:, None], [TILE, BLOCK]), 0.0)
+    active = y > 0
+    gradient = tl.where(active, gradient, 0.0)
+    if with_cost:
+        kth = _kth_largest(y, K, bits)[:, None]
+        above = y > kth
+        equal = (y == kth) & inside
+        quota = K - tl.sum(above.to(tl.int32), 1)
+        top = above | (equal & (tl.cumsum(equal.to(tl.int32), 1) <= quota[:, None]))
+        rest = -lambda_ * K / (filters - K)
+        mask = tl.where(active, tl.where(top, 1.0, rest), 0.0)
+        if split:
+            tl.store(to_weight + place, mask.to(to_weight.dtype.element_ty), mask=inside)
+        else:
+            factor = tl.load(g_cost) / (K * 1.0 * count)
+            tl.store(to_weight + place, (gradient + factor * mask).to(to_weight.dtype.element_ty), mask=inside)
+            if not local:
+                gradient += factor * mask
+    tl.store(to_input + place, gradient.to(to_input.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _rectified(u):
+    return tl.where(u <= 0, 0.0, u)  # NaN stays NaN
+
+
+@triton.jit
+def _pattern(y):
+    """The bits of non-negative numbers, which are ordered like the numbers; NaN above everything."""
+    return y.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit
+def _kth_largest(y, K, bits: tl.constexpr):
+    """The K-th largest along the second dimension, whose numbers have ``bits`` significant leading bits."""
+    pattern = _pattern(y)
+    found = tl.zeros([y.shape[0]], tl.int32)
+    for step in range(bits):
+        candidate = found | (1 << (30 - step))
+        enough = tl.sum((pattern >= candidate[:, None]).to(tl.int32), 1) >= K
+        found = tl.where(enough, candidate, found)
+    return found.to(tl.float32, bitcast=True)
+
+
+def hah_block(x: Tensor, weight: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """The output [B, N, H, W] and HaH cost (scalar) of a block with the convolution ``weight`` [N, C, h, w].
+
+    x: [B, C, H, W] on the GPU, float32 or bfloat16; the output has its dtype, the cost is float32.
+    """
+    output, cost = _HaHBlock.apply(x, weight, settings)
+    return output, cost
+
+
+@cache
+def check(device: torch.device) -> None:
+    """Compile every kernel on ``device`` and compare a small block with the plain operations, once in a process.
+
+    Raises whatever a compiler says, and RuntimeError for a result that is not the reference's.
+    """
+    draw = torch.Generator().manual_seed(0)
+    x, w = torch.randn(2, 4, 6, 6, generator=draw).to(device), torch.randn(24, 4, 3, 3, generator=draw).to(device)
+    x.requires_grad_(), w.requires_grad_()
+    settings = Settings(sigma=0.1, pool=3, eps=1e-7, k=28, scale=None, K=3, lambda_=0.5, local=False)
+    with torch.enable_grad():
+        o, cost = hah_block(x, w, settings)
+        ours = (o, cost, *torch.autograd.grad(o.square().sum() - cost, (x, w)))
+        y = F.relu(F.conv2d(x, w, padding=1))
+        z = divisive_norm(y)
+        o, cost = z * (o.detach() > 0), hah_cost(y, 0.1, 0.5)  # the same locations, whatever rounding chose
+        wanted = (o, cost, *torch.autograd.grad(o.square().sum() - cost, (x, w)))
+    for a, b in zip(ours, wanted, strict=True):
+        if not torch.allclose(
+            a, b, rtol=1e-2, atol=1e-2 * float(b.detach().abs().max())
+        ):  # tensor cores may round inputs
+            raise RuntimeError("a fused kernel's result is not the reference's")
+
+
+class _HaHBlock(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        u = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[2] // 2).permute(0, 2, 3, 1).contiguous()
+        o, cost, field, source = forward(u, settings)
+        ctx.save_for_backward(x, weight, u, o, field, source)
+        ctx.settings = settings
+        return o.permute(0, 3, 1, 2), cost
+
+    @staticmethod
+    def backward(ctx: Any, g_o: Tensor, g_cost: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, u, o, field, source = ctx.saved_tensors
+        settings: Settings = ctx.settings
+        split = u.dtype != weight.dtype
+        g = g_o.permute(0, 2, 3, 1).contiguous()
+        to_input, to_weight = backward(u, o, g, g_cost, field, source, settings, split)
+        dx = _convolution_backward(to_input, x, weight, True) if ctx.needs_input_grad[0] else None
+        dw = _convolution_backward(to_input if split else to_weight, x, weight, False).to(weight.dtype)
+        if (
+            split and settings.K
+        ):  # the mask has products of its own, and its factor is applied in the weights' precision
+            factor = g_cost / (settings.K * (u.numel() // u.shape[3]))
+            dw = dw + factor * _convolution_backward(to_weight, x, weight, False).to(weight.dtype)
+            if dx is not None and not settings.local:
+                dx = dx + (factor * _convolution_backward(to_weight, x, weight, True)).to(dx.dtype)
+        return dx, dw, None
+
+
+def forward(u: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Output, HaH cost, and what the backward pass needs, of convolution outputs u [B, H, W, N].
+
+    Returns (o [B, H, W, N] in u's dtype, the cost, the field of Eq. 2 [B, H * W], where its maxima came from).
+    """
+    B, H, W, N = u.shape
+    count = B * H * W
+    tile, block = _tiles(N)
+    field = u.new_empty(B, H * W, dtype=torch.float32)
+    strong, total = (u.new_empty(count if settings.K else 0, dtype=torch.float32) for _ in range(2))
+    source = u.new_empty(u.shape if settings.pool == 3 else 0, dtype=torch.uint8)
+    _select_kernel[(triton.cdiv(count, tile),)](
+        u, strong, total, field, source, H, W, count, N, settings.K,
+        pool=settings.pool, with_cost=settings.K > 0, bits=_bits(u), TILE=tile, BLOCK=block,
+    )  # fmt: skip
+    o = _normalize(u, _divisor(field, settings), settings)
+    rest = settings.lambda_ / (N - settings.K)
+    cost = field.new_zeros(())
+    if settings.K:
+        top, all_ = strong.sum(dtype=torch.float64), total.sum(dtype=torch.float64)
+        cost = (((1 / settings.K + rest) * top - rest * all_) / count).float()
+    return o, cost, field, source
+
+
+def _normalize(u: Tensor, divisor: Tensor, settings: Settings) -> Tensor:
+    """Eqs. 2 and 3: the output [B, H, W, N] of convolution outputs u and divisors [B, H * W]."""
+    B, H, W, N = u.shape
+    if H * W > LARGEST_MAP:  # a map too large for the registers of one program
+        z = F.relu(u).float() / divisor.view(B, H, W, 1)
+        if settings.k:
+            z = z * (z > z.flatten(1, 2).kthvalue(settings.k, 1).values[:, None, None])
+        elif settings.scale is not None:
+            z = z * (z > settings.scale * z.mean((1, 2), keepdim=True))
+        return z.to(u.dtype)
+    o = torch.empty_like(u)
+    mode = "fraction" if settings.k else "none" if settings.scale is None else "mean"
+    size = triton.next_power_of_2(H * W)
+    few = min(triton.next_power_of_2(N), max(1, _MAP_ELEMENTS // size))
+    _normalize_kernel[(B, triton.cdiv(N, few))](
+        u,
+        divisor,
+        o,
+        H * W,
+        N,
+        settings.k,
+        settings.scale or 0.0,
+        mode=mode,
+        SIZE=size,
+        BLOCK=few,
+        num_warps=min(16, max(1, size * few // 1024)),
+    )
+    return o
+
+
+def backward(
+    u: Tensor, o: Tensor, g: Tensor, g_cost: Tensor, field: Tensor, source: Tensor, settings: Settings, split: bool
+) -> tuple[Tensor, Tensor]:
+    """(what reaches the input, what reaches the weights) of the gradient at u, both [B, H, W, N].
+
+    With ``split`` the second is the HaH mask alone, its values 1 and -lambda * K / (N - K).
+    """
+    B, H, W, N = u.shape
+    count = B * H * W
+    tile, block = _tiles(N)
+    grid = (triton.cdiv(count, tile),)
+    product = field.new_empty(B, H * W)
+    _project_kernel[grid](g, o, product, count, N, TILE=tile, BLOCK=block)
+    divisor = _divisor(field, settings)
+    g_divisor = -product / divisor
+    g_field = (1 - settings.sigma) * g_divisor
+    peak = field.max(1, keepdim=True).indices
+    g_field.scatter_add_(1, peak, settings.sigma * g_divisor.sum(1, keepdim=True))
+    g_field /= N
+    to_input, to_weight = torch.empty_like(u), torch.empty_like(u)
+    _backward_kernel[grid](
+        u, o, g, divisor, g_field, source, g_cost, to_input, to_weight,
+        H, W, count, N, settings.K, settings.lambda_,
+        pool=settings.pool, with_cost=settings.K > 0, split=split, local=settings.local, bits=_bits(u),
+        TILE=tile, BLOCK=block,
+    )  # fmt: skip
+    return to_input, to_weight if settings.K else to_input
+
+
+def _divisor(field: Tensor, settings: Settings) -> Tensor:
+    """Eq. 2's divisor at each location, [B, H * W]."""
+    peak = field.max(1, keepdim=True).values
+    divisor = settings.sigma * peak + (1 - settings.sigma) * field + settings.eps
+    return divisor.masked_fill_(divisor == 0, 1)
+
+
+def _tiles(filters: int) -> tuple[int, int]:
+    block = triton.next_power_of_2(filters)
+    return max(1, _TILE_ELEMENTS // block), block
+
+
+def _bits(u: Tensor) -> int:
+    """Leading bits that tell two non-negative numbers of this dtype apart as float32."""
+    return 15 if u.dtype == torch.bfloat16 else 31
+
+
+def _convolution_backward(g: Tensor, x: Tensor, weight: Tensor, to_input: bool) -> Tensor:
+    pad = weight.shape[2] // 2
+    result = torch.ops.aten.convolution_backward(
+        g.permute(0, 3, 1, 2), x, weight.to(x.dtype), None, [1, 1], [pad, pad], [1, 1], False, [0, 0], 1,
+        [to_input, not to_input, False],
+    )  # fmt: skip
+    gradient: Tensor = result[0 if to_input else 1]
+    return gradient

@@ -1,0 +1,260 @@
+"""The GPU kernels in Triton's interpreter: selection to the bit, outputs and gradients against float64."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are defined
+fused_triton = pytest.importorskip("engine.nn.fused_triton")
+
+from engine.experiment.architecture import blocks, strongest, suppressed  # noqa: E402
+from engine.nn import HaHBlock, divisive_norm, hah_cost, kernels, threshold_fraction, threshold_mean  # noqa: E402
+from engine.nn.kernels import Settings  # noqa: E402
+
+
+def settings(N, H, W, **changes):
+    made = {
+        "sigma": 0.1,
+        "pool": 3,
+        "eps": 1e-7,
+        "k": suppressed(0.2, H, W),
+        "scale": None,
+        "K": strongest(0.1, N),
+        "lambda_": 0.1,
+        "local": True,
+    }
+    return Settings(**{**made, **changes})
+
+
+def draw(kind, B, H, W, N, seed=0):
+    u = torch.randn(B, H, W, N, generator=torch.Generator().manual_seed(seed))
+    match kind:
+        case "tied":
+            u = (2 * u).round()
+        case "zero":
+            u[0] = -u[0].abs()
+        case "constant":
+            u[:] = u[:, :1, :1]
+        case "dead":
+            u[..., N // 4 :] = -1
+    return u
+
+
+def reference(u, s):
+    """The stages in float64, of u [B, H, W, N]: (y, z, o, cost) as [B, N, H, W]."""
+    y = F.relu(u.double()).permute(0, 3, 1, 2)
+    z = divisive_norm(y, s.sigma, s.pool, s.eps)
+    return y, z
+
+
+KINDS = ["random", "tied", "zero", "constant", "dead"]
+# Every (map, filters) of VGG-11 to 19 at widths 1/8 to 2, and odd ones.
+MET = sorted(
+    {
+        (block.size, block.filters)
+        for name in ("vgg11", "vgg13", "vgg16", "vgg19")
+        for width in (0.125, 0.25, 0.5, 1.0, 2.0)
+        for block in blocks(name, width)
+    }
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 19), (1, 8, 8, 64), (3, 2, 2, 8)])
+def test_thresholds_are_kthvalues_to_the_bit(shape, dtype, kind):
+    """What is kept of z is exactly what torch.kthvalue keeps of the same z."""
+    u = draw(kind, *shape).to(dtype)
+    B, H, W, N = shape
+    s = settings(N, H, W)
+    o, _, field, _ = fused_triton.forward(u, s)
+    divisor = fused_triton._divisor(field, s).view(B, H, W, 1)
+    z = F.relu(u.float()) / divisor
+    tau = z.flatten(1, 2).kthvalue(s.k, 1).values[:, None, None]
+    expected = z * (z > tau)
+    if dtype == torch.float32:
+        assert torch.equal(o, expected)
+    else:  # the interpreter cuts where a GPU rounds
+        assert torch.equal(o != 0, expected != 0)
+        torch.testing.assert_close(o.float(), expected, rtol=2**-7, atol=0)
+
+
+@pytest.mark.parametrize(("size", "N"), MET)
+def test_every_shape_that_vggs_meet(size, N):
+    u = draw("random", 1, size, size, N, seed=size + N)
+    s = settings(N, size, size)
+    o, cost, _, _ = fused_triton.forward(u, s)
+    y, z = reference(u, s)
+    torch.testing.assert_close(cost.double(), hah_cost(y, 0.1, 0.1), rtol=1e-6, atol=1e-7)
+    expected = threshold_fraction(z, 0.2)
+    ours = o.double().permute(0, 3, 1, 2)
+    agree = (ours > 0) == (expected > 0)
+    assert (~agree).sum() <= 1e-3 * agree.numel()  # rounding at the threshold
+    torch.testing.assert_close(ours[agree], expected[agree], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("B", [1, 2, 37, 512])
+def test_batch_sizes(B):
+    u = draw("random", B, 2, 2, 16, seed=B)
+    s = settings(16, 2, 2, k=2)
+    o, cost, _, _ = fused_triton.forward(u, s)
+    y, z = reference(u, s)
+    torch.testing.assert_close(cost.double(), hah_cost(y, 0.1, 0.1), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(o.double().permute(0, 3, 1, 2), threshold_fraction(z, 0.5), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("N", [7, 64, 130])
+def test_the_sum_of_the_strongest_is_exact(N):
+    u = draw("random", 2, 3, 3, N)
+    K = strongest(0.1, N)
+    kth = F.relu(u).topk(K, 3).values[..., -1]
+    found = np.empty(kth.shape, np.float32)
+    for index in np.ndindex(*kth.shape):
+        bits, value = F.relu(u[index]).numpy().view(np.int32), 0
+        for step in range(31):
+            candidate = value | (1 << (30 - step))
+            value = candidate if (bits >= candidate).sum() >= K else value
+        found[index] = np.int32(value).view(np.float32)
+    assert (found == kth.numpy()).all()  # the scheme of `_kth_largest`, to the bit
+    _, cost, _, _ = fused_triton.forward(u, settings(N, 3, 3))
+    torch.testing.assert_close(cost.double(), hah_cost(F.relu(u.double()).permute(0, 3, 1, 2)), rtol=1e-6, atol=1e-8)
+
+
+def run_block(function, x, w, g, s, g_cost=-0.3):
+    x, w = x.clone().requires_grad_(), w.clone().requires_grad_()
+    o, cost = function(x, w, s)
+    dx, dw = torch.autograd.grad((o.to(w.dtype) * g).sum() + g_cost * cost, (x, w))
+    return o.detach(), cost.detach(), dx, dw
+
+
+def composition(x, w, s):
+    """The plain composition with the settings of a fused one."""
+    block = HaHBlock(x.shape[1], len(w), top_k=s.K / len(w) - 1e-9, lambda_=s.lambda_, kernels="reference")
+    block.norm.sigma, block.norm.pool, block.norm.eps = s.sigma, s.pool, s.eps
+    block.gradient = "local" if s.local else "full"
+    if s.scale is not None:
+        block.threshold.kind, block.threshold.scale = "mean", s.scale
+    elif not s.k:
+        block.threshold.kind = "none"
+    block.conv.weight_norm = False
+    block.conv.weight = torch.nn.Parameter(w) if not w.requires_grad else block.conv.weight
+    object.__setattr__(block.conv, "used_weight", lambda: w)
+    return block.forward_with_cost(x)
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("pool", [1, 3])
+@pytest.mark.parametrize("threshold", ["fraction", "mean", "none"])
+def test_gradients_against_the_float64_reference(threshold, pool, local):
+    """Whole numbers, so that both make the same decisions at every threshold and tie-free selections."""
+    draw_ = torch.Generator().manual_seed(1)
+    x = torch.randint(-4, 5, (2, 3, 6, 5), generator=draw_).double()
+    w = torch.randint(-3, 4, (20, 3, 3, 3), generator=draw_).double() + 0.01 * torch.arange(20).view(-1, 1, 1, 1)
+    g = torch.randn(2, 20, 6, 5, generator=draw_).double()
+    changes = {"fraction": {}, "mean": {"k": 0, "scale": 1.1}, "none": {"k": 0}}[threshold]
+    s = settings(20, 6, 5, pool=pool, local=local, lambda_=0.7, **changes)
+    wanted = run_block(composition, x, w, g, s)
+    ours = run_block(fused_triton.hah_block, x.float(), w.float(), g.float(), s)
+    for name, a, b in zip(("o", "cost", "dx", "dw"), ours, wanted, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=2e-5, atol=2e-5 * float(b.abs().max()), msg=name)
+    without = run_block(fused_triton.hah_block, x.float(), w.float(), g.float(), s, g_cost=0.0)
+    for place in (2, 3):  # the HaH part alone
+        base = run_block(composition, x, w, g, s, g_cost=0.0)
+        part, expected = ours[place] - without[place], wanted[place] - base[place]
+        torch.testing.assert_close(part.double(), expected, rtol=1e-3, atol=2e-4 * float(wanted[place].abs().max()))
+        assert bool(expected.any()) == (place == 3 or not local)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_in_bfloat16_the_hah_part_survives_beside_a_gradient_ten_thousand_times_as_large(local):
+    draw_ = torch.Generator().manual_seed(2)
+    x, w = torch.rand(2, 8, 6, 6, generator=draw_).bfloat16(), torch.randn(32, 8, 3, 3, generator=draw_)
+    g = torch.randn(2, 32, 6, 6, generator=draw_)
+    s = settings(32, 6, 6, local=local)
+    _, _, _, alone = run_block(fused_triton.hah_block, x, w, 0 * g, s, g_cost=1.0)
+    _, _, _, beside = run_block(fused_triton.hah_block, x, w, g, s, g_cost=0.0)
+    scale = 1e4 * float(alone.norm() / beside.norm())
+    both = run_block(fused_triton.hah_block, x, w, scale * g, s, g_cost=1.0)[3]
+    without = run_block(fused_triton.hah_block, x, w, scale * g, s, g_cost=0.0)[3]
+    assert (both - without - alone).norm() / alone.norm() < 0.005
+    assert alone.dtype == torch.float32
+
+
+def test_ties_strengthen_exactly_K():
+    u = draw("tied", 2, 4, 4, 24)
+    s = settings(24, 4, 4, K=5, local=False, lambda_=0.5)
+    o, _, field, source = fused_triton.forward(u, s)
+    g = torch.zeros_like(u)
+    _, mask = fused_triton.backward(u, o, g, torch.tensor(1.0), field, source, s, True)
+    positive = (u > 0).sum(3)
+    assert torch.equal((mask == 1).sum(3), positive.clamp_max(5))
+    weak = mask[(mask != 1) & (u > 0)]
+    torch.testing.assert_close(weak, torch.full_like(weak, -0.5 * 5 / 19))
+    assert not mask[u <= 0].any()
+
+
+def test_zero_images_and_nan():
+    u = torch.full((2, 4, 4, 16), -1.0)
+    s = settings(16, 4, 4)
+    o, cost, field, source = fused_triton.forward(u, s)
+    assert not o.any()
+    assert cost == 0
+    to_input, to_weight = fused_triton.backward(u, o, torch.ones_like(u), torch.tensor(1.0), field, source, s, False)
+    assert not to_input.any()
+    assert not to_weight.any()
+    u = draw("random", 2, 4, 4, 16)
+    u[1, 2, 2, 3] = float("nan")
+    o, cost, _, _ = fused_triton.forward(u, s)
+    assert cost.isnan()
+    assert o[1].isnan().any()
+    assert o[0].isfinite().all()
+
+
+def test_a_map_too_large_for_one_program_is_selected_all_the_same(monkeypatch):
+    u = draw("random", 1, 9, 9, 8)
+    s = settings(8, 9, 9)
+    small = fused_triton.forward(u, s)[0]
+    monkeypatch.setattr(fused_triton, "LARGEST_MAP", 16)
+    torch.testing.assert_close(fused_triton.forward(u, s)[0], small)
+    mean = settings(8, 9, 9, k=0, scale=1.0)
+    _, z = reference(u, mean)
+    torch.testing.assert_close(
+        fused_triton.forward(u, mean)[0].double().permute(0, 3, 1, 2), threshold_mean(z), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_check_at_first_use_passes_and_notices_a_wrong_kernel(monkeypatch):
+    cpu = torch.device("cpu")
+    fused_triton.check.__wrapped__(cpu)
+    original = fused_triton.backward
+
+    def wrong(*arguments):
+        to_input, to_weight = original(*arguments)
+        return to_input, 0.9 * to_weight
+
+    monkeypatch.setattr(fused_triton, "backward", wrong)
+    with pytest.raises(RuntimeError, match="not the reference's"):
+        fused_triton.check.__wrapped__(cpu)
+
+
+def test_a_kernel_that_cannot_compile_falls_back_to_the_reference_and_says_so(monkeypatch):
+    """As on a GPU whose driver or compiler Triton does not like: the block's result is the reference's."""
+
+    def broken(x, weight, settings):
+        raise RuntimeError("Cannot find a C compiler\nmore")
+
+    monkeypatch.setattr(kernels, "_broken", False)
+    monkeypatch.setattr(kernels, "fused", lambda device, dtype: None if kernels._broken else ("triton", broken))
+    block, x = HaHBlock(3, 16), torch.rand(2, 3, 8, 8)
+    with pytest.warns(RuntimeWarning, match="cannot run, the reference does: Cannot find a C compiler"):
+        o, cost = block.forward_with_cost(x)
+    again = HaHBlock(3, 16, kernels="reference")
+    again.load_state_dict(block.state_dict())
+    expected, expected_cost = again.forward_with_cost(x)
+    assert torch.equal(o, expected)
+    assert torch.equal(cost, expected_cost)
+    assert block.implementation(torch.device("cuda"), torch.float32) == "reference"
+    block(x)  # and nothing is said twice
