@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 import uuid
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) 
     if device.type == "cpu" and choice.gpu is not None:
         record.warning("torch cannot use the GPU that the driver shows (its build or the driver): training on the CPU")
     training = Training(run, experiment, record, device, choice.gpu, lambda: stop.asked)
+    warnings.showwarning = lambda message, *_: record.warning(str(message))
     try:
         images = training.prepare()
         if epochs is not None and epochs != training.experiment.train.epochs:

@@ -11,7 +11,15 @@ os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are defined
 fused_triton = pytest.importorskip("engine.nn.fused_triton")
 
 from engine.experiment.architecture import blocks, strongest, suppressed  # noqa: E402
-from engine.nn import HaHBlock, divisive_norm, hah_cost, kernels, threshold_fraction, threshold_mean  # noqa: E402
+from engine.nn import (  # noqa: E402
+    HaHBlock,
+    divisive_norm,
+    fused_cpu,
+    hah_cost,
+    kernels,
+    threshold_fraction,
+    threshold_mean,
+)
 from engine.nn.kernels import Settings  # noqa: E402
 
 
@@ -228,7 +236,7 @@ def test_a_map_too_large_for_one_program_is_selected_all_the_same(monkeypatch):
 
 def test_the_check_at_first_use_passes_and_notices_a_wrong_kernel(monkeypatch):
     cpu = torch.device("cpu")
-    fused_triton.check.__wrapped__(cpu)
+    kernels.check.__wrapped__(fused_triton.hah_block, cpu)
     original = fused_triton.backward
 
     def wrong(*arguments):
@@ -237,7 +245,7 @@ def test_the_check_at_first_use_passes_and_notices_a_wrong_kernel(monkeypatch):
 
     monkeypatch.setattr(fused_triton, "backward", wrong)
     with pytest.raises(RuntimeError, match="not the reference's"):
-        fused_triton.check.__wrapped__(cpu)
+        kernels.check.__wrapped__(fused_triton.hah_block, cpu)
 
 
 def test_a_kernel_that_cannot_compile_falls_back_to_the_reference_and_says_so(monkeypatch):
@@ -246,8 +254,9 @@ def test_a_kernel_that_cannot_compile_falls_back_to_the_reference_and_says_so(mo
     def broken(x, weight, settings):
         raise RuntimeError("Cannot find a C compiler\nmore")
 
-    monkeypatch.setattr(kernels, "_broken", False)
-    monkeypatch.setattr(kernels, "fused", lambda device, dtype: None if kernels._broken else ("triton", broken))
+    monkeypatch.setattr(kernels, "_broken", set())
+    monkeypatch.setattr(kernels, "check", lambda block, device: None)
+    monkeypatch.setattr(fused_cpu, "hah_block", broken)
     block, x = HaHBlock(3, 16), torch.rand(2, 3, 8, 8)
     with pytest.warns(RuntimeWarning, match="cannot run, the reference does: Cannot find a C compiler"):
         o, cost = block.forward_with_cost(x)
@@ -256,5 +265,5 @@ def test_a_kernel_that_cannot_compile_falls_back_to_the_reference_and_says_so(mo
     expected, expected_cost = again.forward_with_cost(x)
     assert torch.equal(o, expected)
     assert torch.equal(cost, expected_cost)
-    assert block.implementation(torch.device("cuda"), torch.float32) == "reference"
+    assert block.implementation(x.device, x.dtype) == "reference"
     block(x)  # and nothing is said twice

@@ -42,7 +42,8 @@ for pool in (1, 3):
 for mode in ("fraction", "mean", "none"):
     build(
         kernels._normalize_kernel,
-        {"u": number, "divisor": floats, "o": number, **dict.fromkeys(("locations", "filters", "k"), count), "scale": "fp32"},
+        {"u": number, "divisor": floats, "o": number, "scale": "fp32",
+         **dict.fromkeys(("locations", "filters", "k"), count)},
         mode=mode, SIZE=1024, BLOCK=16, num_warps=16,
     )
 build(
