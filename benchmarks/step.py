@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -57,8 +57,10 @@ def plain(width: float, where: torch.device) -> Callable[[torch.Tensor, torch.Te
     return step
 
 
-def ours(width: float, where: torch.device, kernels: str = "auto") -> Callable[[torch.Tensor, torch.Tensor], None]:
-    experiment = presets.load("paper-hah", [f"model.width={width}", f"compute.kernels={kernels}"])
+def ours(
+    width: float, where: torch.device, kernels: str = "auto", changes: Sequence[str] = ()
+) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    experiment = presets.load("paper-hah", [f"model.width={width}", f"compute.kernels={kernels}", *changes])
     network = VGG.from_experiment(experiment).to(where)
     network.to(memory_format=torch.channels_last)
     network.train()
