@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True)
@@ -33,4 +34,23 @@ DATASETS = {
         # Of the training split that engine.data.archives makes (measured there by a test).
         Dataset("digits", tuple("0123456789"), 1_442, 355, (0.3052,) * 3, (0.3760,) * 3, False),
     )
+}
+
+
+Suite = Literal["noise", "sparsity", "corruptions", "attacks", "minimum_norm", "masking"]
+SUITES: tuple[Suite, ...] = get_args(Suite)  # in the order they run
+
+Corruption = Literal[
+    "gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise", "snow", "fog", "frost", "brightness",
+    "defocus_blur", "gaussian_blur", "motion_blur", "zoom_blur", "contrast", "elastic_transform", "pixelate", "spatter",
+    "glass_blur", "saturate", "jpeg_compression",
+]  # fmt: skip
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)  # of CIFAR-10-C, in the order of Table 2
+PAPER_CORRUPTIONS = CORRUPTIONS[:16]
+CORRUPTION_GROUPS = {
+    "noise": CORRUPTIONS[:4],
+    "weather": CORRUPTIONS[4:8],
+    "blur": CORRUPTIONS[8:12],
+    "digital": CORRUPTIONS[12:16],
+    "other": CORRUPTIONS[16:],
 }

@@ -13,9 +13,9 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engine.experiment.schema import Experiment
+from engine.experiment.schema import PER_BLOCK, Experiment
 
-Kind = Literal["integer", "number", "flag", "choice", "text", "numbers", "integers", "texts", "section"]
+Kind = Literal["integer", "number", "flag", "choice", "text", "numbers", "integers", "texts", "choices", "section"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Field:
     optional: bool = False
     choices: tuple[Any, ...] = ()
     format: str = ""  # of text, in words
+    per_block: bool = False  # one value, or one for each HaH block
     above: float | None = None  # exclusive
     minimum: float | None = None
     maximum: float | None = None
@@ -41,17 +42,14 @@ class Field:
         """The first part of the name, or '' for the experiment's own fields."""
         return self.name.partition(".")[0] if "." in self.name else ""
 
-    @property
-    def per_block(self) -> bool:
-        """Whether the value is one number or one for each HaH block."""
-        return self.kind == "numbers"
-
     def allowed(self) -> str:
         """What the field may be, as the end of 'must be ...'."""
         bounds = self._bounds()
         match self.kind:
             case "choice":
                 what = "one of " + ", ".join(map(str, self.choices))
+            case "choices":
+                what = "a list of " + ", ".join(map(str, self.choices))
             case "flag":
                 what = "true or false"
             case "text":
@@ -64,7 +62,8 @@ class Field:
                 what = {"integer": "a whole number", "number": "a number"}[self.kind]
                 what += f" {bounds}" if bounds else ""
             case "integers" | "numbers":
-                what = {"integers": "a list of whole numbers", "numbers": "a number or a list of numbers"}[self.kind]
+                what = "a list of whole numbers" if self.kind == "integers" else "a list of numbers"
+                what = "a number or a list of numbers" if self.per_block else what
                 what += f", each {bounds}" if bounds else ""
         return f"{what}, or null" if self.optional else what
 
@@ -121,7 +120,10 @@ def _field(name: str, annotation: Any, optional: bool, info: FieldInfo) -> Field
     elif typing.get_origin(annotation) is list:
         item = typing.get_args(annotation)[0]
         inner = getattr(item, "__origin__", item) if hasattr(item, "__metadata__") else item
-        kind = {float: "numbers", int: "integers", str: "texts"}[inner]  # type: ignore[assignment]
+        if typing.get_origin(inner) is Literal:
+            kind, choices = "choices", typing.get_args(inner)
+        else:
+            kind = {float: "numbers", int: "integers", str: "texts"}[inner]  # type: ignore[assignment]
         for entry in getattr(item, "__metadata__", ()):
             metadata += entry.metadata if isinstance(entry, FieldInfo) else [entry]
     else:
@@ -149,6 +151,7 @@ def _field(name: str, annotation: Any, optional: bool, info: FieldInfo) -> Field
         optional,
         choices,
         str(extra.get("format", "")),
+        any(entry is PER_BLOCK for entry in info.metadata),
         **bounds,
     )
 

@@ -22,7 +22,7 @@ from pydantic.config import JsonDict
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from engine.experiment import architecture
-from engine.experiment.datasets import DATASETS
+from engine.experiment.datasets import DATASETS, PAPER_CORRUPTIONS, Corruption, Suite
 
 SCHEMA_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$"
@@ -53,9 +53,11 @@ def _fraction(value: Any) -> Any:
 
 NonNegative = Annotated[float, Field(ge=0)]
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
-PerBlock = BeforeValidator(_one_or_list)
-Perturbation = Annotated[float, BeforeValidator(_fraction)]
+PER_BLOCK = BeforeValidator(_one_or_list)
+Perturbation = Annotated[float, BeforeValidator(_fraction), Field(gt=0)]
 Epoch = Annotated[int, Field(ge=1)]
+NoiseLevel = Annotated[float, Field(gt=0, le=10)]
+Severity = Annotated[int, Field(ge=1, le=5)]
 Tag = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
@@ -90,7 +92,7 @@ class DivisiveNorm(Section):
     """Eq. 2: activations divided by their mean over filters, mixed with its maximum over the image."""
 
     enabled: bool = option(True, "divisive normalization in the HaH blocks; off: affine BatchNorm takes its place")
-    sigma: Annotated[list[UnitInterval], PerBlock] = option(
+    sigma: Annotated[list[UnitInterval], PER_BLOCK] = option(
         [0.1],
         "weight of the image's maximum against the location's own mean in the divisor (Eq. 2)",
         unit="one, or one per HaH block",
@@ -135,7 +137,7 @@ class Model(Section):
 class HaH(Section):
     """The layer-wise Hebbian/anti-Hebbian costs (Eqs. 4 and 5)."""
 
-    alpha: Annotated[list[NonNegative], PerBlock] = option(
+    alpha: Annotated[list[NonNegative], PER_BLOCK] = option(
         [4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4],
         "weight of each HaH block's cost in the loss (Eq. 5)",
         unit="one, or one per HaH block",
@@ -219,6 +221,78 @@ class Checkpoints(Section):
     keep: list[Epoch] = option([], "epochs whose checkpoint is kept for good, as epoch-N")
 
 
+class NoiseSuite(Section):
+    """Accuracy and per-block SNR under noise (Figures 3b and 4)."""
+
+    distribution: Literal["gaussian", "uniform"] = option("gaussian", "what is added to images; both by their std")
+    levels: list[NoiseLevel] = option(
+        [0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2], "standard deviations of the noise, clamped to [0, 1]", min_length=1
+    )
+    draws: int = option(3, "independent draws of the noise at each level", unit="draws", ge=1, le=100)
+    examples: int = option(4, "example images kept at each level", unit="images", ge=0, le=16)
+
+
+class SparsitySuite(Section):
+    """Hoyer sparsity and active fraction of every block (Figure 2)."""
+
+    bins: int = option(40, "bins of the histogram of normalized Hoyer values, from 0 to 1", unit="bins", ge=2, le=1000)
+
+
+class CorruptionSuite(Section):
+    """CIFAR-10-C (Table 2): the official files where they are there, else generated from the test images."""
+
+    names: list[Corruption] = option(
+        list(PAPER_CORRUPTIONS), "which corruptions; the default 16 are the paper's", min_length=1
+    )
+    severities: list[Severity] = option([1, 2, 3, 4, 5], "which severities", min_length=1)
+    source: Literal["auto", "official", "generated"] = option(
+        "auto", "the official .npy files, or images generated with their parameters; auto: official where they are"
+    )
+
+
+class AttackSuite(Section):
+    """Robust accuracy: attacks in order, each on the images that still stand (Table 1)."""
+
+    methods: list[Literal["pgd", "apgd-ce", "apgd-t", "autoattack"]] = option(
+        ["apgd-ce", "apgd-t"], "attacks in order; the default two are the authors'; all but pgd need pyautoattack",
+        min_length=1,
+    )  # fmt: skip
+    linf: list[Perturbation] = option([2 / 255], "sizes of the perturbation in Linf, images in [0, 1]")
+    l2: list[Perturbation] = option([0.25], "sizes of the perturbation in L2")
+    steps: int = option(100, "iterations of pgd, apgd-ce and apgd-t", unit="steps", ge=1, le=10_000)
+    restarts: int = option(1, "random starts of each attack", unit="starts", ge=1, le=100)
+
+
+class MinimumNormSuite(Section):
+    """The smallest perturbation that changes each prediction, by FMN (Figure 5)."""
+
+    norms: list[Literal["l0", "l1", "l2", "linf"]] = option(["l0", "l1", "l2", "linf"], "which norms", min_length=1)
+    steps: int = option(300, "iterations; fewer than 300 overstate the norms", unit="steps", ge=1, le=100_000)
+
+
+class MaskingSuite(Section):
+    """The checks that tell real robustness from masked gradients."""
+
+    norm: Literal["linf", "l2"] = option("linf", "norm of the perturbation")
+    eps: Perturbation = option(2 / 255, "size of the perturbation", gt=0)
+    steps: int = option(100, "iterations of the iterative attacks", unit="steps", ge=1, le=10_000)
+    queries: int = option(1000, "queries of the black-box Square attack", unit="queries", ge=1, le=100_000)
+    standard: str = option("", "run that the transfer attack starts from: an id, or nothing for no transfer check")
+
+
+class Evaluate(Section):
+    """What is measured of the trained network, by `hah eval` or right after training."""
+
+    suites: list[Suite] = option([], "suites that run when training ends")
+    images: int | None = option(None, "the first so many test images; null: all of them", unit="images", ge=1)
+    noise: NoiseSuite = Field(default_factory=NoiseSuite, description="accuracy and SNR under noise")
+    sparsity: SparsitySuite = Field(default_factory=SparsitySuite, description="Hoyer sparsity per block")
+    corruptions: CorruptionSuite = Field(default_factory=CorruptionSuite, description="CIFAR-10-C")
+    attacks: AttackSuite = Field(default_factory=AttackSuite, description="robust accuracy")
+    minimum_norm: MinimumNormSuite = Field(default_factory=MinimumNormSuite, description="minimum-norm attacks")
+    masking: MaskingSuite = Field(default_factory=MaskingSuite, description="checks for masked gradients")
+
+
 class Compute(Section):
     """Where it runs; no result depends on it beyond rounding."""
 
@@ -248,6 +322,7 @@ class Experiment(Section):
     train: Train = Field(default_factory=Train, description="how it is trained")
     observe: Observe = Field(default_factory=Observe, description="what is looked at while it trains")
     checkpoints: Checkpoints = Field(default_factory=Checkpoints, description="when the training state is saved")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="what is measured of the trained network")
     compute: Compute = Field(default_factory=Compute, description="where it runs")
 
     @model_validator(mode="after")
