@@ -1,0 +1,131 @@
+"""Every action of the terminal, once: bindings, the help screen and the command palette are made from this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.binding import Binding, BindingType
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing a key does: ``id`` names the method ``action_<id>`` of the screen (of the app where screen is all)."""
+
+    id: str
+    keys: str  # in Textual's names, separated by commas; '' for the palette only
+    label: str  # for the footer, one or two words
+    screen: str  # runs | new | monitor | compare | results | all; several are separated by |
+    help: str
+    footer: bool = False  # whether the footer has room for it
+    each: bool = False  # the key pressed is the method's argument
+    priority: bool = False  # also while a text field has the focus and would take the key
+
+    def on(self, screen: str) -> bool:
+        """Whether ``screen`` has this action."""
+        return screen in self.screen.split("|")
+
+    @property
+    def shown_keys(self) -> str:
+        """The keys as a person reads them: '/', 'ctrl+p', '1 to 9'."""
+        names = [_SHOWN.get(key, key) for key in self.keys.split(",")] if self.keys else []
+        return f"{names[0]} to {names[-1]}" if self.each else " ".join(names)
+
+
+_SHOWN = {
+    "question_mark": "?", "slash": "/", "escape": "esc", "plus": "+", "minus": "-", "equals_sign": "=",
+    "less_than_sign": "<", "greater_than_sign": ">", "comma": ",", "full_stop": ".", "pageup": "pgup",
+    "pagedown": "pgdn", "left": "←", "right": "→", "up": "↑", "down": "↓", "left_square_bracket": "[",
+    "right_square_bracket": "]",
+}  # fmt: skip
+
+ACTIONS: tuple[Action, ...] = (
+    # Everywhere
+    Action("help", "question_mark,f1", "help", "all", "this page: what every key does", footer=True),
+    Action("quit", "q", "quit", "all", "leave; engines go on (outside text fields)", footer=True),
+    Action("back", "escape", "back", "all", "back to where you came from"),
+    Action("command_palette", "ctrl+p", "palette", "all", "find an action by its name", priority=True),
+    Action("next_theme", "T", "theme", "all", "next theme: dark, light, colour-blind-safe"),
+    Action("ascii", "", "ASCII", "all", "plain characters for fonts without braille and blocks, on or off"),
+    Action("screenshot", "P", "picture", "all", "save the screen as an SVG picture"),
+    Action("slower_frames", "", "fewer frames", "all", "draw half as often, for thin connections"),
+    Action("faster_frames", "", "more frames", "all", "draw twice as often"),
+    # Runs
+    Action("open", "enter", "open", "runs", "open the run: live, or as it was", footer=True),
+    Action("new", "n", "new", "runs", "pick a preset, change it, launch", footer=True),
+    Action("filter", "slash", "filter", "runs", "words, status:running, tag:x, preset:y; esc clears", footer=True),
+    Action("select", "space", "select", "runs", "select or unselect the run for an action on several"),
+    Action("select_all", "asterisk", "all", "runs", "select every run shown, or none"),
+    Action("sort", "o", "sort", "runs", "next order: created, name, status, accuracy, noisy, updated"),
+    Action("reverse", "O", "reverse", "runs", "turn the order round"),
+    Action("compare", "v", "compare", "runs", "selected runs side by side", footer=True),
+    Action("clone", "c", "clone", "runs", "a new run from this one's settings", footer=True),
+    Action("extend", "e", "extend", "runs", "train a run that has ended to a later epoch"),
+    Action("tag", "t", "tag", "runs", "put words on it; -word takes one away"),
+    Action("note", "a", "note", "runs", "write a note on it"),
+    Action("delete", "d,delete", "delete", "runs", "delete for good, after a question that names what goes"),
+    Action("pin", "p", "pin", "runs", "pin as the reference that other runs are drawn over"),
+    Action("refresh", "f5", "look again", "runs", "read the runs folder again now"),
+    # What is asked of engines, from the list and from a run
+    Action("stop", "s", "stop", "runs|monitor", "save and stop the engine", footer=True),
+    Action("pause", "z", "pause", "runs|monitor", "hold the engine between two steps"),
+    Action("resume", "r", "resume", "runs|monitor", "go on exactly where it was", footer=True),
+    Action("results", "R", "results", "runs|monitor|compare", "evaluation results"),
+    Action("copy", "C", "copy", "runs|monitor|compare|results", "copy the id to the clipboard (OSC 52)"),
+    Action("copy_path", "", "copy path", "runs|monitor|results", "copy the path of the run directory"),
+    # New run
+    Action("launch", "ctrl+r", "run", "new", "launch in the background and watch", footer=True, priority=True),
+    Action("save_preset", "ctrl+s", "save", "new", "save the settings as a preset of your own", footer=True,
+           priority=True),
+    Action("next_section", "ctrl+n,pagedown", "next", "new", "next section of settings", footer=True, priority=True),
+    Action("previous_section", "ctrl+o,pageup", "previous", "new", "previous section of settings", priority=True),
+    Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True, priority=True),
+    Action("restore", "ctrl+t", "undo", "new", "give the field its preset's value again", footer=True, priority=True),
+    Action("discard", "", "discard", "new", "throw the draft away and start from the preset"),
+    # Monitor and compare
+    Action("full_screen", "f,enter", "full", "monitor|compare", "this panel alone, or all again", footer=True),
+    Action("toggle_panel", "1,2,3,4,5,6,7,8,9", "panels", "monitor|compare", "show or hide a panel", each=True),
+    Action("smooth_more", "plus", "smooth", "monitor|compare", "smooth curves more (debiased running mean)"),
+    Action("smooth_less", "minus", "rough", "monitor|compare", "smooth curves less"),
+    Action("log_y", "y", "log y", "monitor|compare", "logarithmic or linear scale", footer=True),
+    Action("x_axis", "x", "x axis", "monitor|compare", "step, epoch or time along the axis"),
+    Action("cursor_left", "left,h", "cursor", "monitor|compare", "move the cursor to earlier values"),
+    Action("cursor_right", "right,l", "cursor", "monitor|compare", "move the cursor to later values"),
+    Action("zoom_in", "right_square_bracket", "zoom in", "monitor|compare", "half as much around the cursor"),
+    Action("zoom_out", "left_square_bracket", "zoom out", "monitor|compare", "twice as much"),
+    Action("reference", "p", "reference", "monitor|compare", "a run to draw behind this one", footer=True),
+    Action("set", "equals_sign", "set", "monitor", "change a hyperparameter of the running engine", footer=True),
+    Action("manifest", "m", "manifest", "monitor", "what the result depends on: versions, host, data, settings"),
+    Action("replay", "space", "replay", "monitor", "play a run that has ended, or hold it"),
+    Action("replay_faster", "greater_than_sign,full_stop", "faster", "monitor", "replay faster"),
+    Action("replay_slower", "less_than_sign,comma", "slower", "monitor", "replay slower"),
+    Action("export_csv", "w", "CSV", "monitor|compare|results", "write this panel's numbers to a CSV file"),
+    Action("export_svg", "W", "SVG", "monitor|compare", "write this panel's picture to an SVG file"),
+    # Results
+    Action("evaluate", "e", "evaluate", "results", "measure the trained network: choose suites", footer=True),
+    Action("reload", "f5", "look again", "results", "read the results again now"),
+)  # fmt: skip
+
+
+def of(screen: str) -> list[Action]:
+    """The actions of a screen itself, without those that are everywhere."""
+    return [action for action in ACTIONS if action.on(screen)]
+
+
+def bindings(screen: str) -> list[BindingType]:
+    """Textual's bindings for a screen ('all': for the app)."""
+    made: list[BindingType] = []
+    for action in of(screen):
+        keys = action.keys.split(",") if action.each else [action.keys] * bool(action.keys)
+        made += [
+            Binding(
+                key,
+                f"{action.id}({key!r})" if action.each else action.id,
+                action.label,
+                show=action.footer,
+                key_display=action.shown_keys.split(" ")[0],
+                priority=action.priority,
+                tooltip=action.help,
+            )
+            for key in keys
+        ]
+    return made
