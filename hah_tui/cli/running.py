@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from engine.runs import store
 from engine.runs.layout import RunDirectory
-from engine.runs.process import Lock
-from engine.runs.state import State, read_state
+from engine.runs.state import Look, State
+from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
 
@@ -80,7 +81,7 @@ def run(
         created=time.time(),
         epochs=experiment.train.epochs,
     )
-    _start(directory, launch.take(directory), state, [], detach, json)
+    _stay(directory, launch.start(directory, launch.take(directory), state), detach, json)
 
 
 def resume(
@@ -91,27 +92,12 @@ def resume(
     json: Json = False,
 ) -> None:
     """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with --epochs."""
-    from engine.experiment import RequestError, presets
-    from engine.runs import control, launch
-
     directory = output.resolve(reference, runs_dir)
-    if store.look(directory).status == "paused":
-        if epochs is not None:
-            raise RequestError(f"{directory.id} is paused, not ended: hah set {directory.id} train.epochs={epochs}")
-        _command(directory, "resume")
-        return
-    lock = launch.take(directory)
-    state = read_state(directory)
-    if state.status == "finished" and epochs is None:
-        raise RequestError(f"{directory.id} is finished; give --epochs N to train it further")
-    if epochs is not None and epochs < state.epoch:
-        raise RequestError(f"--epochs: {directory.id} has trained {state.epoch} epochs already, got {epochs}")
-    experiment = store.experiment_of(directory, state)
-    if epochs is not None:
-        presets.check("train.epochs", epochs, experiment)
-    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
-    control.Inbox(directory).clear()
-    _start(directory, lock, state, [] if epochs is None else ["--epochs", str(epochs)], detach, json)
+    process = orders.resume(directory, epochs)
+    if process is None:
+        print(f"{directory.id}: resume done")
+    else:
+        _stay(directory, process, detach, json)
 
 
 def watch(reference: RunArgument, runs_dir: RunsDir = None) -> None:
@@ -132,7 +118,7 @@ def stop(
     from hah_tui.cli import watching
 
     directory = output.resolve(reference, runs_dir)
-    _command(directory, "stop-now" if now else "stop")
+    orders.ask(directory, "stop-now" if now else "stop", waiting=_not_yet)
     look = store.look(directory)
     while look.live:
         time.sleep(0.05)
@@ -142,7 +128,9 @@ def stop(
 
 def pause(reference: RunArgument, runs_dir: RunsDir = None) -> None:
     """Hold a run between two steps; 'hah resume' lets it go on exactly there. It keeps its GPU memory."""
-    _command(output.resolve(reference, runs_dir), "pause")
+    directory = output.resolve(reference, runs_dir)
+    orders.ask(directory, "pause", waiting=_not_yet)
+    print(f"{directory.id}: pause done")
 
 
 def set_(
@@ -151,21 +139,16 @@ def set_(
     runs_dir: RunsDir = None,
 ) -> None:
     """Change a hyperparameter of a running engine between two steps; the record keeps old and new value."""
-    from engine.experiment import presets
-    from engine.experiment.document import assigned
-
     directory = output.resolve(reference, runs_dir)
-    name, value = assigned(assignment)
-    presets.check(name, value, store.experiment_of(directory, read_state(directory)))
-    _command(directory, "set", name, value)
+    name, value = orders.change(directory, assignment, _not_yet)
+    print(f"{directory.id}: {name} is {value}")
 
 
-def _start(directory: RunDirectory, lock: Lock, state: State, arguments: list[str], detach: bool, json: bool) -> None:
-    """Start an engine on a run directory and, unless detached, stay with it to its end."""
+def _stay(directory: RunDirectory, process: subprocess.Popen[bytes], detach: bool, json: bool) -> None:
+    """Wait until an engine has begun and, unless detached, stay with it to its end."""
     from engine.runs import control, launch
     from hah_tui.cli import watching
 
-    process = launch.start(directory, lock, state, arguments)
     launch.await_start(directory, process)
     if detach:
         if json:
@@ -188,29 +171,5 @@ def _start(directory: RunDirectory, lock: Lock, state: State, arguments: list[st
     raise typer.Exit(watching.EXIT_CODES[look.status])
 
 
-def _command(directory: RunDirectory, verb: Any, name: str = "", value: Any = None) -> None:
-    """Send a command and wait for its answer; raises RequestError if it is refused or nobody is there to answer."""
-    from engine.experiment import RequestError
-    from engine.runs import control
-    from engine.runs.events import Tail
-
-    look = store.look(directory)
-    if not look.live:
-        raise RequestError(f"{directory.id} is {look.status}: no engine to {verb}; {look.reason or 'nothing was sent'}")
-    tail = Tail(directory.events, from_end=True)
-    command = control.send(directory, verb, name, value)
-    told = time.monotonic()
-    while (answer := control.acknowledgement(tail, command)) is None:
-        look = store.look(directory)
-        if not look.live:
-            if verb.startswith("stop"):
-                return
-            raise RequestError(f"{directory.id} is {look.status} now and did not answer")
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            note(f"{directory.id} is {look.status} and has not answered yet {look.reason}".rstrip())
-        time.sleep(0.05)
-    if not answer["ok"]:
-        raise RequestError(str(answer["text"]))
-    if not verb.startswith("stop"):
-        print(f"{directory.id}: {verb} done" if verb != "set" else f"{directory.id}: {name} is {value}")
+def _not_yet(look: Look) -> None:
+    note(f"{look.run.id} is {look.status} and has not answered yet {look.reason}".rstrip())
