@@ -1,0 +1,115 @@
+"""A picture of lines and bands in characters: braille dots, 2 x 4 in a cell, or plain ASCII, one glyph a cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # [column][row] of U+2800
+_MASKS = tuple(  # [column][first row][last row]: the dots between
+    tuple(tuple(sum(bits[first : last + 1]) for last in range(4)) for first in range(4)) for bits in _BITS
+)
+_BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
+GLYPHS = "*+ox#%@&"  # of ASCII lines, by ink
+
+
+class Raster:
+    """``width`` x ``height`` cells. Every cell shows one ink, a number from 1: that of the line drawn over it last;
+    bands lie behind lines and give way to them cell by cell.
+
+    Positions are in dots from the top left; ``columns`` x ``rows`` of them.
+    """
+
+    def __init__(self, width: int, height: int, ascii: bool = False) -> None:
+        self.width, self.height, self.ascii = width, height, ascii
+        self.columns, self.rows = (width, height) if ascii else (2 * width, 4 * height)
+        self._dots, self._inks = bytearray(width * height), bytearray(width * height)
+        self._back, self._back_inks = bytearray(width * height), bytearray(width * height)
+
+    def line(self, points: Iterable[tuple[float, float]], ink: int) -> None:
+        """Connect points (x, y) in dots, x not falling; a NaN in y is a gap, and a point between two gaps a dot."""
+        before: tuple[int, float] | None = None
+        for x, y in points:
+            if math.isnan(y):
+                before = None
+                continue
+            column = round(x)
+            if before is None:
+                self._fill(column, y, y, ink)
+            elif column <= before[0]:
+                self._fill(column, before[1], y, ink)
+            else:
+                self._connect(before, (column, y), ink)
+            before = (column, y)
+
+    def band(self, columns: Iterable[tuple[float, float, float]], ink: int) -> None:
+        """Fill between (x, top, bottom) in dots, x rising, loosely: every other dot, to stay behind the lines."""
+        before: tuple[int, float, float] | None = None
+        for x, top, bottom in columns:
+            if math.isnan(top) or math.isnan(bottom):
+                before = None
+                continue
+            column = round(x)
+            first = before[0] + 1 if before is not None else column
+            for between in range(max(0, min(first, column)), min(column, self.columns - 1) + 1):
+                share = 1.0
+                if before is not None and column > before[0]:
+                    share = (between - before[0]) / (column - before[0])
+                a, b = (top, bottom) if before is None else (
+                    before[1] + share * (top - before[1]),
+                    before[2] + share * (bottom - before[2]),
+                )  # fmt: skip
+                self._stipple(between, a, b, ink)
+            before = (column, top, bottom)
+
+    def cells(self, row: int) -> tuple[str, bytes]:
+        """The characters of a row and the ink of each; 0 under blanks."""
+        start, end = row * self.width, (row + 1) * self.width
+        text, inks = [], bytearray(self._inks[start:end])
+        for index in range(start, end):
+            dots = self._dots[index]
+            if not dots:
+                dots = self._back[index]
+                inks[index - start] = self._back_inks[index] if dots else 0
+                text.append((":" if dots else " ") if self.ascii else _BRAILLE[dots])
+            else:
+                text.append(GLYPHS[(self._inks[index] - 1) % len(GLYPHS)] if self.ascii else _BRAILLE[dots])
+        return "".join(text), bytes(inks)
+
+    def _connect(self, a: tuple[int, float], b: tuple[int, float], ink: int) -> None:
+        slope = (b[1] - a[1]) / (b[0] - a[0])
+        y = a[1]
+        for column in range(a[0], b[0] + 1):
+            after = a[1] + slope * (column + 0.5 - a[0]) if column < b[0] else b[1]
+            self._fill(column, y, after, ink)
+            y = after
+
+    def _fill(self, column: int, y0: float, y1: float, ink: int) -> None:
+        """The dots of a column from y0 to y1, both included, cut at the edges."""
+        if not 0 <= column < self.columns:
+            return
+        top, bottom = round(min(y0, y1)), round(max(y0, y1))
+        if bottom < 0 or top >= self.rows:
+            return
+        top, bottom = max(top, 0), min(bottom, self.rows - 1)
+        if self.ascii:
+            for row in range(top, bottom + 1):
+                self._dots[row * self.width + column] = 1
+                self._inks[row * self.width + column] = ink
+            return
+        masks, cell = _MASKS[column & 1], column >> 1
+        for row in range(top >> 2, (bottom >> 2) + 1):
+            index = row * self.width + cell
+            self._dots[index] |= masks[max(0, top - 4 * row)][min(3, bottom - 4 * row)]
+            self._inks[index] = ink
+
+    def _stipple(self, column: int, top: float, bottom: float, ink: int) -> None:
+        first, last = max(0, round(top)), min(self.rows - 1, round(bottom))
+        for row in range(first, last + 1):
+            if self.ascii:
+                self._back[row * self.width + column] = 1
+                self._back_inks[row * self.width + column] = ink
+            elif (row + column) % 2 == 0:
+                index = (row >> 2) * self.width + (column >> 1)
+                self._back[index] |= _BITS[column & 1][row & 3]
+                self._back_inks[index] = ink

@@ -1,0 +1,282 @@
+"""Curves of any length in bounded memory, their debiased running mean, and the limits and ticks of an axis."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+CAPACITY = 512  # bins of a series; pairs are merged beyond it, so a long one has 256 to 512
+
+
+class Series:
+    """Values over steps, in bins of ``width`` steps (a power of two) that keep count, sum, minimum and maximum.
+
+    Steps come in rising order; one behind the last bin goes into it. A value that is not finite makes a gap: a bin
+    with count 0, unless finite values share it. ``version`` changes with every change.
+    """
+
+    __slots__ = ("_cache", "_generation", "capacity", "count", "high", "last", "last_step", "low", "number", "shift",
+                 "total", "version")  # fmt: skip
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity, self.shift, self.version = capacity, 0, 0
+        self.number = array("q")  # a bin covers steps number << shift to ((number + 1) << shift) - 1
+        self.count = array("q")
+        self.total, self.low, self.high = array("d"), array("d"), array("d")
+        self.last, self.last_step = math.nan, -1
+        self._generation = 0  # changes when bins that were complete change
+        self._cache: tuple[float, int, array[float], float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @property
+    def width(self) -> int:
+        """Steps in a bin."""
+        return 1 << self.shift
+
+    def add(self, step: int, value: float) -> None:
+        """One value at ``step``."""
+        self.version += 1
+        number = step >> self.shift
+        if not self.number or number > self.number[-1]:
+            self.number.append(number)
+            self.count.append(0)
+            self.total.append(0.0)
+            self.low.append(math.inf)
+            self.high.append(-math.inf)
+            while len(self.number) > self.capacity:
+                self._merge()
+        self.last_step = max(step, self.last_step)
+        if not math.isfinite(value):
+            return
+        self.last = value
+        self.count[-1] += 1
+        self.total[-1] += value
+        if value < self.low[-1]:
+            self.low[-1] = value
+        if value > self.high[-1]:
+            self.high[-1] = value
+
+    def add_all(self, first: int, values: Sequence[float]) -> None:
+        """Finite values of consecutive steps from ``first`` on; inside the last bin they cost next to nothing."""
+        last = first + len(values) - 1
+        if values and self.number and first >> self.shift == last >> self.shift == self.number[-1]:
+            self.version += 1
+            self.last, self.last_step = values[-1], max(last, self.last_step)
+            self.count[-1] += len(values)
+            self.total[-1] += math.fsum(values)
+            self.low[-1] = min(self.low[-1], *values)
+            self.high[-1] = max(self.high[-1], *values)
+        else:
+            for offset, value in enumerate(values):
+                self.add(first + offset, value)
+
+    def truncate(self, step: int) -> None:
+        """Forget what came after ``step``: an engine goes on from a checkpoint of there."""
+        keep = bisect_right(self.number, step >> self.shift)
+        if keep == len(self.number) and self.last_step <= step:
+            return
+        for column in (self.number, self.count, self.total, self.low, self.high):
+            del column[keep:]
+        self.version += 1
+        self._generation += 1
+        self.last_step = min(self.last_step, step) if keep else -1
+        self.last = next((self.mean(i) for i in range(keep - 1, -1, -1) if self.count[i]), math.nan)
+
+    def mean(self, index: int) -> float:
+        """Mean of a bin, NaN for a gap."""
+        count = self.count[index]
+        return self.total[index] / count if count else math.nan
+
+    def middle(self, index: int) -> float:
+        """The step in the middle of a bin (of the part that has been, for the last one)."""
+        first = self.number[index] << self.shift
+        return (first + min(first + self.width - 1, self.last_step)) / 2
+
+    def first_step(self) -> int:
+        """The first step there is a bin for."""
+        return self.number[0] << self.shift if self.number else 0
+
+    def nearest(self, step: float) -> int | None:
+        """The bin with values whose middle is nearest to ``step``; None where there is none."""
+        at = bisect_left(self.number, int(step) >> self.shift)
+        before = next((i for i in range(min(at, len(self) - 1), -1, -1) if self.count[i]), None)
+        after = next((i for i in range(at, len(self)) if self.count[i]), None)
+        if before is None or after is None:
+            return after if before is None else before
+        return before if abs(self.middle(before) - step) <= abs(self.middle(after) - step) else after
+
+    def smoothed(self, beta: float) -> array[float]:
+        """The debiased running mean at each bin, NaN at gaps: of the values y_1 .. y_n up to the bin's last,
+        sum_i beta^(n - i) y_i / sum_i beta^(n - i), where each value of a bin counts as the bin's mean.
+
+        Costs only what is new since the last call with the same ``beta``.
+        """
+        if self._cache is None or self._cache[0] != beta or self._cache[1] != self._generation:
+            self._cache = (beta, self._generation, array("d"), 0.0, 0.0)
+        _, _, done, weighted, weight = self._cache
+        for index in range(len(done), max(0, len(self) - 1)):
+            value, weighted, weight = self._smooth(index, beta, weighted, weight)
+            done.append(value)
+        self._cache = (beta, self._generation, done, weighted, weight)
+        if not len(self):
+            return array("d")
+        return done + array("d", [self._smooth(len(self) - 1, beta, weighted, weight)[0]])  # may still change
+
+    def _smooth(self, index: int, beta: float, weighted: float, weight: float) -> tuple[float, float, float]:
+        count = self.count[index]
+        if not count:
+            return math.nan, weighted, weight
+        kept = beta**count
+        weighted = kept * weighted + (1 - kept) * self.mean(index)
+        weight = kept * weight + (1 - kept)
+        return weighted / weight, weighted, weight
+
+    def _merge(self) -> None:
+        """Bins of twice the width."""
+        self.shift += 1
+        self._generation += 1
+        number, count, total, low, high = array("q"), array("q"), array("d"), array("d"), array("d")
+        for n, c, t, a, b in zip(self.number, self.count, self.total, self.low, self.high, strict=True):
+            if number and number[-1] == n >> 1:
+                count[-1] += c
+                total[-1] += t
+                low[-1] = min(low[-1], a)
+                high[-1] = max(high[-1], b)
+            else:
+                number.append(n >> 1)
+                count.append(c)
+                total.append(t)
+                low.append(a)
+                high.append(b)
+        self.number, self.count, self.total, self.low, self.high = number, count, total, low, high
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The ends of an axis, linear or logarithmic (then ``low`` > 0)."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def fraction(self, value: float) -> float:
+        """Where a value lies: 0 at low, 1 at high; NaN where it has no place."""
+        if not self.log:
+            return (value - self.low) / (self.high - self.low)
+        return math.log(value / self.low) / math.log(self.high / self.low) if value > 0 else math.nan
+
+    def value(self, fraction: float) -> float:
+        """The value at a place; undoes `fraction`."""
+        if self.log:
+            return float(self.low * (self.high / self.low) ** fraction)
+        return self.low + fraction * (self.high - self.low)
+
+
+def limits(low: float, high: float, before: Limits | None = None, log: bool = False) -> Limits:
+    """Rounded limits around [low, high]. Those of ``before`` stay as long as the values fit into them and fill at
+    least a good part, so that a curve that trembles does not move its axis. ``log`` needs low > 0.
+    """
+    if log:
+        new = Limits(_one_two_five(low, up=False), _one_two_five(high, up=True), True)
+        if new.low == new.high:
+            new = Limits(new.low / 2, new.high * 2, True)
+    else:
+        if high - low <= 1e-9 * max(abs(low), abs(high)):
+            pad = max(abs(low), abs(high)) * 0.1 or 1.0
+            low, high = low - pad, high + pad
+        step = nice_step((high - low) / 4)
+        new = Limits(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
+    if before is not None and before.log == log and before.low <= low and high <= before.high:
+        filled = before.fraction(new.high) - before.fraction(new.low)
+        if filled > 0.6:
+            return before
+    return new
+
+
+def growing(high: float, before: float = 0.0, end: float = math.inf) -> float:
+    """The right end of an axis that only grows: a little beyond ``high``, rarely another one, at most ``end``."""
+    if high <= before <= end:
+        return before
+    if high <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(high))
+    rounded = next(
+        m * power for m in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12.5) if m * power >= high * (1 - 1e-12)
+    )
+    return max(high, min(rounded, end))
+
+
+def nice_step(least: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is not below ``least``."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(m * power for m in (1, 2, 5, 10, 20) if m * power >= least * (1 - 1e-12))
+
+
+_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+
+
+def ticks(axis: Limits, most: int, seconds: bool = False) -> list[float]:
+    """At most ``most`` (>= 2) round values within the limits, rising; ``seconds``: round as times are."""
+    if axis.log:
+        return _log_ticks(axis, most)
+    least = (axis.high - axis.low) / max(1, most)
+    step = nice_step(least)
+    if seconds and least > 0.5:
+        step = next((s for s in _SECONDS if s >= least), 86400 * nice_step(max(1.0, least / 86400)))
+    while True:
+        first, last = math.ceil(axis.low / step - 1e-9), math.floor(axis.high / step + 1e-9)
+        if last - first < most:
+            return [n * step for n in range(first, last + 1)]
+        step = nice_step(step * 1.5)
+
+
+def _log_ticks(axis: Limits, most: int) -> list[float]:
+    first, last = math.floor(math.log10(axis.low) - 1e-9), math.ceil(math.log10(axis.high) + 1e-9)
+    for mantissas in ((1, 2, 5), (1, 3), (1,)):
+        found = [m * 10.0**p for p in range(first, last + 1) for m in mantissas]
+        found = [value for value in found if axis.low * (1 - 1e-9) <= value <= axis.high * (1 + 1e-9)]
+        if len(found) <= most:
+            return found
+    every = math.ceil(len(found) / most)
+    return found[::every]
+
+
+def _one_two_five(value: float, up: bool) -> float:
+    power = 10.0 ** math.floor(math.log10(value))
+    if up:
+        return next(m for m in (1.0, 2.0, 5.0, 10.0, 20.0) if m * power >= value * (1 - 1e-12)) * power
+    return next(m for m in (10.0, 5.0, 2.0, 1.0, 0.5) if m * power <= value * (1 + 1e-12)) * power
+
+
+def labels(values: Sequence[float]) -> list[str]:
+    """Numbers of one axis with as many decimals as tell them apart: '0.25', '20k', '1e-4'."""
+    finite = [abs(value) for value in values if value]
+    if not finite:
+        return ["0" for _ in values]
+    largest, smallest = max(finite), min(finite)
+    if largest < 1e-3 or (smallest < 1e-3 and largest / smallest > 50):
+        return ["0" if not value else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e") for value in values]
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if largest >= 10 * size or (unit == "M" and largest >= size):
+            return ["0" if not value else _decimals(value / size, values, size) + unit for value in values]
+    return [_decimals(value, values, 1.0) for value in values]
+
+
+def _decimals(value: float, values: Sequence[float], size: float) -> str:
+    gaps = [abs(b - a) / size for a, b in pairwise(values) if a != b]
+    gap = min(gaps, default=abs(value) or 1.0)
+    places = next((n for n in range(7) if abs(gap * 10**n - round(gap * 10**n)) < 1e-6 * max(1, gap * 10**n)), 6)
+    text = f"{value:.{places}f}"
+    return text.lstrip("-") if not text.strip("-0.") else text
+
+
+def extent(values: Iterable[float]) -> tuple[float, float] | None:
+    """Smallest and largest of what is finite, None for nothing."""
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else None
