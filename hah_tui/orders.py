@@ -5,17 +5,21 @@ Everything here may take as long as the engine does; screens call it from a thre
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.experiment.datasets import SUITES
 from engine.experiment.mistakes import RequestError
-from engine.runs import control, launch, store
+from engine.runs import control, jobs, launch, layout, store
 from engine.runs.control import Verb
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, read_state
+from engine.runs.state import Look, State, read_state
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -66,6 +70,41 @@ def change(run: RunDirectory, assignment: str, waiting: Callable[[Look], None] =
     return name, value
 
 
+def begin(
+    experiment: Experiment, preset: str, preset_path: Path | str, sets: Sequence[str], folder: Path
+) -> tuple[RunDirectory, subprocess.Popen[bytes]]:
+    """Make a run of an experiment and start its engine, once device and data are known to be there.
+
+    Returns the run and its engine, for `launch.await_start`; raises RequestError.
+    """
+    from engine.experiment import presets
+    from engine.runs import manifest
+
+    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
+    run = layout.create(folder, experiment.name, presets.dumped(experiment))
+    layout.replace_json(
+        run.manifest,
+        {
+            "id": run.id,
+            "name": experiment.name,
+            "preset": preset,
+            "preset_path": str(preset_path),
+            "sets": list(sets),
+            "command": sys.argv,
+            "created": time.time(),
+            **manifest.machine(),
+        },
+    )
+    state = State(
+        name=experiment.name,
+        preset=preset,
+        tags=list(experiment.tags),
+        created=time.time(),
+        epochs=experiment.train.epochs,
+    )
+    return run, launch.start(run, launch.take(run), state)
+
+
 def resume(run: RunDirectory, epochs: int | None = None) -> subprocess.Popen[bytes] | None:
     """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with ``epochs``.
 
@@ -93,3 +132,47 @@ def resume(run: RunDirectory, epochs: int | None = None) -> subprocess.Popen[byt
         return launch.start(run, lock, state, [] if epochs is None else ["--epochs", str(epochs)])
     finally:
         lock.release()  # the engine has it now; after a refusal nobody does
+
+
+def evaluation(run: RunDirectory, suites: Sequence[str], images: int | None, sets: Sequence[str]) -> Experiment:
+    """The experiment of a run with what is to be measured of it; raises RequestError.
+
+    ``suites`` empty: those the experiment names; ``sets``: KEY=VALUE of its evaluate section and compute.device.
+    """
+    from engine.experiment import presets
+    from engine.experiment.document import assigned
+
+    experiment = store.experiment_of(run, read_state(run))
+    changes: list[tuple[str, Any]] = [assigned(assignment) for assignment in sets]
+    for name, _ in changes:
+        if not name.startswith("evaluate.") and name != "compute.device":
+            raise RequestError(f"--set {name}: an evaluation has the settings evaluate.* and compute.device only")
+    if suites:
+        changes.append(("evaluate.suites", [suite.replace("-", "_") for suite in suites]))
+    if images is not None:
+        changes.append(("evaluate.images", images))
+    for name, value in changes:
+        experiment = presets.check(name, value, experiment)
+    if not experiment.evaluate.suites:
+        raise RequestError(f"{run.id} names no evaluate.suites; give --suite (one of {', '.join(SUITES)})")
+    return experiment
+
+
+def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict[str, Any]:
+    """How long the evaluation of a checkpoint takes at most, by suite, from a few passes that are timed."""
+    document = json.dumps(experiment.dump())
+    found: dict[str, Any] = launch.ask("eval", str(run.path), "--estimate", document, "--checkpoint", checkpoint)
+    return found
+
+
+def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subprocess.Popen[bytes]:
+    """Start the evaluation of a run's checkpoint, for `launch.await_start`; what is measured already stays."""
+    if not (run.checkpoints / f"{checkpoint}.pt").is_file():
+        there = sorted(path.stem for path in run.checkpoints.glob("[!.]*.pt") if path.stem != "damaged")
+        raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {', '.join(there) or 'none yet'}")
+    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
+    lock = jobs.take(run)
+    try:
+        return launch.start(run.evaluation, lock, jobs.prepare(run, experiment, checkpoint), [], run)
+    finally:
+        lock.release()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from typing import Annotated
 
 import typer
 
-from engine.runs import store
+from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, State
+from engine.runs.state import Look
 from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
@@ -52,36 +51,14 @@ def run(
 ) -> None:
     """Train an experiment. In the foreground, Ctrl-C saves and stops it; a hang-up does not touch it."""
     from engine.experiment import presets
-    from engine.runs import launch, layout, manifest
 
     sets = [*(set_ or []), *([f"compute.device={device}"] if device is not None else [])]
     found = presets.find(preset)
     if found.shadows is not None:
         note(f"using your own preset {found.path}, which hides the shipped one of the same name")
     experiment = presets.load(preset, sets, name)
-    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
-    directory = layout.create(layout.runs_folder(runs_dir), experiment.name, presets.dumped(experiment))
-    layout.replace_json(
-        directory.manifest,
-        {
-            "id": directory.id,
-            "name": experiment.name,
-            "preset": found.name,
-            "preset_path": str(found.path),
-            "sets": sets,
-            "command": sys.argv,
-            "created": time.time(),
-            **manifest.machine(),
-        },
-    )
-    state = State(
-        name=experiment.name,
-        preset=found.name,
-        tags=list(experiment.tags),
-        created=time.time(),
-        epochs=experiment.train.epochs,
-    )
-    _stay(directory, launch.start(directory, launch.take(directory), state), detach, json)
+    directory, process = orders.begin(experiment, found.name, found.path, sets, layout.runs_folder(runs_dir))
+    _stay(directory, process, detach, json)
 
 
 def resume(

@@ -1,0 +1,81 @@
+"""What the terminal remembers of a person: a JSON file in the platform's config folder, and the draft of a form."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from engine.runs.layout import read_json, replace_json
+from engine.runs.store import ORDERS
+from hah_tui.themes import SERIES
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting has a default, so that a missing or bad file is the defaults."""
+
+    theme: str = "hah-dark"
+    ascii: bool = False
+    frames_per_second: float = 4.0
+    sort: str = "created"
+    reverse: bool = False
+    reference: str = ""  # the run that others are drawn over
+
+    @classmethod
+    def load(cls) -> tuple[Settings, str]:
+        """The stored settings, and one sentence about what of them could not be used ('' if all could)."""
+        path = settings_path()
+        stored, default = read_json(path), cls()
+        if not stored:
+            return default, f"{path} cannot be read; defaults are used" if path.exists() else ""
+        good: dict[str, Any] = {}
+        for entry in fields(cls):
+            value = stored.get(entry.name, getattr(default, entry.name))
+            value = float(value) if entry.name == "frames_per_second" and type(value) is int else value
+            if type(value) is type(getattr(default, entry.name)) and _ALLOWED.get(entry.name, lambda _: True)(value):
+                good[entry.name] = value
+        bad = [entry.name for entry in fields(cls) if entry.name in stored and entry.name not in good]
+        said = f"{path}: {', '.join(bad)} cannot be what is written there; defaults are used" if bad else ""
+        return replace(default, **good), said
+
+    def save(self) -> None:
+        """Write the settings; raises OSError."""
+        path = settings_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_json(path, asdict(self), durable=False)
+
+
+_ALLOWED: dict[str, Any] = {
+    "theme": lambda name: name in SERIES,
+    "frames_per_second": lambda rate: 0.25 <= rate <= 20,
+    "sort": lambda order: order in ORDERS,
+}
+
+
+def settings_path() -> Path:
+    """Where the settings lie."""
+    return platformdirs.user_config_path("hah-tui") / "terminal.json"
+
+
+def draft_path() -> Path:
+    """Where the form's unfinished work lies; it is written at every change, for Textual dies of a hang-up."""
+    return platformdirs.user_state_path("hah-tui") / "draft.json"
+
+
+def save_draft(draft: dict[str, Any] | None) -> None:
+    """Keep a draft, or forget it (None); raises OSError."""
+    path = draft_path()
+    if draft is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_json(path, {**draft, "written": time.time()}, durable=False)
+
+
+def stored_draft() -> dict[str, Any]:
+    """The draft that was kept; {} for none."""
+    return read_json(draft_path())
