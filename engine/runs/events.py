@@ -64,6 +64,11 @@ class Tail:
                 self._inode = os.fstat(file.fileno()).st_ino
                 self._offset = _complete(file.fileno())
 
+    @property
+    def offset(self) -> int:
+        """Bytes of the file that have been read."""
+        return self._offset
+
     def read(self, limit: int = 1 << 20) -> list[Event]:
         """The records since the last call, reading at most about ``limit`` bytes; [] when there are none.
 
