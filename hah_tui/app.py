@@ -1,0 +1,242 @@
+"""``hah-tui``: the terminal in which runs are started, watched, compared and kept.
+
+It reads run directories and writes control files; engines know nothing of it and outlive it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from textual import events
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.theme import Theme
+
+from engine.experiment.mistakes import RequestError
+from engine.runs.launch import LaunchError
+from engine.runs.layout import RunDirectory, runs_folder
+from hah_tui import keys
+from hah_tui.settings import Settings
+from hah_tui.text import shown, shown_line
+from hah_tui.themes import SERIES, THEMES
+
+T = TypeVar("T")
+
+
+class HahApp(App[None]):
+    """The app: the runs folder, the settings, and what every screen shares."""
+
+    TITLE = "hah-tui"
+    CSS_PATH = "hah.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("all")
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.settings, self._said = Settings.load()
+        self._engines: list[subprocess.Popen[bytes]] = []
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = self.settings.theme
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
+
+    # What screens ask of it
+
+    @property
+    def plain(self) -> bool:
+        """ASCII mode: no braille, no blocks, no box drawing."""
+        return self.settings.ascii
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The colours of curves in the present theme."""
+        return SERIES.get(self.theme, SERIES["hah-dark"])
+
+    def colour(self, name: str) -> str:
+        """A colour of the present theme: good, bad, waiting, quiet, live, or one of Textual's."""
+        return self.theme_variables.get(name, "")
+
+    def change(self, **settings: Any) -> None:
+        """Change settings and keep them; where they cannot be kept that is said and they hold until the end."""
+        self.settings = replace(self.settings, **settings)
+        try:
+            self.settings.save()
+        except OSError as error:
+            self.say(f"settings cannot be kept: {error.strerror}", "warning")
+
+    def say(self, text: object, severity: str = "information") -> None:
+        """A remark in the corner; what came from a disk or a person is made safe."""
+        long = 4 if severity == "information" else 10
+        self.notify(shown(text, 600), markup=False, severity=severity, timeout=long)  # type: ignore[arg-type]
+
+    def in_background(
+        self,
+        work: Callable[[], T],
+        then: Callable[[T], object] = lambda _: None,
+        failed: Callable[[Exception], object] | None = None,
+    ) -> None:
+        """Do something that may wait for a disk or an engine; ``then`` or ``failed`` gets the outcome, in the app.
+
+        The thread is a daemon: nothing that hangs keeps `q` from leaving at once.
+        """
+
+        def body() -> None:
+            try:
+                answer = work()
+            except (RequestError, LaunchError, OSError) as error:
+                self.hand_over(partial(failed or self.complain, error))
+            else:
+                self.hand_over(partial(then, answer))
+
+        threading.Thread(target=body, daemon=True).start()
+
+    def hand_over(self, callback: Callable[[], object]) -> None:
+        """Call something in the app's own thread, from any other; nothing happens once the app has ended."""
+        with suppress(RuntimeError):  # the event loop is closed
+            self.call_later(callback)
+
+    def complain(self, error: Exception) -> None:
+        """Say what went wrong."""
+        if isinstance(error, LaunchError):
+            from hah_tui.screens.dialogs import Message
+
+            self.push_screen(Message("The engine did not start", str(error)))
+        elif isinstance(error, OSError):
+            self.say(f"{error.filename or self.folder}: {error.strerror or error}", "error")
+        else:
+            self.say(error, "error")
+
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+        """Keep the handle of an engine started here, so that it is no zombie when it has ended."""
+        self._engines = [engine for engine in self._engines if engine.poll() is None] + [process]
+
+    def release(self) -> None:
+        """Let go of engines: they go on, nobody waits for them."""
+        for engine in self._engines:
+            if engine.poll() is None:
+                engine.returncode = 0  # Popen would warn that it is still running, which is the point
+        self._engines = []
+
+    def open_run(self, run: RunDirectory) -> None:
+        """Watch a run."""
+        from hah_tui.screens.monitor import MonitorScreen
+
+        self.push_screen(MonitorScreen(run))
+
+    # Life
+
+    def on_mount(self) -> None:
+        from hah_tui.screens.runs import RunsScreen
+
+        self.set_class(self.plain, "-ascii")
+        self.push_screen(RunsScreen())
+        self.set_interval(5.0, self._reap)
+        if self._said:
+            self.say(self._said, "warning")
+
+    def _reap(self) -> None:
+        self._engines = [engine for engine in self._engines if engine.poll() is None]
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Paste):  # a paste may carry what a terminal would obey
+            event = events.Paste(shown_line(event.text, 10_000))
+        await super().on_event(event)
+
+    def _keep_theme(self, theme: Theme) -> None:
+        if theme.name in SERIES and theme.name != self.settings.theme:
+            self.change(theme=theme.name)
+
+    # Actions of keys.ACTIONS that are everywhere
+
+    async def action_quit(self) -> None:
+        self.release()
+        self.exit(None)
+
+    def action_help_quit(self) -> None:
+        self.say("q leaves (ctrl+q from a text field); engines go on")
+
+    def action_help(self) -> None:
+        from hah_tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.place))
+
+    async def action_back(self) -> None:
+        if len(self.screen_stack) > 2:  # the first is Textual's own, the second the runs
+            self.pop_screen()
+
+    def action_next_theme(self) -> None:
+        names = list(SERIES)
+        self.theme = names[(names.index(self.theme) + 1) % len(names)] if self.theme in names else names[0]
+
+    def action_ascii(self) -> None:
+        self.change(ascii=not self.plain)
+        self.set_class(self.plain, "-ascii")
+        for screen in self.screen_stack:
+            if hasattr(screen, "redraw"):
+                screen.redraw()
+
+    def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
+        name = filename or time.strftime("hah-tui-%Y%m%d-%H%M%S.svg")
+        target, picture = Path(path or Path.cwd()) / name, self.export_screenshot()
+        self.in_background(lambda: target.write_text(picture, encoding="utf-8"), lambda _: self.say(f"saved {target}"))
+
+    def action_slower_frames(self) -> None:
+        self._frames(0.5)
+
+    def action_faster_frames(self) -> None:
+        self._frames(2.0)
+
+    def _frames(self, factor: float) -> None:
+        self.change(frames_per_second=min(max(self.settings.frames_per_second * factor, 0.25), 20.0))
+        self.say(f"{self.settings.frames_per_second:g} frames a second, from the next screen on")
+
+    @property
+    def place(self) -> str:
+        """The name of the present screen in the table of keys."""
+        return next((name for screen in reversed(self.screen_stack) if (name := getattr(screen, "PLACE", ""))), "all")
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The command palette: every action of the screen it was called from, and those that are everywhere."""
+        for place, node in ((self.place, screen), ("all", self)):
+            for action in keys.of(place):
+                if action.each or action.id == "command_palette":
+                    continue
+                keyed = f"  ({action.shown_keys})" if action.keys else ""
+                title = action.label[0].upper() + action.label[1:] + keyed
+                yield SystemCommand(title, action.help, partial(self.run_action, action.id, node))
+        for theme in THEMES:
+            title = f"Theme {theme.name.removeprefix('hah-')}"
+            yield SystemCommand(title, "take this theme", partial(setattr, self, "theme", theme.name))
+
+
+def main() -> None:
+    """The entry point of ``hah-tui``."""
+    parser = argparse.ArgumentParser(
+        prog="hah-tui", description="Start, watch, compare and keep experiments with layer-wise HaH learning."
+    )
+    parser.add_argument("--runs-dir", type=Path, help="where runs live (else HAH_RUNS, else the data folder)")
+    parser.add_argument("--version", action="version", version=f"hah-tui {metadata.version('hah-tui')}")
+    chosen = parser.parse_args()
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+        print("hah-tui: needs a terminal that can do more than plain lines; 'hah' works everywhere", file=sys.stderr)
+        sys.exit(2)
+    app = HahApp(runs_folder(chosen.runs_dir))
+    app.run()
+    # Threads that wait for a disk are daemons, and no exit handler has work to do: leave at once.
+    sys.stdout.flush()
+    sys.exit(app.return_code or 0)

@@ -1,0 +1,199 @@
+"""The runs folder as a list that is kept up to date in pieces: which runs there are, how they are, who fits a filter.
+
+Nothing here knows a screen. One thread calls `Listing.update` again and again; each piece of it is short.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from engine.runs import store
+from engine.runs.layout import RunDirectory
+from engine.runs.state import Look, Watcher
+from engine.runs.store import ORDERS, Labels
+
+FIRST = 40  # runs in the first piece: a screenful
+PIECE = 100
+SETTLING = 4  # updates after a change of the folder in which it is listed again: config.yaml follows mkdir
+EVERY = 60  # updates after which it is listed anyway
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run as the list shows it."""
+
+    look: Look
+    labels: Labels
+
+    @property
+    def id(self) -> str:
+        return self.look.run.id
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """Those of the experiment and those a person put on it."""
+        return tuple(dict.fromkeys([*self.look.state.tags, *self.labels.tags]))
+
+    @cached_property
+    def words(self) -> str:
+        """What plain words of a filter are looked for in."""
+        state = self.look.state
+        return "\n".join((self.id, state.name, state.preset, state.device, self.labels.note, *self.tags)).lower()
+
+
+class Listing:
+    """The runs of a folder; ``version`` counts changes, ``problem`` says why the folder cannot be read ('' if it can).
+
+    Runs with an engine and those on the screen are looked at in every update, the others in turn.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: dict[str, Row] = {}
+        self.version = 0
+        self.problem = ""
+        self._watchers: dict[str, Watcher] = {}
+        self._stamps: dict[str, tuple[int, ...]] = {}
+        self._known: list[RunDirectory] = []
+        self._folder_stamp: tuple[int, ...] | None = None
+        self._updates, self._settled, self._turn = 0, 0, 0
+
+    def update(self, visible: Collection[str] = ()) -> Iterator[None]:
+        """One round, in short pieces; the caller shows what has come after each."""
+        yield from self._list()
+        live = [name for name, row in self.rows.items() if row.look.live or not row.look.verified]
+        names = dict.fromkeys([*(name for name in visible if name in self.rows), *live])
+        others = [run.id for run in self._known]
+        turn = others[self._turn : self._turn + PIECE]
+        self._turn = self._turn + PIECE if self._turn + PIECE < len(others) else 0
+        names.update(dict.fromkeys(turn))
+        for index, name in enumerate(names, 1):
+            self._look(RunDirectory(self.folder / name))
+            if index % PIECE == 0:
+                yield
+        self._updates += 1
+        yield
+
+    def _list(self) -> Iterator[None]:
+        """Which runs there are, where that may have changed; new ones are looked at, the newest first."""
+        try:
+            status = self.folder.stat()
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_nlink)
+            os.scandir(self.folder).close()
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            if self._folder_stamp is not None or not missing:  # before the first run there is no folder
+                self._problem(f"{self.folder} {'has disappeared' if missing else f'cannot be read: {error.strerror}'}")
+            self._forget(self.rows)
+            self._known = []
+            return
+        self._problem("")
+        if not self._known:
+            self._settled = self._updates + SETTLING
+        if stamp != self._folder_stamp:
+            self._folder_stamp, self._settled = stamp, self._updates + SETTLING
+        elif self._updates > self._settled and self._updates % EVERY:
+            return
+        self._known = store.all_runs(self.folder)
+        names = {run.id for run in self._known}
+        self._forget(self.rows.keys() - names)
+        new = [run for run in self._known if run.id not in self.rows]
+        for index, run in enumerate(new, 1):
+            self._look(run)
+            if index == FIRST or index % PIECE == 0:
+                yield
+
+    def _look(self, run: RunDirectory) -> None:
+        known = self.rows.get(run.id)
+        stamp = _stamp(run)
+        settled = known is not None and not known.look.live and known.look.verified and known.look.status != "lost"
+        if settled and stamp == self._stamps.get(run.id):
+            return
+        watcher = self._watchers.setdefault(run.id, Watcher(run))
+        row = Row(watcher.look(), store.labels(run))
+        self._stamps[run.id] = stamp
+        if row != known:
+            self.rows[run.id] = row
+            self.version += 1
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in list(names):
+            del self.rows[name]
+            self._watchers.pop(name, None)
+            self._stamps.pop(name, None)
+            self.version += 1
+
+    def _problem(self, text: str) -> None:
+        if text != self.problem:
+            self.problem = text
+            self.version += 1
+
+
+def _stamp(run: RunDirectory) -> tuple[int, ...]:
+    """What changes when state.json or labels.json is replaced."""
+    found: list[int] = []
+    for path in (run.state, run.labels):
+        try:
+            status = os.stat(path)  # noqa: PTH116 (5,000 of them)
+            found += (status.st_mtime_ns, status.st_ino)
+        except OSError:
+            found += (0, 0)
+    return tuple(found)
+
+
+def matcher(text: str) -> Callable[[Row], bool]:
+    """A filter: words that must all be found; status:, tag: and preset: with what they begin with, any of several."""
+    wanted: dict[str, list[str]] = {}
+    for word in text.lower().split():
+        key, colon, value = word.partition(":")
+        wanted.setdefault(key if colon and key in ("status", "tag", "preset") else "", []).append(
+            value if colon and key in ("status", "tag", "preset") else word
+        )
+
+    def fits(row: Row) -> bool:
+        of = {"status": (row.look.status,), "tag": row.tags, "preset": (row.look.state.preset,)}
+        return all(word in row.words for word in wanted.get("", ())) and all(
+            any(have.lower().startswith(value) for have in of[key] for value in values)
+            for key, values in wanted.items()
+            if key
+        )
+
+    return fits
+
+
+def ordered(rows: Iterable[Row], order: str, reverse: bool) -> list[Row]:
+    """Rows in an order of the store's, by its name."""
+    key = ORDERS[order]
+    return sorted(rows, key=lambda row: key(row.look), reverse=reverse)
+
+
+_LOSS = re.compile(rb'"train/loss": (-?\d[0-9.eE+-]*)')
+
+
+def sampled_losses(path: Path, samples: int = 16, chunk: int = 4096) -> list[float]:
+    """The training loss at ``samples`` places of an event log, however long that is; [] where there is none."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= samples * chunk:
+                pieces = [file.read(samples * chunk)]
+            else:
+                pieces = [
+                    os.pread(file.fileno(), chunk, index * (size - chunk) // (samples - 1)) for index in range(samples)
+                ]
+    except OSError:
+        return []
+    losses: list[float] = []
+    for piece in pieces:
+        found = _LOSS.findall(piece)
+        for number in found if len(pieces) == 1 else found[:1]:
+            try:
+                losses.append(float(number))
+            except ValueError:
+                continue
+    return losses
