@@ -52,7 +52,6 @@ class HahApp(App[None]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.settings.theme
-        self.theme_changed_signal.subscribe(self, self._keep_theme)
 
     # What screens ask of it
 
@@ -143,6 +142,7 @@ class HahApp(App[None]):
         from hah_tui.screens.runs import RunsScreen
 
         self.set_class(self.plain, "-ascii")
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.push_screen(RunsScreen())
         self.set_interval(5.0, self._reap)
         if self._said:

@@ -1,0 +1,74 @@
+"""Run directories without an engine: made by the package's own writers, in every state a list can meet."""
+
+import json
+import math
+import os
+
+from engine.runs.events import EventLog
+from engine.runs.layout import create, replace_json
+from engine.runs.process import Heartbeat, Lock, identity
+from engine.runs.state import State
+
+NOW = 1_790_000_000.0
+
+
+def config(preset="quickstart", sets=()):
+    from engine.experiment import presets
+
+    return presets.dumped(presets.load(preset, list(sets)))
+
+
+_QUICKSTART = []
+
+
+def made(folder, name="quickstart", status="finished", epoch=12, epochs=12, clean=0.9, noisy=0.8, points=40, **state):
+    """A run with a state, a record of ``points`` training records and a configuration; returns its directory."""
+    if not _QUICKSTART:
+        _QUICKSTART.append(config())
+    run = create(folder, name, _QUICKSTART[0])
+    steps = epochs * 23
+    step = round(steps * epoch / epochs)
+    metrics = {"train/loss": 0.5, "test/accuracy": clean, "test/noisy_accuracy": noisy} if epoch else {}
+    facts = {
+        "name": name, "preset": "quickstart", "tags": ["quick"], "device": "cpu", "created": NOW - 3600,
+        "updated": NOW, "began": NOW - 3500, "trained_seconds": 55.0, **state,
+    }  # fmt: skip
+    State(
+        status=status, epoch=epoch, epochs=epochs, step=step, steps=steps,
+        metrics={k: v for k, v in metrics.items() if v is not None}, **facts,
+    ).write(run, durable=False)  # fmt: skip
+    if points:
+        log = EventLog(run.events)
+        for index in range(points):
+            values = {"train/loss": round(2.3 * math.exp(-index / 9) + 0.05 * (index % 3), 5)}
+            log.append("train", step=(index + 1) * 5, epoch=1 + index // 5, losses=[], values=values)
+        log.close()
+    return run
+
+
+def alive(folder, name="running", status="running", **facts):
+    """A run whose lock this process holds, so that it counts as live; returns (directory, lock)."""
+    run = made(folder, name, status=status, engine=identity().dump(), **facts)
+    lock = Lock.take(run.lock)
+    Heartbeat(run.heartbeat).beat(1000.0)
+    return run, lock
+
+
+def broken(folder, name="broken"):
+    """Run directories that something has eaten at."""
+    runs = []
+    for index, (state, events) in enumerate((("{", "\0\0\0"), ("[1, 2]", "{}\n[]\nx"), (None, None))):
+        run = create(folder, f"{name}-{index}", "name: [unclosed")
+        if state is not None:
+            run.state.write_text(state)
+            run.events.write_text(events)
+        runs.append(run)
+    run = create(folder, f"{name}-odd", "name: odd")
+    replace_json(run.state, {"status": 7, "epoch": "x", "metrics": {"test/accuracy": "high"}, "tags": [1, "ok"]})
+    runs.append(run)
+    hostile = {"status": "failed", "error": "[red]x[/] \x1b[2J\x07 [loss=0.5]", "name": "a", "tags": ["[bold]t"]}
+    run = create(folder, f"{name}-hostile", "name: hostile")
+    run.state.write_text(json.dumps(hostile))
+    runs.append(run)
+    os.mkdir(run.path.parent / "no-run-at-all")
+    return runs
