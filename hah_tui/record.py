@@ -9,14 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from engine.runs import launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
+from engine.runs.state import Look, Watcher
 from hah_tui.widgets.series import Series
 
 BATCH = 1 << 18  # bytes that one poll reads: some hundred records, applied within a frame
 SERIES_LIMIT = 600  # metrics of a run: 19 blocks have 76
 MARKS_LIMIT = 200
 EVENTS_LIMIT = 500
+LOG_LINES = 200  # of engine.log
 _BREAK = 60.0  # seconds between two records of one engine beyond which nobody trained (a suspended machine)
 
 
@@ -159,18 +162,104 @@ class Curves:
         self._elapsed = self.seconds.last if len(self.seconds) else 0.0
 
 
-class Reader:
-    """Reads the event log of a run, so much at a time; meant for a thread, while another takes what came."""
+@dataclass(frozen=True)
+class Reading:
+    """What one look at a run brought."""
+
+    events: list[Event]
+    more: bool  # records are waiting already
+    look: Look | None  # None: its directory is gone
+    log: str = ""  # the end of engine.log, where it was asked for
+
+
+class Source:
+    """One open run. `read` waits for a disk and is called from a thread; `take` adds what it brought, elsewhere."""
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
-        self._tail = Tail(run.events)
+        self.curves = Curves()
+        self.look: Look | None = None
+        self.gone = False
+        self.loaded = False  # everything that was there has been taken once
+        self.log = ""
+        self._tail, self._watcher = Tail(run.events), Watcher(run)
 
-    def read(self) -> tuple[list[Event], bool]:
-        """(The next events, whether more are waiting)."""
+    def read(self, log: bool = False) -> Reading:
+        """The next records, at most about BATCH bytes of them, and how the run is now."""
+        if not self.run.config.exists():
+            return Reading([], False, None)
+        look = self._watcher.look()  # before the records: a run that has ended writes no more
         before = self._tail.offset
         events = self._tail.read(BATCH)
-        return events, self._tail.offset - before > BATCH // 2
+        more = self._tail.offset - before > BATCH // 2
+        return Reading(events, more, look, launch.log_end(self.run, LOG_LINES) if log else "")
+
+    def take(self, reading: Reading) -> bool:
+        """Add what was read; returns whether anything is new."""
+        new = bool(reading.events) or reading.look != self.look or reading.more == self.loaded
+        self.gone = reading.look is None
+        self.look = reading.look or self.look
+        self.log = reading.log or self.log
+        self.curves.take(reading.events)
+        self.loaded = self.loaded or not reading.more
+        return new
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come: the run has ended and all of it was read."""
+        return self.loaded and self.look is not None and not self.look.live
+
+
+class Replay:
+    """A run that has ended, played again from its record at a speed; ``curves`` is what had happened by then."""
+
+    SECONDS = 20.0  # that a whole run takes at first
+
+    def __init__(self, run: RunDirectory, curves: Curves) -> None:
+        """``curves``: those of the whole run."""
+        self.curves = Curves()
+        self.curves.steps_per_epoch = curves.steps_per_epoch
+        trained = curves.seconds.last if len(curves.seconds) else 1.0
+        self.speed = 2.0 ** round(math.log2(max(trained / self.SECONDS, 1 / 16)))
+        self.playing = True
+        self.over = False
+        self._tail = Tail(run.events)
+        self._waiting: deque[Event] = deque()
+        self._drained = False  # all of the file is in _waiting or taken
+        self._now: float | None = None  # the time it is in the run
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more should be read."""
+        return not self._drained and len(self._waiting) < 4000
+
+    def read(self) -> list[Event]:
+        """The next records, for `feed`; called from a thread."""
+        return self._tail.read(BATCH)
+
+    def feed(self, events: list[Event]) -> None:
+        """Queue records."""
+        self._drained = self._drained or not events
+        self._waiting.extend(events)
+
+    def play(self, seconds: float) -> bool:
+        """Let so much time of the person's pass; returns whether anything happened."""
+        if not self.playing or self.over:
+            return False
+        due = []
+        if self._now is not None:
+            self._now += seconds * self.speed
+        while self._waiting:
+            time = self._waiting[0].get("time")
+            time = float(time) if isinstance(time, int | float) else self._now or 0.0
+            if self._now is None or time - self._now > max(_BREAK, 5 * self.speed):
+                self._now = time  # nobody trained in between
+            if time > self._now:
+                break
+            due.append(self._waiting.popleft())
+        self.curves.take(due)
+        self.over = self._drained and not self._waiting
+        return bool(due) or self.over
 
 
 def _is_step(value: Any) -> TypeGuard[int]:

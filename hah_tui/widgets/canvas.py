@@ -18,7 +18,7 @@ from hah_tui import themes
 # Inks. 1 to 8 are curves; a band behind a curve has its number and FAINT more.
 LINES, FAINT = 8, 8
 TEXT, QUIET, TITLE, FOCUSED, MARK, CURSOR, REFERENCE, STRONG, GOOD, BAD, WAITING, LIVE = range(17, 29)
-BAR, BAR_REFERENCE, STANDARD, STANDARD_REFERENCE, BEHIND = range(29, 34)
+BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND = range(29, 36)
 
 Row = tuple[str, bytes]  # one character a cell, and the ink of each
 
@@ -109,7 +109,7 @@ def runs(row: Row) -> Iterator[tuple[str, int]]:
         at += length
 
 
-_FILLED = {TITLE, FOCUSED, CURSOR, BAR_REFERENCE, STANDARD_REFERENCE, BEHIND}
+_FILLED = {TITLE, FOCUSED, CURSOR, BAR_REFERENCE, BAR_MARK, STANDARD_REFERENCE, STANDARD_MARK, BEHIND}
 _PLAIN = str.maketrans("…●━┊│·→▲▼└─├↑↓▌", "~*-:|.>^v`-+^v|")
 
 
@@ -154,7 +154,9 @@ def palette(theme: str, variables: dict[str, str]) -> dict[int, Style]:
         LIVE: style(color("live", variables.get("primary", "#5ec8d8"))),
         BAR: style(lines[0]),
         BAR_REFERENCE: style(lines[0], behind),
+        BAR_MARK: style(surface, lines[0]),
         STANDARD: style(standard),
+        STANDARD_MARK: style(surface, standard),
         STANDARD_REFERENCE: style(standard, behind),
         BEHIND: style(text, behind),
     }

@@ -1,0 +1,155 @@
+"""One bar for each block: its value now, its history, and a reference run behind it; or the blocks' curves."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hah_tui import themes
+from hah_tui.widgets import canvas
+from hah_tui.widgets.canvas import QUIET, TEXT, Row
+from hah_tui.widgets.chart import Chart, Line, shown_number
+from hah_tui.widgets.series import Limits, limits
+
+_ACROSS, _UP = " ▏▎▍▌▋▊▉█", " ▁▂▃▄▅▆▇█"
+_HISTORY = 24  # cells, at most
+
+
+class Bars(Chart):
+    """Blocks 1 .. n; the first ``hah_blocks`` are HaH blocks and have the colour of them."""
+
+    def __init__(self, title: str, kind: str = "number", digit: str = "", **kwargs: Any) -> None:
+        super().__init__(title, kind, digit, ends=True, **kwargs)
+        self.hah_blocks = 0
+        self.as_curves = False
+        self.reference_name = ""
+        self.scale: Limits | None = None
+
+    def _state(self) -> object:
+        return super()._state(), self.as_curves, self.hah_blocks
+
+    def _legend(self) -> list[list[tuple[str, int]]]:
+        if self.as_curves:
+            return [entry[:1] for entry in super()._legend()]
+        solid = "#" if self.plain else "█"
+        entries = []
+        front = [line for line in self.lines if not line.reference]
+        if self.hah_blocks and front:
+            entries.append([(solid, canvas.BAR), (" HaH", QUIET)])
+        if len(front) > self.hah_blocks:
+            entries.append([(solid, canvas.STANDARD), (" standard", QUIET)])
+        if len(front) < len(self.lines):
+            entries.append([("." if self.plain else " ", canvas.BEHIND), (f" {self.reference_name}", QUIET)])
+        return entries
+
+    def _plot(self, width: int, height: int, below: int) -> list[Row]:
+        if self.as_curves or not any(len(line.series) for line in self.lines):
+            return super()._plot(width, height, below)
+        self._plot_width = 0
+        height += below
+        front = [line for line in self.lines if not line.reference]
+        behind = {line.label: self.value_of(line) for line in self.lines if line.reference}
+        values = [(line, self.value_of(line), behind.get(line.label, math.nan)) for line in front]
+        finite = [v for _, now, then in values for v in (now, then) if math.isfinite(v)]
+        self.scale = limits(min(0.0, *finite), max(0.0, *finite), self.scale) if finite else Limits(0, 1)
+        rows = self._across(values, width) if height >= len(values) else self._up(values, width, height)
+        return (rows + [canvas.row(width=width) for _ in range(height)])[:height]
+
+    def _inks(self, line: Line) -> tuple[int, int, int]:
+        """Inks of a bar: alone, over the reference, and for the reference's end inside it."""
+        if line.label.isdecimal() and int(line.label) <= self.hah_blocks:
+            return canvas.BAR, canvas.BAR_REFERENCE, canvas.BAR_MARK
+        return canvas.STANDARD, canvas.STANDARD_REFERENCE, canvas.STANDARD_MARK
+
+    def _across(self, values: list[tuple[Line, float, float]], width: int) -> list[Row]:
+        """One row a block: number, bar, value, history."""
+        history = min(_HISTORY, width // 3) if width >= 36 else 0
+        room = max(3, width - 3 - 8 - (history + 2 if history else 0))
+        rows = []
+        for line, now, then in values:
+            text, inks = self._bar(now, then, room, *self._inks(line))
+            past = ""
+            if history:
+                series = line.series
+                means = [m for m in (series.mean(i) for i in range(len(series))) if not math.isnan(m)]
+                past = themes.line_of(means[-4 * history :], history, self.plain)
+            rows.append(
+                canvas.row(
+                    (f"{line.label:>2} ", QUIET),
+                    *zip(text, inks, strict=True),
+                    (f" {shown_number(now, self.kind):>6} ", TEXT),
+                    (past.rjust(history), self._inks(line)[0]),
+                    width=width,
+                )
+            )
+        return rows
+
+    def _bar(self, now: float, then: float, room: int, ink: int, over: int, marked: int) -> tuple[str, bytes]:
+        """``room`` cells from the low to the high end of the scale."""
+        scale = self.scale or Limits(0, 1)
+        zero = scale.fraction(0.0) * room
+        value = scale.fraction(now) * room if math.isfinite(now) else zero
+        behind = scale.fraction(then) * room if math.isfinite(then) else math.nan
+        text, inks = [], bytearray()
+        for cell in range(room):
+            inside = min(zero, behind) <= cell + 0.5 < max(zero, behind) if not math.isnan(behind) else False
+            if value >= zero:
+                eighths = 8 if cell + 1 <= value else round(8 * (value - cell)) if cell < value else 0
+                eighths = eighths if cell + 1 > zero else 0
+            else:
+                eighths = 8 if value <= cell + 0.5 < zero else 0
+            end = not math.isnan(behind) and cell == min(room - 1, int(behind)) and not inside
+            if end and eighths == 8:
+                text.append("|" if self.plain else "▏")
+                inks.append(marked)
+            elif eighths:
+                text.append(("#" if eighths >= 4 else "-") if self.plain else _ACROSS[eighths])
+                inks.append(over if inside else ink)
+            else:
+                text.append("." if inside and self.plain else " ")
+                inks.append(canvas.BEHIND if inside else 0)
+        return "".join(text), bytes(inks)
+
+    def _up(self, values: list[tuple[Line, float, float]], width: int, height: int) -> list[Row]:
+        """One column a block: value above, number below."""
+        group = max(3, min(8, (width - 1) // max(1, len(values))))
+        values = values[: (width - 1) // group]
+        tall = max(1, height - 2)
+        scale = self.scale or Limits(0, 1)
+        top = max(scale.high, 1e-12)
+        rows: list[Row] = []
+        pieces = [(_short(now, self.kind, group - 1).rjust(group - 1) + " ", TEXT) for _, now, _ in values]
+        rows.append(canvas.row((" ", 0), *pieces, width=width))
+        for level in range(tall - 1, -1, -1):
+            cells: list[tuple[str, int]] = [(" ", 0)]
+            for line, now, then in values:
+                ink, over, marked = self._inks(line)
+                eighths = max(0, min(8, round(8 * (now / top * tall - level)))) if math.isfinite(now) else 0
+                behind = math.isfinite(then) and then / top * tall > level + 0.5
+                end = math.isfinite(then) and level == int(max(0.0, then) / top * tall) and not behind
+                if end and eighths == 8:
+                    char, chosen = ("-" if self.plain else "▁"), marked
+                elif eighths:
+                    char = ("#" if eighths >= 4 else "_") if self.plain else _UP[eighths]
+                    chosen = over if behind else ink
+                else:
+                    char, chosen = ("." if behind and self.plain else " "), canvas.BEHIND if behind else 0
+                cells += [(char * (group - 1), chosen), (" ", 0)]
+            rows.append(canvas.row(*cells, width=width))
+        numbers = [(line.label.center(group - 1) + " ", QUIET) for line, _, _ in values]
+        if height >= 3:
+            rows.append(canvas.row((" ", 0), *numbers, width=width))
+        return rows[:height]
+
+
+def _short(value: float, kind: str, width: int) -> str:
+    """A value in ``width`` characters: '.76', '13'."""
+    text = shown_number(value, kind)
+    if len(text) <= width:
+        return text
+    for places in (2, 1, 0):
+        text = f"{value:.{places}f}"
+        text = text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+        if len(text) <= width:
+            return text
+    return text[:width]
