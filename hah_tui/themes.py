@@ -72,12 +72,11 @@ def mark(status: str, plain: bool) -> str:
 
 
 def bar(fraction: float, width: int, plain: bool) -> str:
-    """A progress bar of ``width`` cells; eighths of a cell where the font has them."""
-    eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
+    """A progress bar of ``width`` cells, to half a cell where the font has them."""
+    halves = round(min(max(fraction, 0.0), 1.0) * width * 2)
     if plain:
-        return ("#" * (eighths // 8)).ljust(width, ".")
-    full, part = divmod(eighths, 8)
-    return ("█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")).ljust(width)
+        return ("#" * (halves // 2)).ljust(width, ".")
+    return ("━" * (halves // 2) + "╸" * (halves % 2)).ljust(width, "┈")
 
 
 def line_of(values: list[float], width: int, plain: bool) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import events, on
@@ -27,6 +27,9 @@ from hah_tui.screens import Page
 from hah_tui.screens.dialogs import Ask, Confirm
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, line_of, mark
+
+if TYPE_CHECKING:
+    from hah_tui.app import HahApp
 
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
@@ -125,14 +128,14 @@ class RunsScreen(Page):
         self._loaded = False  # one whole round is done
         self._heard = time.monotonic()
         self._visible: tuple[str, ...] = ()
-        self._wake, self._over = threading.Event(), False
+        self._wake, self._over, self._watched = threading.Event(), False, True
 
     # Layout
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
         yield Input(placeholder="words  status:running  tag:x  preset:y", id="filter", select_on_focus=False)
-        table: RunTable = RunTable(cursor_type="row", cell_padding=0, zebra_stripes=False, id="table")
+        table: RunTable = RunTable(cursor_type="row", cell_padding=0, cursor_foreground_priority="renderable")
         yield table
         yield Static(id="empty")
         yield Static(id="detail")
@@ -141,7 +144,7 @@ class RunsScreen(Page):
     def on_mount(self) -> None:
         self.table.focus()
         self.set_interval(1.0, self._tick)
-        threading.Thread(target=self._follow, args=(self.hah.folder,), daemon=True).start()
+        threading.Thread(target=self._follow, args=(self.hah, self.hah.folder), daemon=True).start()
 
     def on_unmount(self) -> None:
         self._over = True
@@ -154,7 +157,11 @@ class RunsScreen(Page):
     def on_resize(self, event: events.Resize) -> None:
         self._lay_out(event.size.width)
 
+    def on_screen_suspend(self) -> None:
+        self._watched = False
+
     def on_screen_resume(self) -> None:
+        self._watched = True
         self._wake.set()
         self._sort()
 
@@ -174,25 +181,24 @@ class RunsScreen(Page):
 
     # The thread that reads the folder
 
-    def _follow(self, folder: Path) -> None:
+    def _follow(self, app: HahApp, folder: Path) -> None:
         listing = Listing(folder)
         shown, sizes, losses = -1, dict[str, tuple[float, int]](), dict[str, list[float]]()
+
+        def give(whole: bool, drawn: bool = False) -> None:
+            found = dict(listing.rows), dict(losses), listing.problem
+            app.hand_over(partial(self._arrived, *found, whole, drawn))
+
         while not self._over:
             for _ in listing.update(self._visible):
                 if listing.version != shown:
                     shown = listing.version
-                    self.app_hand_over(dict(listing.rows), dict(losses), listing.problem, False)
+                    give(False)
                 time.sleep(0.002)  # the screen has a turn
             read = [name for name in self._visible if name in listing.rows and _new_losses(folder, name, sizes, losses)]
-            self.app_hand_over(dict(listing.rows), dict(losses), listing.problem, True, bool(read))
-            self._wake.wait(ROUND_SECONDS if self.is_current else 4 * ROUND_SECONDS)
+            give(True, bool(read))
+            self._wake.wait(ROUND_SECONDS if self._watched else 4 * ROUND_SECONDS)
             self._wake.clear()
-
-    def app_hand_over(
-        self, rows: dict[str, Row], losses: dict[str, list[float]], problem: str, whole: bool, drawn: bool = False
-    ) -> None:
-        """What the thread has found, on its way to the app's own thread."""
-        self.hah.hand_over(partial(self._arrived, rows, losses, problem, whole, drawn))
 
     def _arrived(
         self, rows: dict[str, Row], losses: dict[str, list[float]], problem: str, whole: bool, drawn: bool
