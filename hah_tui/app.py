@@ -159,6 +159,12 @@ class HahApp(App[None]):
     def _keep_theme(self, theme: Theme) -> None:
         if theme.name in SERIES and theme.name != self.settings.theme:
             self.change(theme=theme.name)
+        self.call_later(self._redraw)
+
+    def _redraw(self) -> None:
+        for screen in self.screen_stack:
+            if hasattr(screen, "redraw"):
+                screen.redraw()
 
     # Actions of keys.ACTIONS that are everywhere
 
@@ -175,6 +181,10 @@ class HahApp(App[None]):
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.place))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is nowhere to go back to from the runs."""
+        return not (action == "back" and len(self.screen_stack) <= 2)
+
     async def action_back(self) -> None:
         if len(self.screen_stack) > 2:  # the first is Textual's own, the second the runs
             self.pop_screen()
@@ -186,9 +196,7 @@ class HahApp(App[None]):
     def action_ascii(self) -> None:
         self.change(ascii=not self.plain)
         self.set_class(self.plain, "-ascii")
-        for screen in self.screen_stack:
-            if hasattr(screen, "redraw"):
-                screen.redraw()
+        self._redraw()
 
     def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
         name = filename or time.strftime("hah-tui-%Y%m%d-%H%M%S.svg")

@@ -42,7 +42,7 @@ ACTIONS: tuple[Action, ...] = (
     # Everywhere
     Action("help", "question_mark,f1", "help", "all", "this page: what every key does", footer=True),
     Action("quit", "q", "quit", "all", "leave; engines go on (outside text fields)", footer=True),
-    Action("back", "escape", "back", "all", "back to where you came from"),
+    Action("back", "escape", "back", "all", "back to where you came from", footer=True),
     Action("command_palette", "ctrl+p", "palette", "all", "find an action by its name", priority=True),
     Action("next_theme", "T", "theme", "all", "next theme: dark, light, colour-blind-safe"),
     Action("ascii", "", "ASCII", "all", "plain characters for fonts without braille and blocks, on or off"),
