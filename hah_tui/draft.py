@@ -23,7 +23,7 @@ from engine.runs.layout import RunDirectory
 from engine.runs.state import Look, read_state
 
 BLOCKS = "model.hah_blocks"
-PER_BLOCK = tuple(name for name, one in fields().items() if one.per_block)
+PER_BLOCK = tuple(sorted(name for name, one in fields().items() if one.per_block))
 _MOST_BLOCKS = 16
 
 

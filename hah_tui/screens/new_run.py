@@ -312,6 +312,8 @@ class NewRunScreen(Page):
 
     def _mount_sheet(self) -> None:
         """Mount the fields of the present tab, and only those."""
+        from hah_tui.draft import PER_BLOCK
+
         draft, sheet = self.draft, self._sheets[self._sheet]
         assert draft is not None
         box = self.query_one("#fields", VerticalScroll)
@@ -320,7 +322,8 @@ class NewRunScreen(Page):
             FieldRow(field, draft, "" if title == "run" else f"{title}.", self._devices) for field in sheet.fields
         ]
         if title == "blocks":
-            rows = [Static(Text("block                      alpha          sigma"), classes="titles")]
+            heads = [Static(name.rpartition(".")[2], classes="title") for name in PER_BLOCK]
+            rows = [Horizontal(Static("block", classes="name"), *heads, classes="field block titles")]
             plan = draft.blocks()
             for number in sheet.blocks:
                 block = plan[number - 1] if number <= len(plan) else None
