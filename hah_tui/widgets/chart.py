@@ -87,7 +87,7 @@ def shown_number(value: float, kind: str) -> str:
 
 
 class Chart(Canvas, can_focus=True):
-    """A panel with a title, a legend with values and curves. It is drawn by `draw`, at whatever rate its owner likes."""
+    """A panel with a title, a legend with values, and curves; drawn by `draw`, as often as its owner likes."""
 
     class Pointed(Message):
         """The mouse points at a step of the run in front (None: nowhere)."""

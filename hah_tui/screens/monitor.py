@@ -1,0 +1,551 @@
+"""One run: how it goes, live, or as it went; what it may be asked for; and its replay."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.events import Key
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.experiment import Experiment
+from engine.experiment.mistakes import RequestError
+from engine.runs import launch, layout, store
+from engine.runs.events import Event
+from engine.runs.layout import RunDirectory
+from engine.runs.state import read_state
+from hah_tui import keys, orders
+from hah_tui.record import Curves, Reading, Replay, Source
+from hah_tui.screens.dialogs import Ask, Message
+from hah_tui.screens.panels import PanelScreen, block_lines
+from hah_tui.text import duration, shown, shown_line
+from hah_tui.themes import MARKS, bar, mark
+from hah_tui.widgets import canvas
+from hah_tui.widgets.bars import Bars
+from hah_tui.widgets.canvas import QUIET, STRONG, TEXT, Canvas
+from hah_tui.widgets.chart import Chart, Line
+from hah_tui.widgets.feed import Feed
+
+IDLE_SECONDS = 1.0  # between two looks at a run that has ended
+REFERENCE_SECONDS = 5.0  # between two looks at a reference run
+_INKS = {"quiet": QUIET, "waiting": canvas.WAITING, "live": canvas.LIVE, "good": canvas.GOOD, "bad": canvas.BAD}
+_CURVES = {  # by panel: metric, label, ink, whether it has a band
+    "loss": (
+        ("train/cross_entropy", "CE", 1, True),
+        ("train/hah_cost", "HaH cost", 2, True),
+        ("train/loss", "loss", 3, True),
+        ("test/loss", "test CE", 5, False),
+    ),
+    "accuracy": (
+        ("test/accuracy", "clean", 1, False),
+        ("test/noisy_accuracy", "noisy", 2, False),
+        ("train/accuracy", "train", 3, True),
+        ("validation/accuracy", "validation", 5, False),
+    ),
+    "throughput": (("train/images_per_second", "images/s", 1, True),),
+}
+_BLOCKS = {"sparsity": "sparsity", "snr": "snr_db", "cost": "hah_cost"}
+
+
+class MonitorScreen(PanelScreen):
+    """The monitor of one run."""
+
+    PLACE = "monitor"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("monitor")
+    PRIORITY = ("loss", "accuracy", "sparsity", "snr", "cost", "feed", "throughput")
+    LOW = ("feed",)
+
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__()
+        self.run = run
+        self.source = Source(run)
+        self.reference: Source | None = None
+        self.playback: Replay | None = None
+        self.experiment: Experiment | None = None
+        self.hah_blocks = 0
+        self._panels = (
+            Chart("Loss", digit="1", id="loss"),
+            Chart("Accuracy", "percent", digit="2", id="accuracy"),
+            Bars("Sparsity per block", digit="3", id="sparsity"),
+            Bars("SNR per block, dB", digit="4", id="snr"),
+            Bars("HaH cost per block", digit="5", id="cost"),
+            Chart("Throughput", digit="6", id="throughput"),
+            Feed("Events", digit="7", id="feed"),
+        )
+        self._reading = self._reading_reference = self._reading_replay = False
+        self._dirty = False
+        self._read_at = self._reference_at = self._framed_at = 0.0
+
+    # What PanelScreen asks for
+
+    def panels(self) -> Sequence[Canvas]:
+        return self._panels
+
+    @property
+    def curves(self) -> Curves:
+        """What is shown: the run, or as much of it as the replay has played."""
+        return self.playback.curves if self.playback is not None else self.source.curves
+
+    def all_curves(self) -> list[Curves]:
+        front = [self.source.curves]  # a replay keeps the axis of the whole run
+        return front if self.reference is None else [*front, self.reference.curves]
+
+    def subject(self) -> str:
+        return self.run.id
+
+    def metrics(self, chart: Chart) -> list[tuple[str, str, Line]]:
+        found = []
+        for line in chart.lines:
+            run = self.reference.run.id if line.reference and self.reference is not None else self.run.id
+            names = [name for name, series in line.curves.series.items() if series is line.series]
+            found += [(run, name, line) for name in names]
+        return found
+
+    def refill(self) -> None:
+        curves, reference = self.curves, self.reference.curves if self.reference is not None else None
+        look = self.source.look
+        self.view.total = look.state.steps or float("inf") if look is not None else float("inf")
+        for panel in self._panels:
+            if not panel.display:
+                continue
+            if isinstance(panel, Bars):
+                panel.hah_blocks = self.hah_blocks
+                panel.reference_name = self.reference.run.id if self.reference is not None else ""
+                panel.lines = block_lines(curves, _BLOCKS[str(panel.id)], reference)
+                panel.marks = curves.marks
+            elif isinstance(panel, Chart):
+                panel.lines = self._lines(str(panel.id), curves, reference)
+                panel.marks = curves.marks
+            elif isinstance(panel, Feed):
+                panel.draw(list(curves.events), self.source.log, look.state.epochs if look is not None else 0)
+            if isinstance(panel, Chart) and self.source.loaded:
+                ended = look is not None and not look.live
+                panel.empty = "nothing was recorded" if ended else "no values yet"
+        self._draw_head()
+
+    def _lines(self, panel: str, curves: Curves, reference: Curves | None) -> list[Line]:
+        lines = []
+        for metric, label, ink, band in _CURVES[panel]:
+            if len(curves[metric]) or metric.startswith("train/"):
+                lines.append(Line(label, curves[metric], curves, ink, band=band))
+        if reference is not None and self.reference is not None:
+            metrics = [metric for metric, *_ in _CURVES[panel] if len(reference[metric])]
+            for metric in metrics:
+                lines.append(Line("", reference[metric], reference, 8, True, False))
+            if metrics:
+                lines[-1].label = self.reference.run.id
+        return lines
+
+    # Reading and drawing
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        pinned = self.hah.settings.reference
+        if pinned and pinned != self.run.id:
+            self.take_reference(RunDirectory(self.run.path.with_name(pinned)))
+        self.hah.in_background(lambda: store.experiment_of(self.run, read_state(self.run)), self._know, lambda _: None)
+        self.frame()
+
+    def _know(self, experiment: Experiment) -> None:
+        self.experiment, self.hah_blocks = experiment, experiment.model.hah_blocks
+        self.redraw()
+
+    def frame(self) -> None:
+        """Ask for what is new, and draw it."""
+        now = time.monotonic()
+        passed, self._framed_at = now - self._framed_at if self._framed_at else 0.0, now
+        if not self.source.ended or now - self._read_at >= IDLE_SECONDS:
+            self._read()
+        reference = self.reference
+        if reference is not None and not self._reading_reference and (
+            not reference.loaded or (not reference.ended and now - self._reference_at >= REFERENCE_SECONDS)
+        ):  # fmt: skip
+            self._reading_reference, self._reference_at = True, now
+            self.hah.in_background(reference.read, partial(self._took_reference, reference), self._not_read)
+        if self.playback is not None:
+            self._play(self.playback, passed)
+        if (self._dirty or self.stale) and self.is_current:
+            self.draw()
+
+    def _read(self) -> None:
+        if not self._reading:
+            self._reading, self._read_at = True, time.monotonic()
+            log = self.query_one(Feed).engine_log
+            self.hah.in_background(lambda: self.source.read(log), self._took, self._not_read)
+
+    def _took(self, reading: Reading) -> None:
+        self._reading = False
+        if not self.is_mounted:
+            return
+        if self.source.take(reading):
+            self._changed()
+        if reading.more:
+            self._read()
+
+    def _took_reference(self, source: Source, reading: Reading) -> None:
+        self._reading_reference = False
+        if source is self.reference and self.is_mounted:
+            if source.take(reading):
+                self._changed()
+            if source.gone:
+                self.reference = None
+                self.hah.say(f"the reference run {source.run.id} is gone", "warning")
+
+    def _not_read(self, error: Exception) -> None:
+        self._reading = self._reading_reference = False
+
+    def _changed(self) -> None:
+        """Something is to be drawn with the next frame; charts whose series are as they were draw nothing."""
+        self._dirty = True
+
+    def draw(self) -> None:
+        super().draw()
+        self._dirty = False
+
+    def _draw_head(self) -> None:
+        width = self.size.width
+        rows = self._head_rows(width)
+        head = self.query_one("#head", Canvas)
+        if (len(rows) == 3) != head.has_class("three"):
+            head.set_class(len(rows) == 3, "three")
+            self.call_after_refresh(self.lay_out)
+        head.show(rows)
+
+    def _head_rows(self, width: int) -> list[canvas.Row]:
+        look, plain = self.source.look, self.hah.plain
+        if look is None or self.source.gone:
+            said = "its directory is gone; what was read stays" if self.source.gone else "reading"
+            return [
+                canvas.row((f" {self.run.id}  ", STRONG), (said, canvas.WAITING), width=width),
+                canvas.row(width=width),
+            ]
+        state, status = look.state, look.status
+        ink = _INKS[MARKS.get(status, ("", "", "quiet"))[2]]
+        metrics = state.metrics
+        right: list[tuple[str, int]] = []
+        if self.playback is None:
+            gpu = metrics.get("gpu/memory_gib")
+            facts = [
+                shown_line(state.device, 24),
+                f"{state.images_per_second:,.0f} images/s" if state.images_per_second else "",
+                f"{gpu:.1f} GiB" if gpu is not None else "",
+                f"{100 * metrics['gpu/utilisation']:.0f}% busy" if "gpu/utilisation" in metrics else "",
+            ]
+            said = "  ".join(fact for fact in facts if fact)
+            right = [(said + " ", TEXT)] if width - len(said) > len(self.run.id) + 24 else []
+        left = [(f" {mark(status, plain)} ", ink), (self.run.id, STRONG), (f"  {status}", ink)]
+        if not look.verified:
+            left.append(("?", ink))
+        if look.live and state.phase and width >= 70:
+            left.append((f" {shown_line(state.phase, 12)}", QUIET))
+        if self.source.curves.step and not self.source.loaded:
+            left.append(("  reading", canvas.WAITING))
+        rows = [canvas.row(*left, width=width, right=right), self._progress_row(width, ink)]
+        why = state.error if status == "failed" else look.reason
+        if self.playback is not None:
+            word = "over" if self.playback.over else "playing" if self.playback.playing else "held"
+            said = f" replay {word}, {self.playback.speed:g} times as fast; space holds, > < change the speed, esc ends"
+            rows.append(canvas.row((said, canvas.MARK), width=width))
+        elif why:
+            again = "" if "resume" in why or look.live or status == "finished" else "; r resumes"
+            text = shown_line(why.replace("'hah resume'", "r"), 400) + again
+            rows.append(canvas.row((f" {text}", ink), width=width))
+        elif status == "stopped":
+            rows.append(canvas.row((" saved and stopped; r goes on exactly there", QUIET), width=width))
+        return rows
+
+    def _progress_row(self, width: int, ink: int) -> canvas.Row:
+        look, curves = self.source.look, self.curves
+        assert look is not None
+        state, plain = look.state, self.hah.plain
+        replayed = self.playback is not None
+        step = curves.step if replayed else state.step
+        epoch = curves.epoch if replayed else state.epoch
+        done = min(1.0, step / state.steps) if state.steps else 0.0
+        said = f" {100 * done:3.0f}%  epoch {epoch}/{state.epochs}"
+        if width >= 64:
+            said += f"  step {step:,}/{state.steps:,}"
+        if not replayed and look.live and state.eta_seconds is not None:
+            said += f"  ETA {duration(state.eta_seconds)}"
+        trained = curves.seconds.last if replayed and len(curves.seconds) else state.trained_seconds
+        if width >= 56 and trained:
+            said += f"  trained {duration(trained)}"
+        room = max(4, min(48, width - len(said) - 2))
+        return canvas.row((" ", 0), (bar(done, room, plain), ink), (said, TEXT), width=width)
+
+    # Replay
+
+    def action_replay(self) -> None:
+        if self.playback is not None and not self.playback.over:
+            self.playback.playing = not self.playback.playing
+        elif not self.source.ended:
+            self.hah.say("a replay needs a run that has ended and been read", "warning")
+            return
+        else:
+            self.playback = Replay(self.run, self.source.curves)
+            self.view.cursor = None
+        self._changed()
+
+    def _play(self, playback: Replay, seconds: float) -> None:
+        if playback.hungry and not self._reading_replay:
+            self._reading_replay = True
+
+            def fed(events: list[Event]) -> None:
+                self._reading_replay = False
+                playback.feed(events)
+
+            self.hah.in_background(playback.read, fed)
+        if playback.play(seconds):
+            self._changed()
+
+    def action_replay_faster(self) -> None:
+        self._replay_speed(2.0)
+
+    def action_replay_slower(self) -> None:
+        self._replay_speed(0.5)
+
+    def _replay_speed(self, factor: float) -> None:
+        if self.playback is not None:
+            self.playback.speed = min(max(self.playback.speed * factor, 1 / 16), 2.0**20)
+            self._changed()
+
+    def action_back(self) -> None:
+        if self.playback is not None and not self.full:
+            self.playback = None
+            self.redraw()
+        else:
+            super().action_back()
+
+    # The feed
+
+    def action_earlier(self) -> None:
+        self.query_one(Feed).scroll_lines(5)
+
+    def action_later(self) -> None:
+        self.query_one(Feed).scroll_lines(-5)
+
+    def action_engine_log(self) -> None:
+        feed = self.query_one(Feed)
+        feed.engine_log, feed.back = not feed.engine_log, 0
+        if feed.engine_log:
+            self._read()
+        self._changed()
+
+    # What is asked of the engine
+
+    def action_stop(self) -> None:
+        self._order("stop", lambda: orders.ask(self.run, "stop"), f"{self.run.id}: saves and stops")
+
+    def action_pause(self) -> None:
+        self._order("pause", lambda: orders.ask(self.run, "pause"), f"{self.run.id} is paused; r goes on")
+
+    def _order(self, verb: str, act: Callable[[], object], then: str) -> None:
+        look = self.source.look
+        if look is not None and not look.live:
+            self.hah.say(f"cannot {verb} {self.run.id}: it is {look.status}", "warning")
+        else:
+            self.hah.in_background(act, lambda _: self.hah.say(then))
+
+    def action_resume(self) -> None:
+        look = self.source.look
+        if look is None:
+            return
+        if look.live and look.status != "paused":
+            self.hah.say(f"cannot resume {self.run.id}: it is {look.status}", "warning")
+        elif look.status == "finished":
+            epoch = look.state.epoch
+
+            def check(text: str) -> str:
+                right = text.strip().isdigit() and len(text) < 9 and int(text) > epoch
+                return "" if right else f"a whole number above {epoch}, the epochs trained"
+
+            what = f"{epoch} epochs are trained. Train to which epoch?"
+            self.app.push_screen(Ask(f"Extend {self.run.id}", what, str(2 * max(1, epoch)), check), self._extend)
+        else:
+            self._go_on(None)
+
+    def _extend(self, text: str | None) -> None:
+        if text is not None:
+            self._go_on(int(text))
+
+    def _go_on(self, epochs: int | None) -> None:
+        def act() -> None:
+            process = orders.resume(self.run, epochs)
+            if process is not None:
+                self.hah.adopt(process)
+                launch.await_start(self.run, process)
+
+        self.playback = None
+        self.hah.say(f"{self.run.id}: resume asked for")
+        self.hah.in_background(act, lambda _: self.hah.say(f"{self.run.id} goes on"))
+
+    def action_set(self) -> None:
+        look, experiment = self.source.look, self.experiment
+        if look is None or not look.live:
+            self.hah.say(f"no engine runs {self.run.id}: nothing to set", "warning")
+            return
+        if experiment is None:
+            self.hah.say("its experiment cannot be read", "error")
+            return
+        self.app.push_screen(SetDialog(self.run, experiment), self._set)
+
+    def _set(self, assignment: str | None) -> None:
+        if assignment is None:
+            return
+
+        def done(answer: tuple[str, object]) -> None:
+            self.hah.say(f"{answer[0]} is {answer[1]}")
+            self.hah.in_background(
+                lambda: store.experiment_of(self.run, read_state(self.run)), self._know, lambda _: None
+            )
+
+        self.hah.in_background(lambda: orders.change(self.run, assignment), done)
+
+    # Other things to look at
+
+    def action_manifest(self) -> None:
+        def read() -> str:
+            manifest = layout.read_json(self.run.manifest)
+            state = read_state(self.run)
+            parts = [_listed(manifest), ""]
+            if state.changed:
+                parts += ["changed since: " + ", ".join(f"{k}={v}" for k, v in state.changed.items()), ""]
+            try:
+                parts.append(self.run.config.read_text(encoding="utf-8", errors="replace"))
+            except OSError as error:
+                parts.append(f"config.yaml cannot be read: {error.strerror}")
+            return "\n".join(parts)
+
+        self.hah.in_background(read, lambda text: self.app.push_screen(Message(f"Manifest of {self.run.id}", text)))
+
+    def action_reference(self) -> None:
+        def list_runs() -> list[str]:
+            return [run.id for run in store.all_runs(self.run.path.parent) if run.id != self.run.id]
+
+        def ask(names: list[str]) -> None:
+            now = self.reference.run.id if self.reference is not None else ""
+            self.app.push_screen(PickRun("A run to draw behind this one", names, now), self._picked)
+
+        self.hah.in_background(list_runs, ask)
+
+    def _picked(self, name: str | None) -> None:
+        if name is not None:
+            self.take_reference(RunDirectory(self.run.path.with_name(name)) if name else None)
+
+    def take_reference(self, run: RunDirectory | None) -> None:
+        """Draw another run behind this one, or none."""
+        self.reference, self._reading_reference = None if run is None else Source(run), False
+        self.redraw()
+
+    def action_results(self) -> None:
+        from hah_tui.screens.results import ResultsScreen
+
+        self.app.push_screen(ResultsScreen(self.run))
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self.run.id)
+        self.hah.say(f"copied {self.run.id}")
+
+    def action_copy_path(self) -> None:
+        self.app.copy_to_clipboard(str(self.run.path))
+        self.hah.say(f"copied {self.run.path}")
+
+
+class SetDialog(Ask):
+    """Asks for KEY=VALUE of a setting that may change while a run lives, and says at once what is wrong with it."""
+
+    def __init__(self, run: RunDirectory, experiment: Experiment) -> None:
+        from engine.experiment.fields import fields, flatten
+
+        values = flatten(experiment.dump())
+        live = [f for f in fields().values() if f.live and f.name in values]
+        said = "\n".join(f"{f.name} = {values[f.name]}" for f in live)
+
+        def check(text: str) -> str:
+            if "=" not in text:
+                return "KEY=VALUE, for example hah.lambda=0.2"
+            try:
+                from engine.experiment import presets
+                from engine.experiment.document import assigned
+
+                name, value = assigned(text)
+                presets.check(name, value, experiment)
+            except RequestError as error:
+                return str(error).splitlines()[0]
+            field = fields().get(name)
+            return "" if field is not None and field.live else f"{name} is fixed while a run lives"
+
+        super().__init__(f"Change a setting of {run.id}", said, "", check, "hah.lambda=0.2")
+
+
+class PickRun(ModalScreen[str | None]):
+    """Picks a run of the folder by its id; '' is none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "leave it")]
+    SHOWN = 200
+
+    def __init__(self, title: str, names: Sequence[str], now: str) -> None:
+        super().__init__()
+        self._title, self._names, self._now = title, names, now
+        self._found: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as box:
+            box.border_title = Text(shown_line(self._title))
+            yield Input(placeholder="words of its id", id="answer", select_on_focus=False)
+            yield OptionList(id="runs", markup=False)
+            yield Static(Text("enter: take it   esc: leave it"), classes="hint")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).styles.max_height = "60%"
+        self._fill("")
+        self.query_one(Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._fill(event.value)
+
+    def _fill(self, words: str) -> None:
+        found = [name for name in self._names if all(word in name for word in words.split())]
+        self._found = [*([""] if self._now and not words else []), *found][: self.SHOWN]
+        listed = self.query_one(OptionList)
+        listed.clear_options()
+        listed.add_options([Option(Text(name or "(none)")) for name in self._found])
+        if self._found:
+            listed.highlighted = 0
+
+    def on_key(self, event: Key) -> None:
+        if event.key in ("up", "down"):
+            listed = self.query_one(OptionList)
+            (listed.action_cursor_up if event.key == "up" else listed.action_cursor_down)()
+            event.stop()
+
+    def on_input_submitted(self) -> None:
+        at = self.query_one(OptionList).highlighted
+        if at is not None and self._found:
+            self.dismiss(self._found[at])
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._found[event.option_index])
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+
+def _listed(document: dict[str, object], indent: str = "") -> str:
+    """Nested plain data, a line each."""
+    lines = []
+    for name, value in document.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", _listed(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name:<14} {value if isinstance(value, str) else json.dumps(value)}")
+    return shown("\n".join(lines), 20_000)

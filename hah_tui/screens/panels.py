@@ -1,0 +1,322 @@
+"""What the monitor and the comparison share: panels of charts, arranged for the room there is, and their keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.events import Resize
+from textual.widgets import Footer
+
+from hah_tui.record import Curves
+from hah_tui.screens import Page
+from hah_tui.widgets import picture
+from hah_tui.widgets.bars import Bars
+from hah_tui.widgets.canvas import Canvas
+from hah_tui.widgets.chart import AXES, BETAS, Chart, Line, View, position, window
+
+LEAST = (36, 6)  # cells a panel needs
+
+
+def arrange(width: int, height: int, count: int) -> tuple[int, int]:
+    """(columns, rows) of panels for so many cells; where not all of ``count`` have room, for as many as have."""
+    most_columns = max(1, min(3, (width + 1) // LEAST[0]))
+    most_rows = max(1, height // LEAST[1])
+    for columns in range(1, most_columns + 1):
+        rows = -(-count // columns)
+        if rows <= most_rows and (height / rows < 22 or columns == most_columns):
+            return columns, rows
+    return most_columns, most_rows
+
+
+class PanelScreen(Page):
+    """Panels by number, one of them current; the cursor, the axis and the running mean are common to all charts."""
+
+    DEFAULT_CSS = """
+    PanelScreen { layout: vertical; background: $background; }
+    PanelScreen #head { height: 2; background: $panel; }
+    PanelScreen #head.three { height: 3; }
+    PanelScreen #panels { layout: grid; height: 1fr; grid-gutter: 0 1; }
+    PanelScreen #panels.roomy { grid-gutter: 1 2; padding: 0 1; }
+    PanelScreen .panel { background: $surface; }
+    """
+
+    PRIORITY: tuple[str, ...] = ()  # ids of panels, the most important first, where not all have room
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = View()
+        self.wanted: dict[str, bool] = {}  # by id: whether a panel is wanted
+        self.current = ""
+        self.full = False
+        self.stale = True  # something that all charts share has changed
+
+    # For the subclasses
+
+    def panels(self) -> Sequence[Canvas]:
+        """The panels, in the order of their digits."""
+        raise NotImplementedError
+
+    def all_curves(self) -> list[Curves]:
+        """The curves on the screen, those in front first."""
+        raise NotImplementedError
+
+    def refill(self) -> None:
+        """Give every chart its lines, and draw the panels that are no charts."""
+        raise NotImplementedError
+
+    def metrics(self, chart: Chart) -> list[tuple[str, str, Line]]:
+        """(run, metric, line) of a chart."""
+        raise NotImplementedError
+
+    def subject(self) -> str:
+        """What files that are written from here are called after."""
+        raise NotImplementedError
+
+    # Layout
+
+    def compose(self) -> ComposeResult:
+        yield Canvas(id="head")
+        with Container(id="panels"):
+            for panel in self.panels():
+                panel.add_class("panel")
+                yield panel
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        self.wanted = {str(panel.id): True for panel in self.panels()}
+        self.current = str(self.panels()[0].id)
+        self.set_interval(1 / self.hah.settings.frames_per_second, self.frame)
+        self.lay_out()
+
+    def frame(self) -> None:
+        """Called at a fixed rate."""
+        raise NotImplementedError
+
+    def on_resize(self, event: Resize) -> None:
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Show the panels that have room, the current one among them."""
+        if not self.is_mounted or not self.size.width:
+            return
+        box = self.query_one("#panels")
+        height = self.size.height - 1 - self.query_one("#head").styles.height.value  # type: ignore[union-attr]
+        wanted = [str(panel.id) for panel in self.panels() if self.wanted[str(panel.id)]]
+        if self.current not in wanted:
+            self.current = wanted[0]
+        columns, rows = (1, 1) if self.full else arrange(self.size.width, int(height), len(wanted))
+        if self.full:
+            chosen = [self.current]
+        else:
+            ranked = sorted(wanted, key=self.PRIORITY.index)
+            chosen = ranked[: columns * rows]
+            if self.current not in chosen:
+                chosen[-1] = self.current
+            chosen = [name for name in wanted if name in chosen]
+        roomy = height / rows >= 10 and self.size.width >= 100
+        box.set_class(roomy, "roomy")
+        box.styles.grid_size_columns, box.styles.grid_size_rows = columns, rows
+        low = rows > 1 and chosen[-1] in self.LOW and len(chosen) % columns == 1 % columns
+        box.styles.grid_rows = " ".join(["2fr"] * (rows - 1) + ["1fr" if low and roomy else "2fr"])
+        for panel in self.panels():
+            panel.display = str(panel.id) in chosen
+            panel.styles.column_span = 1
+        last = self.query_one(f"#{chosen[-1]}")
+        last.styles.column_span = columns * rows - len(chosen) + 1 if len(chosen) > columns * (rows - 1) else 1
+        self.query_one(f"#{self.current}").focus(scroll_visible=False)
+        self.redraw()
+
+    LOW: tuple[str, ...] = ()  # ids of panels that need less height, where they have a row to themselves
+
+    def redraw(self) -> None:
+        """Draw everything again."""
+        self.stale = True
+        if self.is_mounted:
+            self.call_after_refresh(self.draw)
+
+    def draw(self) -> None:
+        """Bring every panel up to date."""
+        if not self.is_mounted:
+            return
+        self.refill()
+        x = window(self.view, self.all_curves())
+        for panel in self.panels():
+            if isinstance(panel, Chart) and panel.display:
+                panel.draw(self.view, x, force=self.stale)
+        self.stale = False
+
+    @property
+    def chart(self) -> Chart | None:
+        """The current panel, if it is a chart."""
+        panel = self.query_one(f"#{self.current}")
+        return panel if isinstance(panel, Chart) else None
+
+    def on_descendant_focus(self) -> None:
+        if self.focused is not None and self.focused.id in self.wanted:
+            self.current = self.focused.id
+
+    # Keys
+
+    def action_next_panel(self) -> None:
+        self._step(1)
+
+    def action_previous_panel(self) -> None:
+        self._step(-1)
+
+    def _step(self, by: int) -> None:
+        names = [name for name, on in self.wanted.items() if on]
+        self.current = names[(names.index(self.current) + by) % len(names)]
+        if self.full or not self.query_one(f"#{self.current}").display:
+            self.lay_out()
+        else:
+            self.query_one(f"#{self.current}").focus(scroll_visible=False)
+
+    def action_toggle_panel(self, digit: str) -> None:
+        names = list(self.wanted)
+        if int(digit) > len(names):
+            return
+        name = names[int(digit) - 1]
+        alone = self.full or sum(panel.display for panel in self.panels()) == 1 < sum(self.wanted.values())
+        if alone:  # one at a time: the digit goes there
+            self.wanted[name], self.current = True, name
+        elif sum(self.wanted.values()) > 1 or not self.wanted[name]:
+            shown = self.query_one(f"#{name}").display
+            self.wanted[name] = not (self.wanted[name] and shown)
+            self.current = name if self.wanted[name] else self.current
+        self.lay_out()
+
+    def action_full_screen(self) -> None:
+        self.full = not self.full
+        self.lay_out()
+
+    def action_back(self) -> None:
+        """Out of what was opened last: a panel alone, the cursor, the zoom; then out of the screen."""
+        if self.full:
+            self.action_full_screen()
+        elif self.view.cursor is not None or self.view.zoom:
+            self.view.cursor, self.view.zoom = None, 0
+            self.redraw()
+        else:
+            self.hah.pop_screen()
+
+    def action_smooth_more(self) -> None:
+        self._smooth(1)
+
+    def action_smooth_less(self) -> None:
+        self._smooth(-1)
+
+    def _smooth(self, by: int) -> None:
+        self.view.smooth = min(max(self.view.smooth + by, 0), len(BETAS) - 1)
+        self.redraw()
+
+    def action_log_y(self) -> None:
+        if self.chart is not None:
+            self.chart.log_y, self.chart.y = not self.chart.log_y, None
+            self.redraw()
+
+    def action_x_axis(self) -> None:
+        self.view.axis = AXES[(AXES.index(self.view.axis) + 1) % len(AXES)]
+        if self.view.axis == "epoch" and not any(curves.steps_per_epoch for curves in self.all_curves()):
+            self.view.axis = "time"  # nobody has come to the end of an epoch
+        self.redraw()
+
+    def action_block_curves(self) -> None:
+        if isinstance(self.chart, Bars):
+            self.chart.as_curves, self.chart.y = not self.chart.as_curves, None
+            self.redraw()
+
+    def action_cursor_left(self) -> None:
+        self._move(-1)
+
+    def action_cursor_right(self) -> None:
+        self._move(1)
+
+    def _move(self, cells: int) -> None:
+        charts = [panel for panel in self.panels() if isinstance(panel, Chart) and panel.display]
+        first = [self.chart] if self.chart is not None else []
+        for chart in [*first, *charts]:  # bars have no axis to move along
+            cursor = chart.moved(self.view.cursor, cells)
+            if cursor is not None:
+                self.view.cursor = cursor
+                break
+        else:
+            step = max(1, max((curves.step for curves in self.all_curves()), default=1) // 100)
+            last = float(self.all_curves()[0].step)
+            self.view.cursor = min(
+                max((last if self.view.cursor is None else self.view.cursor) + cells * step, 0), last
+            )
+        self.redraw()
+
+    def action_zoom_in(self) -> None:
+        self._zoom(1)
+
+    def action_zoom_out(self) -> None:
+        self._zoom(-1)
+
+    def _zoom(self, by: int) -> None:
+        whole = window(View(self.view.axis, ends=self.view.ends, total=self.view.total), self.all_curves())
+        if self.view.cursor is not None and self.all_curves():
+            curves = self.all_curves()[0]
+            self.view.centre = min(max(whole.fraction(position(self.view.axis, curves, self.view.cursor)), 0.0), 1.0)
+        elif not self.view.zoom:
+            self.view.centre = 1.0
+        self.view.zoom = min(max(self.view.zoom + by, 0), 8)
+        self.redraw()
+
+    @on(Chart.Pointed)
+    def _pointed(self, event: Chart.Pointed) -> None:
+        self.view.cursor = event.step
+        self.redraw()
+
+    @on(Chart.Opened)
+    def _opened(self, event: Chart.Opened) -> None:
+        self.current = str(event.chart.id)
+        self.action_full_screen()
+
+    def action_export_csv(self) -> None:
+        if self.chart is not None:
+            self._write(self.chart, ".csv", picture.as_csv(self.metrics(self.chart), self.view))
+
+    def action_export_svg(self) -> None:
+        chart = self.chart
+        if chart is not None:
+            x = window(self.view, self.all_curves())
+            title = f"{chart.heading}: {self.subject()}"
+            picture_ = picture.as_svg(chart, self.view, x, title, self.hah.series, self.app.current_theme.dark)
+            self._write(chart, ".svg", picture_)
+
+    def _write(self, chart: Chart, suffix: str, text: str) -> None:
+        name = f"{self.subject()}-{chart.id}"
+
+        def write() -> Path:
+            path = picture.free_path(Path.cwd(), name, suffix)
+            path.write_text(text, encoding="utf-8")
+            return path
+
+        self.hah.in_background(write, lambda path: self.hah.say(f"saved {path}"))
+
+
+def block_lines(curves: Curves, metric: str, reference: Curves | None = None) -> list[Line]:
+    """A line for each block of a run, those of a reference behind them."""
+    behind = []
+    if reference is not None:
+        numbers = reference.blocks(metric)
+        behind = [Line(str(n), reference[f"block/{n}/{metric}"], reference, 8, True, False) for n in numbers]
+    numbers = curves.blocks(metric)
+    return [
+        *(Line(str(n), curves[f"block/{n}/{metric}"], curves, 1 + (n - 1) % 8, band=False) for n in numbers),
+        *behind,
+    ]
+
+
+def best(values: Sequence[float], higher: bool = True) -> int | None:
+    """Which of the values is the best; None for none, or where all are equal."""
+    finite = [value for value in values if not math.isnan(value)]
+    if not finite or max(finite) == min(finite):
+        return None
+    return list(values).index(max(finite) if higher else min(finite))
