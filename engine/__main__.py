@@ -1,6 +1,7 @@
 """``python -m engine``: the engine processes, the only door into the torch wing.
 
-run DIR      train the run in DIR, to the end or until it is stopped
+run DIR      train the run in DIR, to the end or until it is stopped; then evaluate it where its experiment says so
+eval DIR     evaluate the run in DIR, as the job among its results says
 probe        say whether a device and a data set are there
 data         what images are there; download them
 export DIR   weights of a run in a form that other programs read
@@ -27,7 +28,7 @@ from typing import Any
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import DATASETS
 from engine.experiment.schema import SCHEMA_VERSION
-from engine.runs import devices, manifest
+from engine.runs import devices, jobs, manifest
 from engine.runs.layout import LAYOUT_VERSION, RunDirectory, read_json, replace_json
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State, read_state
@@ -42,6 +43,13 @@ def main() -> int:
     run.add_argument("path", type=Path)
     run.add_argument("--lock", type=int, help="descriptor of the run's lock, taken by whoever starts this")
     run.add_argument("--epochs", type=int, help="train to this epoch instead")
+    evaluate = commands.add_parser("eval")
+    evaluate.add_argument("path", type=Path)
+    evaluate.add_argument("--lock", type=int, help="descriptor of the job's lock, taken by whoever starts this")
+    evaluate.add_argument(
+        "--estimate", metavar="JSON", help="only say how long the evaluation of this experiment takes"
+    )
+    evaluate.add_argument("--checkpoint", default="last", help="of the estimate")
     probe = commands.add_parser("probe")
     probe.add_argument("--device", default="auto")
     probe.add_argument("--dataset")
@@ -57,7 +65,9 @@ def main() -> int:
     try:
         if arguments.command == "run":
             return _run(arguments)
-        answer = {"probe": _probe, "data": _data, "export": _export}[arguments.command](arguments)
+        if arguments.command == "eval" and not arguments.estimate:
+            return _eval(arguments.path.absolute(), arguments.lock, _Signals())
+        answer = {"probe": _probe, "data": _data, "export": _export, "eval": _estimate}[arguments.command](arguments)
         print(json.dumps(answer))
     except RequestError as error:
         print(error, file=sys.stderr)
@@ -78,6 +88,9 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         code = _train(run, state, stop, arguments.epochs)
         lock.release()  # all is written: whoever resumes need not wait for this process to fold up
+        experiment = presets.load(str(run.config))
+        if code == 0 and experiment.evaluate.suites:
+            return _eval_after(run, experiment, stop)
         return code
     except BaseException as error:  # before there was a record to say it in
         traceback.print_exc()
@@ -88,17 +101,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) -> int:
     experiment = presets.load(str(run.config))
-    choice = devices.choose(experiment.compute.device)
-    if choice.gpu is not None:  # by UUID: what it means does not depend on the order of enumeration
-        os.environ["CUDA_VISIBLE_DEVICES"] = choice.gpu.uuid
+    device, choice = _chosen(experiment)
 
-    # Only now: importing torch takes seconds.
     import torch
 
     from engine.training.loop import Stopped, Training
     from engine.training.record import Record
 
-    device = _device(torch, choice, experiment)
     record = Record(run, replace(state, device=choice.gpu.name if choice.gpu else device.type))
     record.event("engine", **identity().dump(), device=str(device), gpu=choice.gpu and choice.gpu.name, why=choice.why)
     if device.type == "cpu" and choice.gpu is not None:
@@ -145,6 +154,68 @@ def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) 
         return 1
 
 
+def _eval_after(run: RunDirectory, experiment: Experiment, stop: _Signals) -> int:
+    """The evaluation that an experiment asks for when its training has ended; that stays finished."""
+    lock = jobs.take(run)
+    jobs.prepare(run, experiment, "last")
+    return _eval(run.path, lock.descriptor, stop)
+
+
+def _eval(path: Path, descriptor: int | None, stop: _Signals) -> int:
+    """Do the evaluation that the run's job describes; what is measured already is not measured again."""
+    run = RunDirectory(path)
+    directory = run.evaluation
+    lock = Lock(descriptor) if descriptor is not None else jobs.take(run)
+    state = replace(read_state(directory), status="starting", error="", engine=identity().dump(), started=time.time())
+    Heartbeat(directory.heartbeat).beat(START_PATIENCE)
+    state.write(directory)
+    record = None
+    try:
+        experiment = presets.load(str(directory.config))
+        device, choice = _chosen(experiment)
+
+        from engine.evaluation.job import Evaluation
+        from engine.training.loop import Stopped
+        from engine.training.record import Record
+
+        record = Record(directory, replace(state, device=choice.gpu.name if choice.gpu else device.type))
+        record.event(
+            "engine", **identity().dump(), device=str(device), gpu=choice.gpu and choice.gpu.name, why=choice.why
+        )
+        warnings.showwarning = lambda message, *_: record.warning(str(message))
+        try:
+            checkpoint = str(read_json(directory.manifest).get("checkpoint", "last"))
+            evaluation = Evaluation(run, experiment, checkpoint, record, device, lambda: stop.asked)
+            evaluation.prepare()
+            evaluation()
+            record.end("finished")
+            return 0
+        except Stopped:
+            record.end("stopped")
+            return 130
+    except BaseException as error:
+        traceback.print_exc()
+        text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        if record is None:
+            replace(state, status="failed", error=text).write(directory)
+        else:
+            record.end("failed", error=text, text=text)
+        return 1
+    finally:
+        lock.release()
+
+
+def _estimate(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How long an evaluation would take."""
+    experiment = presets.parse(json.loads(arguments.estimate))
+    device, choice = _chosen(experiment)
+
+    from engine.evaluation.job import estimate
+
+    found = estimate(RunDirectory(arguments.path.absolute()), experiment, arguments.checkpoint, device)
+    return {"device": choice.gpu.name if choice.gpu else device.type, "suites": found}
+
+
 class _Signals:
     """SIGTERM and SIGINT ask the run to save and stop, once; a hang-up is nothing to an engine."""
 
@@ -158,8 +229,14 @@ class _Signals:
         self.asked = True
 
 
-def _device(torch: Any, choice: devices.Choice, experiment: Experiment) -> Any:
-    """The torch device of a choice, with the arithmetic the experiment asks for."""
+def _chosen(experiment: Experiment) -> tuple[Any, devices.Choice]:
+    """The torch device that the experiment asks for, with its arithmetic, and why it is that one."""
+    choice = devices.choose(experiment.compute.device)
+    if choice.gpu is not None:  # by UUID: what it means does not depend on the order of enumeration
+        os.environ["CUDA_VISIBLE_DEVICES"] = choice.gpu.uuid
+
+    import torch  # only now: it takes seconds
+
     usable = choice.device == "cpu" or torch.cuda.is_available()
     if not usable and experiment.compute.device != "auto":
         raise RequestError(f"compute.device: torch {torch.__version__} cannot use {experiment.compute.device} here")
@@ -167,8 +244,10 @@ def _device(torch: Any, choice: devices.Choice, experiment: Experiment) -> Any:
         torch.set_num_threads(experiment.compute.threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-    torch.backends.fp32_precision = "tf32" if experiment.train.precision in ("tf32", "bf16", "auto") else "ieee"
-    return torch.device("cuda" if usable and choice.device != "cpu" else "cpu")
+    torch.backends.fp32_precision = (  # type: ignore[attr-defined]
+        "tf32" if experiment.train.precision in ("tf32", "bf16", "auto") else "ieee"
+    )
+    return torch.device("cuda" if usable and choice.device != "cpu" else "cpu"), choice
 
 
 def _explained(error: BaseException, training: Any) -> str:

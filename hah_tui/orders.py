@@ -5,6 +5,7 @@ Everything here may take as long as the engine does; screens call it from a thre
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -52,6 +53,15 @@ def ask(
         time.sleep(0.05)
     if not answer["ok"]:
         raise RequestError(str(answer["text"]))
+
+
+def meant(run: RunDirectory) -> RunDirectory:
+    """Whom a command to ``run`` is for: the job that evaluates it, where training has ended and the job has not."""
+    job = run.evaluation
+    if not job.config.exists() or (look := store.look(run)).live:
+        return run
+    evaluation = store.look(job)
+    return job if evaluation.live or (look.status == "finished" != evaluation.status) else run
 
 
 def check_setting(run: RunDirectory, assignment: str) -> tuple[str, Any, Experiment]:
@@ -117,6 +127,9 @@ def resume(run: RunDirectory, epochs: int | None = None) -> subprocess.Popen[byt
             raise RequestError(f"{run.id} is paused, not ended: hah set {run.id} train.epochs={epochs}")
         ask(run, "resume")
         return None
+    if run.evaluates:
+        checkpoint = str(layout.read_json(run.manifest).get("checkpoint", "last"))
+        return evaluate(RunDirectory(run.path.parents[1]), presets.load(str(run.config)), checkpoint)
     lock = launch.take(run)
     try:
         state = read_state(run)
@@ -167,6 +180,11 @@ def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict
 
 def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subprocess.Popen[bytes]:
     """Start the evaluation of a run's checkpoint, for `launch.await_start`; what is measured already stays."""
+    needed = set(experiment.evaluate.suites) & {"attacks", "masking"}
+    if "attacks" in needed and set(experiment.evaluate.attacks.methods) <= {"pgd"}:
+        needed.discard("attacks")
+    if needed and importlib.util.find_spec("pyautoattack") is None:
+        raise RequestError(f"{' and '.join(sorted(needed))} need pyautoattack: pip install 'hah-tui[attacks]'")
     if not (run.checkpoints / f"{checkpoint}.pt").is_file():
         there = sorted(path.stem for path in run.checkpoints.glob("[!.]*.pt") if path.stem != "damaged")
         raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {', '.join(there) or 'none yet'}")

@@ -36,16 +36,21 @@ def take(run: RunDirectory) -> Lock:
     return lock
 
 
-def start(run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def start(
+    run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] = (), evaluated: RunDirectory | None = None
+) -> subprocess.Popen[bytes]:
     """Start ``python -m engine run`` on ``run``, which is visible as *starting* from here on.
+
+    Where ``run`` is the job that evaluates another one, ``evaluated``, it is ``python -m engine eval``.
 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
     hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from.
     """
     replace(state, status="starting", error="", began=0.0, engine=identity().dump(), updated=time.time()).write(run)
+    what = ("run", str(run.path)) if evaluated is None else ("eval", str(evaluated.path))
     with run.log.open("ab") as log:
         process = subprocess.Popen(
-            engine_command("run", str(run.path), "--lock", str(lock.descriptor), *arguments),
+            engine_command(*what, "--lock", str(lock.descriptor), *arguments),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -17,6 +17,7 @@ import platformdirs
 from engine.experiment.mistakes import RequestError
 
 LAYOUT_VERSION = 1
+EVALUATION = "-evaluation"  # follows the run's id in the id of the job that evaluates it
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what is easily misread
 
 
@@ -76,6 +77,16 @@ class RunDirectory:
     def results(self) -> Path:
         """One JSON document for each evaluation."""
         return self.path / "results"
+
+    @property
+    def evaluation(self) -> RunDirectory:
+        """The job that evaluates this run: a run directory of its own among the results."""
+        return RunDirectory(self.results / f"{self.id}{EVALUATION}")
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether this is the job that evaluates a run."""
+        return self.path.parent.name == "results" and self.id.endswith(EVALUATION)
 
     @property
     def tensorboard(self) -> Path:

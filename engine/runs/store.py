@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.experiment.mistakes import RequestError
-from engine.runs.layout import RunDirectory, read_json, replace_json
-from engine.runs.process import Lock
+from engine.runs.layout import EVALUATION, RunDirectory, read_json, replace_json
+from engine.runs.process import Lock, is_locked
 from engine.runs.state import Look, State, Watcher
 
 if TYPE_CHECKING:
@@ -54,7 +54,15 @@ def all_runs(folder: Path) -> list[RunDirectory]:
 
 
 def resolve(reference: str, folder: Path) -> RunDirectory:
-    """The run of an id, a unique beginning of one, a name, or @last; raises RequestError."""
+    """The run of an id, a unique beginning of one, a name, or @last; raises RequestError.
+
+    With "-evaluation" behind it, the job that evaluates that run.
+    """
+    if (
+        reference.endswith(EVALUATION)
+        and (job := resolve(reference[: -len(EVALUATION)], folder).evaluation).config.exists()
+    ):
+        return job
     runs = all_runs(folder)
     if not runs:
         raise RequestError(f"there are no runs in {folder}")
@@ -137,6 +145,9 @@ def remove(run: RunDirectory) -> None:
     lock = Lock.take(run.lock)
     if lock is None:
         raise RequestError(f"{run.id} is running; 'hah stop {run.id}' first")
+    if is_locked(run.evaluation.lock):
+        lock.release()
+        raise RequestError(f"{run.id} is being evaluated; 'hah stop {run.id}' first")
     # Out of the list in one step, so that a removal that is cut short leaves no half a run behind.
     grave = run.path.with_name(f".{run.id}.{secrets.token_hex(4)}.removed")
     try:

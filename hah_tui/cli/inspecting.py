@@ -102,6 +102,8 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
         ("device", state.device),
         ("arithmetic", " ".join(f"{name} {value}" for name, value in manifest.get("arithmetic", {}).items())),
         ("created", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.created))),
+        ("evaluation", " ".join(facts["evaluation"].values()) if facts["evaluation"] else ""),
+        ("results", " ".join(facts["results"])),
         ("tags", " ".join(facts["tags"])),
         ("note", facts["note"]),
         ("path", str(look.run.path)),
@@ -221,7 +223,15 @@ def document(look: Look) -> dict[str, Any]:
         config: Any = store.experiment_of(look.run, look.state).dump()
     except RequestError as error:
         config = {"error": str(error)}
-    return {**summary(look), "config": config, "manifest": layout.read_json(look.run.manifest)}
+    job = look.run.evaluation
+    evaluation = store.look(job) if job.config.exists() else None
+    return {
+        **summary(look),
+        "config": config,
+        "manifest": layout.read_json(look.run.manifest),
+        "evaluation": evaluation and {"status": evaluation.status, "phase": evaluation.state.phase},
+        "results": sorted(path.name for path in look.run.results.glob("[!.]*.json")),
+    }
 
 
 def _tags(look: Look) -> list[str]:

@@ -70,6 +70,7 @@ def resume(
 ) -> None:
     """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with --epochs."""
     directory = output.resolve(reference, runs_dir)
+    directory = directory if epochs is not None else orders.meant(directory)
     process = orders.resume(directory, epochs)
     if process is None:
         print(f"{directory.id}: resume done")
@@ -94,7 +95,7 @@ def stop(
     """Save a run and stop it."""
     from hah_tui.cli import watching
 
-    directory = output.resolve(reference, runs_dir)
+    directory = orders.meant(output.resolve(reference, runs_dir))
     orders.ask(directory, "stop-now" if now else "stop", waiting=_not_yet)
     look = store.look(directory)
     while look.live:
@@ -105,7 +106,7 @@ def stop(
 
 def pause(reference: RunArgument, runs_dir: RunsDir = None) -> None:
     """Hold a run between two steps; 'hah resume' lets it go on exactly there. It keeps its GPU memory."""
-    directory = output.resolve(reference, runs_dir)
+    directory = orders.meant(output.resolve(reference, runs_dir))
     orders.ask(directory, "pause", waiting=_not_yet)
     print(f"{directory.id}: pause done")
 

@@ -19,12 +19,17 @@ FRAME_SECONDS = 0.25
 EXIT_CODES = {"finished": 0, "failed": 1, "lost": 1, "stopped": 130}
 
 
-def follow(run: RunDirectory, interrupt: Callable[[], None] | None = None, quiet: bool = False) -> Look:
-    """Show a run, from what it has recorded so far until it has ended, and return the last look at it.
+def follow(
+    run: RunDirectory,
+    interrupt: Callable[[], None] | None = None,
+    quiet: bool = False,
+    tail: Tail | None = None,
+) -> Look:
+    """Show a run, from what it has recorded so far (or from ``tail`` on) until it has ended; the last look at it.
 
     ``interrupt`` is called for the first Ctrl-C, which is raised where there is none. ``quiet``: show nothing.
     """
-    watcher, tail = Watcher(run), Tail(run.events)
+    watcher, tail = Watcher(run), tail or Tail(run.events)
     display = _Nothing() if quiet else _Panels(run) if is_terminal() else _Lines(run)
     with display:
         while True:
@@ -47,6 +52,13 @@ def follow(run: RunDirectory, interrupt: Callable[[], None] | None = None, quiet
 def outcome(look: Look) -> str:
     """How a run ended, in one line, and how it goes on."""
     state = look.state
+    if look.run.evaluates:
+        suites = f"{state.epoch} of {state.epochs} suites done"
+        again = "the same 'hah eval' continues"
+        return {
+            "finished": f"{look.run.id} finished: {look.run.path.parent}",
+            "failed": f"{look.run.id} failed: {shown_line(state.error, 500)}; {suites}, {again}",
+        }.get(look.status, f"{look.run.id} is {look.status}: {suites}, {again}")
     where = f"after epoch {state.epoch} of {state.epochs}, step {state.step}"
     resume = f"continue with: hah resume {look.run.id}"
     match look.status:
@@ -123,7 +135,7 @@ class _Panels:
         self._live.stop()
 
     def event(self, event: Event) -> None:
-        if event["kind"] in ("engine", "warning", "set", "position", "failed"):
+        if event["kind"] in ("engine", "warning", "set", "position", "failed", "suite", "result", "already"):
             self._console.print(line(event, 0), markup=False)
 
     def look(self, look: Look) -> None:
@@ -161,6 +173,13 @@ def _line(event: Event, epochs: int) -> str:
             return f"engine: process {pid} on {host}, {event.get('gpu') or device} ({why})"
         case {"kind": "position", "step": int(step)} if step > 0:
             return f"continues from step {step}"
+        case {"kind": "suite", "suite": suite, "images": images, "seconds": int() | float() as seconds}:
+            return f"{suite}: {images} images, at most about {duration(seconds)}"
+        case {"kind": "result", "suite": suite, "file": file, "values": dict(values)}:
+            said = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float))
+            return f"{suite}: {file}  {said}"
+        case {"kind": "already", "suite": suite, "file": file}:
+            return f"{suite}: measured already, {file}"
         case {"kind": "checkpoint", "name": name, "step": step}:
             return f"checkpoint {name} at step {step}"
         case _:
@@ -182,8 +201,8 @@ def panel(look: Look) -> RenderableType:
         (look.status, colour),
         f"  {shown_line(state.phase, 20)}",
         f"  {shown_line(state.device, 40)}",
-        f"  epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}",
-        f"  step {state.step:,}/{state.steps:,}",
+        f"  {'suite' if look.run.evaluates else 'epoch'} {min(state.epoch + 1, state.epochs)}/{state.epochs}",
+        f"  {'piece' if look.run.evaluates else 'step'} {state.step:,}/{state.steps:,}",
         f"  {shown_line(look.reason)}",
         overflow="ellipsis",
         no_wrap=True,
@@ -197,6 +216,8 @@ def panel(look: Look) -> RenderableType:
         rate,
         f"ETA {duration(state.eta_seconds)}",
     )
+    if look.run.evaluates:
+        return Group(head, bar)
     losses = (("loss", "train/loss"), ("cross-entropy", "train/cross_entropy"), ("HaH", "train/hah_cost"))
     loss = "   ".join(f"{title} {number(metrics.get(name), 4)}" for title, name in losses)
     rates = (("train", "train/accuracy"), ("clean", "test/accuracy"), ("noisy", "test/noisy_accuracy"))

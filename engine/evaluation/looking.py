@@ -1,0 +1,138 @@
+"""Noise and what it does inside a network: accuracy and SNR per block (Figures 3b and 4), sparsity (Figure 2).
+
+For any PyTorch classifier over images in [0, 1]; ``blocks`` are the modules whose inputs (SNR) or outputs (sparsity)
+are looked at, for a `engine.nn.VGG` its convolution blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.batches import Draw, generator
+from engine.probes.measures import hoyer, snr_ratio
+from engine.probes.observation import evaluating
+
+Distribution = Literal["gaussian", "uniform"]
+
+
+def noisy(images: Tensor, std: float, distribution: Distribution, draw: torch.Generator) -> Tensor:
+    """Images [B, C, H, W] plus noise of standard deviation ``std``, clamped to [0, 1]."""
+    noise = torch.empty_like(images)
+    if distribution == "gaussian":
+        noise.normal_(std=std, generator=draw)
+    else:
+        half = 3**0.5 * std
+        noise.uniform_(-half, half, generator=draw)
+    return noise.add_(images).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class UnderNoise:
+    """One batch at one level: how many images are classified correctly, and the sums of Eq. 6's ratio per block."""
+
+    correct: int
+    ratios: list[float]
+    counted: list[int]  # images whose ratio is finite
+
+
+@torch.no_grad()
+def under_noise(
+    model: nn.Module,
+    blocks: Sequence[nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    levels: Sequence[float],
+    draws: int,
+    *,
+    distribution: Distribution = "gaussian",
+    seed: int = 0,
+    batch: int = 0,
+) -> list[list[UnderNoise]]:
+    """Accuracy and SNR (Eq. 6) of images [B, C, H, W] at every level and draw: [level][draw].
+
+    The clean forward pass is shared. The noise depends on (seed, level, draw, batch) alone.
+    """
+    found: list[list[UnderNoise]] = []
+    with evaluating(model):
+        with _inputs(blocks) as clean:
+            model(images)
+        for level in levels:
+            found.append([])
+            for number in range(draws):
+                draw = generator(images.device, seed, Draw.EVALUATION_NOISE, round(level * 1e9), number, batch)
+                with _inputs(blocks) as seen:
+                    logits = model(noisy(images, level, distribution, draw))
+                ratios = [snr_ratio(a.double(), b.double()) for a, b in zip(clean, seen, strict=True)]
+                finite = [ratio.isfinite() for ratio in ratios]
+                found[-1].append(
+                    UnderNoise(
+                        int((logits.argmax(1) == labels).sum()),
+                        [float(ratio[good].sum()) for ratio, good in zip(ratios, finite, strict=True)],
+                        [int(good.sum()) for good in finite],
+                    )
+                )
+    return found
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Sums over one batch for one block; ``hoyer`` over the locations where a filter is active."""
+
+    hoyer: float
+    locations: int
+    silent: int  # locations where every filter is silent
+    active: int  # activations that are not zero
+    activations: int
+    histogram: list[int]  # of the normalized Hoyer values, in equal bins from 0 to 1
+
+
+@torch.no_grad()
+def sparsity(model: nn.Module, blocks: Sequence[nn.Module], images: Tensor, bins: int = 40) -> list[Sparsity]:
+    """Normalized Hoyer sparsity of every block's output over filters, for images [B, C, H, W]."""
+    outputs: list[Tensor] = []
+    handles = [block.register_forward_hook(lambda _m, _i, output: outputs.append(output)) for block in blocks]
+    try:
+        with evaluating(model):
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = []
+    for output in outputs:
+        values = hoyer(output.double()).flatten()
+        there = values.isfinite()
+        values = values[there].clamp(0, 1)
+        counts = torch.histc(values.cpu(), bins, 0, 1)
+        found.append(
+            Sparsity(
+                float(values.sum()),
+                len(values),
+                int((~there).sum()),
+                int((output != 0).sum()),
+                output.numel(),
+                [int(count) for count in counts],
+            )
+        )
+    return found
+
+
+@contextmanager
+def _inputs(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """The inputs of modules during one pass, in the order they ran."""
+    seen: list[Tensor] = []
+
+    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.append(inputs[0].detach().clone())  # a block may work in place
+
+    handles = [block.register_forward_pre_hook(hook) for block in blocks]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

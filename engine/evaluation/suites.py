@@ -1,0 +1,276 @@
+"""The suites of `hah eval`: each turns a trained network and its settings into one result, piece by piece.
+
+A piece is one batch, one corruption or one check; batches are of a fixed size, so that random draws, which are keyed
+by (seed, batch), do not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from engine.data.archives import Images
+from engine.data.batches import Draw, Split, generator, to_images
+from engine.evaluation import looking
+from engine.evaluation.pieces import Pieces
+from engine.experiment.datasets import Suite
+from engine.experiment.schema import (
+    AttackSuite,
+    CorruptionSuite,
+    MaskingSuite,
+    MinimumNormSuite,
+    NoiseSuite,
+    SparsitySuite,
+)
+
+BATCH = 100
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a classifier over images in [0, 1], its blocks, and the test images.
+
+    ``network`` may be any module; ``test`` is the first part of ``archive``'s test images; ``standard`` is the
+    network that transfer attacks start from.
+    """
+
+    network: nn.Module
+    blocks: list[nn.Module]
+    test: Split
+    archive: Images
+    dataset: str
+    seed: int
+    classes: int = 10
+    standard: nn.Module | None = None
+
+    def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(number, images in [0, 1], labels) of every batch."""
+        for number, (images, labels) in enumerate(self.test.batches(BATCH)):
+            yield number, images, labels
+
+    def __len__(self) -> int:
+        return len(self.test)
+
+
+def measure(suite: Suite, subject: Subject, settings: Any, pieces: Pieces, picture: Path | None = None) -> Result:
+    """The result of one suite; ``settings``: its section of the experiment; ``picture``: where example images go."""
+    match suite:
+        case "noise":
+            return noise(subject, settings, pieces, picture)
+        case "sparsity":
+            return sparsity(subject, settings, pieces)
+        case "corruptions":
+            return corruptions(subject, settings, pieces)
+        case "attacks":
+            return attacks(subject, settings, pieces)
+        case "minimum_norm":
+            return minimum_norm(subject, settings, pieces)
+        case "masking":
+            return masking(subject, settings, pieces)
+
+
+def clean(subject: Subject, pieces: Pieces) -> float:
+    """Accuracy on the images as they are."""
+    correct = 0
+    for number, images, labels in subject.batches():
+        correct += pieces.get(f"clean/{number}", lambda x=images, y=labels: _correct(subject.network, x, y))
+    return correct / len(subject)
+
+
+def noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, beside: Path | None = None) -> Result:
+    """Accuracy and SNR per block at each level of noise; example images go to ``beside`` (a .png)."""
+    measured = []
+    for number, images, labels in subject.batches():
+
+        def measure(x: Tensor = images, y: Tensor = labels, batch: int = number) -> Any:
+            found = looking.under_noise(
+                subject.network, subject.blocks, x, y, settings.levels, settings.draws,
+                distribution=settings.distribution, seed=subject.seed, batch=batch,
+            )  # fmt: skip
+            return [[asdict(draw) for draw in level] for level in found]
+
+        measured.append(pieces.get(f"noise/{number}", measure))
+    levels = []
+    for index, std in enumerate(settings.levels):
+        batches = [found[index] for found in measured]
+        accuracies = [sum(found[draw]["correct"] for found in batches) / len(subject) for draw in range(settings.draws)]
+        every = [draw for found in batches for draw in found]
+        snr = {}
+        for block in range(len(subject.blocks)):
+            ratio, counted = sum(draw["ratios"][block] for draw in every), sum(draw["counted"][block] for draw in every)
+            if counted and ratio > 0:
+                snr[str(block + 1)] = 10 * math.log10(ratio / counted)
+        mean, spread = _mean_and_spread(accuracies)
+        levels.append({"std": std, "accuracy": accuracies, "mean": mean, "spread": spread, "snr_db": snr})
+    picture = None
+    if beside is not None and settings.examples:
+        _examples(subject, settings, beside)
+        picture = beside.name
+    return {"distribution": settings.distribution, "levels": levels, "examples": picture}
+
+
+def sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces) -> Result:
+    """Normalized Hoyer sparsity with its histogram, active and silent fractions, of every block."""
+    measured = []
+    for number, images, _ in subject.batches():
+
+        def measure(x: Tensor = images) -> Any:
+            return [asdict(block) for block in looking.sparsity(subject.network, subject.blocks, x, settings.bins)]
+
+        measured.append(pieces.get(f"sparsity/{number}", measure))
+    blocks = {}
+    for index in range(len(subject.blocks)):
+        parts = [found[index] for found in measured]
+        total = {name: sum(part[name] for part in parts) for name in parts[0] if name != "histogram"}
+        blocks[str(index + 1)] = {
+            "hoyer": total["hoyer"] / total["locations"] if total["locations"] else None,
+            "active_fraction": total["active"] / total["activations"],
+            "silent_fraction": total["silent"] / (total["silent"] + total["locations"]),
+            "histogram": [sum(counts) for counts in zip(*(part["histogram"] for part in parts), strict=True)],
+        }
+    return {"edges": [edge / settings.bins for edge in range(settings.bins + 1)], "blocks": blocks}
+
+
+def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> Result:
+    """Accuracy under each corruption at each severity."""
+    from engine.evaluation import corruptions as made
+
+    names = [name for name in settings.names if name not in made.missing()]
+    accuracy: dict[str, dict[str, float]] = {name: {} for name in names}
+    sources = set()
+    for name in names:
+        for severity in settings.severities:
+
+            def measure(name: str = name, severity: int = severity) -> Any:
+                images, source = made.corrupted(
+                    name, severity, subject.archive.x_test, subject.archive.y_test, subject.dataset, settings.source,
+                    count=len(subject), seed=subject.seed,
+                )  # fmt: skip
+                correct = 0
+                for start in range(0, len(images), BATCH):
+                    part = torch.from_numpy(images[start : start + BATCH]).to(subject.test.labels.device)
+                    labels = subject.test.labels[start : start + BATCH]
+                    correct += _correct(subject.network, to_images(part.permute(0, 3, 1, 2)), labels)
+                return [correct, source]
+
+            correct, source = pieces.get(f"corruptions/{name}/{severity}", measure)
+            sources.add(source)
+            accuracy[name][str(severity)] = correct / len(subject)
+    return {
+        "source": "+".join(sorted(sources)),
+        "missing": [name for name in settings.names if name not in names],
+        "accuracy": accuracy,
+    }
+
+
+def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
+    """Accuracy that is left after attacks, each on what still stands, per norm and size."""
+    from engine.evaluation.attacks import robust
+    from engine.training.adversarial import Norm
+
+    norms: tuple[tuple[Norm, list[float]], ...] = (("linf", settings.linf), ("l2", settings.l2))
+    found = []
+    for norm, sizes in norms:
+        if not sizes:
+            continue
+        stands: list[list[str]] = [[""] * (len(settings.methods) * settings.restarts) for _ in set(sizes)]
+        stages: list[str] = []
+        for number, images, labels in subject.batches():
+
+            def measure(
+                x: Tensor = images, y: Tensor = labels, batch: int = number, norm: Norm = norm, sizes: Any = sizes
+            ) -> Any:
+                seen = robust(
+                    subject.network, x, y, settings.methods, norm, sizes, settings.steps, settings.restarts,
+                    subject.seed, batch,
+                )  # fmt: skip
+                verdicts = [
+                    ["".join(str(int(one)) for one in stage) for stage in size] for size in seen.stands.tolist()
+                ]
+                return [seen.stages, verdicts]
+
+            stages, verdicts = pieces.get(f"attacks/{norm}/{number}", measure)
+            for size, of_batch in zip(stands, verdicts, strict=True):
+                size[:] = [before + new for before, new in zip(size, of_batch, strict=True)]
+        for eps, size in zip(sorted(set(sizes)), stands, strict=True):
+            left = [
+                {"name": stage, "accuracy": verdict.count("1") / len(subject)}
+                for stage, verdict in zip(stages, size, strict=True)
+            ]
+            robust_accuracy = left[-1]["accuracy"]
+            found.append(
+                {"norm": norm, "eps": eps, "methods": left, "robust_accuracy": robust_accuracy, "stands": size[-1]}
+            )
+    return {"attacks": found}
+
+
+def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, int]:
+    """At most so many forward passes and so many gradients an image, and the number of pieces."""
+    batches = math.ceil(len(subject) / BATCH)
+    targets = min(9, subject.classes - 1)
+    match settings:
+        case NoiseSuite():
+            return 2 + len(settings.levels) * settings.draws, 0, 2 * batches
+        case SparsitySuite():
+            return 2, 0, 2 * batches
+        case CorruptionSuite():
+            sets = len(settings.names) * len(settings.severities)
+            return 1 + sets, 0, batches + sets
+        case AttackSuite():
+            one = {
+                "pgd": (1, settings.steps * settings.restarts),
+                "apgd-ce": (1, (settings.steps + 1) * settings.restarts),
+                "apgd-t": (1, targets * (settings.steps + 1) * settings.restarts),
+                "autoattack": (5000, (1 + 2 * targets) * 101 * settings.restarts),
+            }
+            sizes = len(set(settings.linf)) + len(set(settings.l2))
+            passes = sum(one[method][0] for method in settings.methods)
+            gradients = sum(one[method][1] for method in settings.methods)
+            return 2 + sizes * passes, sizes * gradients, batches * (1 + bool(settings.linf) + bool(settings.l2))
+        case MinimumNormSuite():
+            norms = len(settings.norms)
+            return 2 + norms, norms * settings.steps, batches * (1 + norms)
+        case MaskingSuite():
+            return settings.queries + 40, 8 * settings.steps, batches + MASKING_PIECES
+    raise AssertionError(suite)
+
+
+def _correct(network: nn.Module, images: Tensor, labels: Tensor) -> int:
+    return sum(_right(network, images, labels))
+
+
+@torch.no_grad()
+def _right(network: nn.Module, images: Tensor, labels: Tensor) -> list[int]:
+    """1 for each image that is classified correctly, else 0."""
+    verdicts: list[int] = (network(images).argmax(1) == labels).int().tolist()
+    return verdicts
+
+
+def _mean_and_spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation (of a sample; 0 for a single value)."""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, 0.0
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _examples(subject: Subject, settings: NoiseSuite, path: Path) -> None:
+    """A picture: the first images in columns, clean in the first row, then one row for each level."""
+    images = to_images(subject.test.pixels[: settings.examples]).cpu()
+    rows = [images]
+    for level in settings.levels:
+        draw = generator("cpu", subject.seed, Draw.EVALUATION_NOISE, round(level * 1e9), 0, 0)
+        rows.append(looking.noisy(images, level, settings.distribution, draw))
+    pixels = (torch.stack(rows) * 255).round().byte().permute(0, 3, 1, 4, 2).numpy()  # [row, H, image, W, 3]
+    height, width = pixels.shape[0] * pixels.shape[1], pixels.shape[2] * pixels.shape[3]
+    Image.fromarray(np.ascontiguousarray(pixels.reshape(height, width, 3))).save(path, format="png")

@@ -1,0 +1,42 @@
+"""Evaluations as jobs: what is to be measured of a run, with a status, a log and a process of its own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from engine.experiment.mistakes import RequestError
+from engine.runs import launch
+from engine.runs.control import Inbox
+from engine.runs.layout import RunDirectory, replace_json, replace_text
+from engine.runs.process import Lock
+from engine.runs.state import State
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
+
+
+def take(run: RunDirectory) -> Lock:
+    """The right to evaluate ``run``; raises RequestError naming the process that has it."""
+    run.check()
+    try:
+        run.evaluation.control.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{run.results}: an evaluation cannot be made there: {error.strerror}") from None
+    return launch.take(run.evaluation)
+
+
+def prepare(run: RunDirectory, experiment: Experiment, checkpoint: str) -> State:
+    """Describe the evaluation of ``checkpoint`` with the settings of ``experiment``; the caller holds the job's lock.
+
+    Returns the state the job starts from.
+    """
+    from engine.experiment import presets
+
+    job = run.evaluation
+    replace_text(job.config, presets.dumped(experiment))
+    replace_json(job.manifest, {"run": run.id, "checkpoint": checkpoint})
+    Inbox(job).clear()
+    state = State(name=experiment.name, created=time.time(), epochs=len(experiment.evaluate.suites))
+    state.write(job)
+    return state

@@ -1,0 +1,103 @@
+"""Commands that measure what a trained network withstands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from engine.experiment.datasets import SUITES
+from engine.runs.layout import RunDirectory, read_json
+from hah_tui import orders
+from hah_tui.cli import output
+from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
+from hah_tui.text import duration
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command("eval")(eval_)
+
+
+def eval_(
+    reference: RunArgument,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite", "-S", help="What to measure: " + ", ".join(SUITES) + ".", autocompletion=lambda: list(SUITES)
+        ),
+    ] = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="Only the first so many test images.")] = None,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="last, best or epoch-N.")] = "last",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", metavar="KEY=VALUE", help="Change one setting, for example evaluate.noise.draws=5."
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it would take.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as it has begun.")] = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """Evaluate a run: noise, sparsity, corruptions, attacks, minimum-norm attacks, checks for masked gradients.
+
+    Results are saved piece by piece: after a stop or a kill, the same command continues. Ctrl-C stops it.
+    """
+    from engine.runs import control, launch
+    from engine.runs.events import Tail
+    from hah_tui.cli import watching
+
+    run = output.resolve(reference, runs_dir)
+    sets = [*(set_ or []), *([f"compute.device={device}"] if device is not None else [])]
+    experiment = orders.evaluation(run, suite or [], images, sets)
+    if estimate:
+        _print_estimate(orders.estimate(run, experiment, checkpoint), json)
+        return
+    job = run.evaluation
+    tail = Tail(job.events, from_end=True)
+    launch.await_start(job, orders.evaluate(run, experiment, checkpoint))
+    if detach:
+        if json:
+            print_json({"id": job.id, "path": str(job.path)})
+        else:
+            print(f"{job.id} runs in the background; follow it with: hah watch {job.id}")
+        return
+
+    def ask_to_stop() -> None:
+        note("stopping; the same command continues (Ctrl-C again leaves it to itself)")
+        control.send(job, "stop")
+
+    look = watching.follow(job, interrupt=ask_to_stop, quiet=json, tail=tail)
+    if json:
+        print_json(
+            {"id": job.id, "status": look.status, "error": look.state.error, "results": results(run, experiment)}
+        )
+    else:
+        print(watching.outcome(look))
+    raise typer.Exit(watching.EXIT_CODES[look.status])
+
+
+def results(run: RunDirectory, experiment: Any) -> list[dict[str, Any]]:
+    """The result documents of a run, those of the experiment's suites, the newest of each."""
+    newest: dict[str, tuple[float, dict[str, Any]]] = {}
+    for path in run.results.glob("[!.]*.json"):
+        document = read_json(path, 1 << 28)
+        suite = str(document.get("suite"))
+        if suite in experiment.evaluate.suites:
+            written = path.stat().st_mtime
+            if suite not in newest or written > newest[suite][0]:
+                newest[suite] = (written, document)
+    return [newest[suite][1] for suite in experiment.evaluate.suites if suite in newest]
+
+
+def _print_estimate(found: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json(found)
+        return
+    rows = [
+        (suite, f"{one['images']:,}", duration(one["seconds"]), duration(1000 * one["seconds_per_image"]))
+        for suite, one in found["suites"].items()
+    ]
+    print_table(["suite", "images", f"at most, on {found['device']}", "for 1,000 images"], rows, (1, 2, 3))

@@ -1,0 +1,143 @@
+"""`hah eval` on a trained run: results, jobs, kills, estimates."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from engine.runs import store
+from engine.runs.layout import RunDirectory
+from engine.runs.state import read_state
+from tests.end_to_end.conftest import TINY, eventually, settings
+
+SHORT = ["evaluate.noise.levels=[0.05, 0.1]", "evaluate.attacks.methods=[pgd]", "evaluate.attacks.steps=20"]
+SHORT += ["evaluate.attacks.linf=[8/255]", "evaluate.attacks.l2=[0.5]"]
+
+
+@pytest.fixture
+def trained(hah, runs):
+    """A small run that has finished."""
+
+    def train(*values):
+        hah("run", "quickstart", *settings([*TINY, *values]))
+        return store.all_runs(runs)[0]
+
+    return train
+
+
+def results(run):
+    return {path.name: path.read_bytes() for path in run.results.glob("[!.]*.json")}
+
+
+def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, trained):
+    run = trained()
+    answer = hah("eval", run.id, "--suite", "noise", "--suite", "sparsity", "--images", "30", *settings(SHORT))
+    assert "noise: 30 images, at most about" in answer.stdout
+    assert f"{run.id}-evaluation finished" in answer.stdout
+    found = {json.loads(text)["suite"]: json.loads(text) for text in results(run).values()}
+    assert sorted(found) == ["noise", "sparsity"]
+    noise = found["noise"]
+    assert noise["images"] == 30
+    assert noise["test_images"] == 355
+    assert noise["checkpoint"] == {"name": "last", "epoch": 3, "step": 15}
+    assert [level["std"] for level in noise["result"]["levels"]] == [0.05, 0.1]
+    assert len(noise["result"]["levels"][0]["accuracy"]) == 3
+    assert sorted(noise["result"]["levels"][0]["snr_db"]) == [str(block) for block in range(1, 9)]
+    assert (run.results / noise["result"]["examples"]).read_bytes().startswith(b"\x89PNG")
+    before = results(run)
+    again = hah("eval", run.id, "--suite", "noise", "--images", "30", *settings(SHORT))
+    assert "noise: measured already" in again.stdout
+    assert results(run) == before
+    document = json.loads(hah("eval", run.id, "-S", "sparsity", "--images", "30", "--json").stdout)
+    assert document["status"] == "finished"
+    assert document["results"][0]["suite"] == "sparsity"
+    assert json.loads(hah("show", run.id, "--json").stdout)["status"] == "finished"
+
+
+def test_an_experiment_is_evaluated_when_its_training_has_ended(hah, trained):
+    run = trained("evaluate.suites=[sparsity]", "evaluate.images=20")
+    eventually(lambda: store.look(run.evaluation).status == "finished")
+    assert [json.loads(text)["images"] for text in results(run).values()] == [20]
+    assert store.look(run).status == "finished"
+
+
+def test_wrong_requests_are_refused_before_anything_is_made(hah, trained):
+    run = trained()
+    for arguments, words in (
+        (["--suite", "sparsty"], "evaluate.suites"),
+        ([], "names no evaluate.suites; give --suite"),
+        (["--suite", "noise", "--images", "0"], "or equal to 1"),
+        (["--suite", "noise", "--checkpoint", "epoch-7"], "no checkpoint 'epoch-7'; there is best, last, previous"),
+        (["--suite", "noise", "--set", "train.lr=1"], "an evaluation has the settings evaluate.*"),
+        (["--suite", "noise", "--set", "evaluate.noise.draws=0"], "evaluate.noise.draws: must be"),
+        (["--suite", "noise", "--device", "cuda:7"], "cuda:7 is not there"),
+    ):
+        refused = hah("eval", run.id, *arguments, check=False)
+        assert refused.returncode == 2, arguments
+        assert words in " ".join(refused.stderr.split()), arguments
+        assert "Traceback" not in refused.stderr
+    assert not run.evaluation.path.exists()
+
+
+def test_the_cost_is_told_before_it_is_paid(hah, trained):
+    run = trained()
+    found = json.loads(hah("eval", run.id, "-S", "noise", "-S", "attacks", "--estimate", "--json").stdout)
+    noise, attacks = found["suites"]["noise"], found["suites"]["attacks"]
+    assert noise["images"] == 355
+    assert 0 < noise["seconds"] < attacks["seconds"]
+    assert attacks["seconds_per_image"] == pytest.approx(attacks["seconds"] / 355)
+    assert not results(run)
+
+
+def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, trained):
+    run = trained()
+    slow = [*SHORT, "evaluate.attacks.steps=3000"]
+    arguments = ["--suite", "attacks", "--images", "40", *settings(slow)]
+    job = RunDirectory(run.evaluation.path)
+    assert json.loads(hah("eval", run.id, *arguments, "--detach", "--json").stdout)["id"] == job.id
+    eventually(lambda: store.look(job).status == "running")
+    busy = hah("eval", run.id, "--suite", "noise", check=False)
+    assert busy.returncode == 2
+    assert f"{job.id} is being run by process {read_state(job).engine['pid']}" in busy.stderr
+    refused = hah("rm", run.id, "--yes", check=False)
+    assert refused.returncode == 2
+    assert "is being evaluated" in refused.stderr
+    hah("pause", run.id)
+    assert store.look(job).status == "paused"
+    hah("resume", run.id)
+    eventually(lambda: store.look(job).status == "running")
+    stopped = hah("stop", run.id)
+    assert f"{job.id} is stopped" in stopped.stdout
+    assert hah("watch", job.id, check=False).returncode == 130
+    assert hah("resume", run.id, "--detach").returncode == 0
+    eventually(lambda: store.look(job).status == "running")
+    hah("stop", job.id)
+    assert not results(run)
+
+
+def test_killed_at_random_points_and_continued_the_results_are_those_of_an_undisturbed_one(hah, trained):
+    run = trained()
+    arguments = ["--suite", "noise", "--suite", "attacks", "--images", "250", *settings(SHORT)]
+    hah("eval", run.id, *arguments)
+    undisturbed = results(run)
+    assert len(undisturbed) == 2
+    for path in run.results.glob("[!.]*.json"):
+        path.unlink()
+    job, draw, kills = run.evaluation, random.Random(0), 0
+    for _ in range(6):
+        hah("eval", run.id, *arguments, "--detach", check=False)
+        time.sleep(draw.uniform(0, 1.5))
+        look = store.look(job)
+        if look.live:
+            os.kill(read_state(job).engine["pid"], signal.SIGKILL)
+            eventually(lambda: store.look(job).status == "lost")
+            kills += 1
+        if look.status == "finished":
+            break
+    assert kills >= 2
+    hah("eval", run.id, *arguments)
+    assert results(run) == undisturbed
+    assert not list(run.results.glob(".*"))
