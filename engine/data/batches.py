@@ -23,6 +23,9 @@ class Draw(IntEnum):
     TRAINING_NOISE = 3
     ATTACK_START = 4
     PROBE_NOISE = 5
+    EVALUATION_NOISE = 6
+    EVALUATION_ATTACK = 7
+    MASKING = 8
 
 
 def generator(device: torch.device | str, *keys: int) -> torch.Generator:

@@ -1,7 +1,9 @@
-"""Projected gradient descent in a ball around images, for adversarial training and quick looks (Madry et al. 2018)."""
+"""Norm balls around images, and projected gradient descent in them for training and quick looks (Madry et al. 2018)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -10,19 +12,28 @@ from torch.nn import functional as F
 
 from engine.probes.observation import evaluating
 
+Ball = Literal["linf", "l2"]  # the norms that attacks of a given size are in
+Norm = Literal["l0", "l1", "l2", "linf"]
+_ORDER = {"l0": 0.0, "l1": 1.0, "l2": 2.0, "linf": math.inf}
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="sum")
+
 
 def pgd(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
-    norm: Literal["linf", "l2"],
+    norm: Ball,
     eps: float,
     steps: int,
     step_size: float,
     draw: torch.Generator,
+    loss: Callable[[Tensor, Tensor], Tensor] = _cross_entropy,
 ) -> Tensor:
-    """Images [B, C, H, W] in [0, 1] within ``eps`` of the given ones that raise the cross-entropy.
+    """Images [B, C, H, W] in [0, 1] within ``eps`` of the given ones that raise the ``loss`` of (logits, labels).
 
     Starts at a random point of the ball. The network is attacked in evaluation mode (BatchNorm's running statistics),
     its parameters receive no gradient. Returns a tensor of the same shape, detached.
@@ -32,27 +43,45 @@ def pgd(
     with evaluating(network):
         for _ in range(steps):
             adversarial.requires_grad_()
-            loss = F.cross_entropy(network(adversarial), labels, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, adversarial)
+            (gradient,) = torch.autograd.grad(loss(network(adversarial), labels), adversarial)
             with torch.no_grad():
-                moved = adversarial + step_size * _steepest(gradient, norm)
+                moved = adversarial + step_size * steepest(gradient, norm)
                 adversarial = (images + project(moved - images, norm, eps)).clamp(0, 1)
     return adversarial.detach()
 
 
-def project(delta: Tensor, norm: Literal["linf", "l2"], eps: float) -> Tensor:
-    """The nearest perturbation of norm at most ``eps`` for each image; delta: [B, ...]."""
+def size(delta: Tensor, norm: Norm) -> Tensor:
+    """The norm of each image's perturbation, [B]; l0 counts the elements that are not 0. delta: [B, ...]."""
+    length: Tensor = torch.linalg.vector_norm(delta.flatten(1), _ORDER[norm], dim=1)
+    return length
+
+
+def project(delta: Tensor, norm: Norm, eps: float | Tensor) -> Tensor:
+    """The nearest perturbation (in L2) of norm at most ``eps``, a number or one per image [B]; delta: [B, ...]."""
+    radius = (eps if isinstance(eps, Tensor) else delta.new_full((1,), eps)).view(-1, *[1] * (delta.ndim - 1))
     if norm == "linf":
-        return delta.clamp(-eps, eps)
-    length = _length(delta)
-    return delta * (eps / length.clamp_min(1e-12)).clamp_max(1)
+        return delta.clamp(-radius, radius)
+    if norm == "l2":
+        return delta * (radius / _length(delta).clamp_min(1e-12)).clamp_max(1)
+    flat = delta.flatten(1)
+    radius = radius.flatten(1)
+    largest, order = flat.abs().sort(1, descending=True)
+    rank = torch.arange(flat.shape[1], device=delta.device)
+    if norm == "l0":  # the eps largest elements
+        kept = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, (rank < radius).expand_as(flat))
+        return delta * kept.view_as(delta)
+    excess = (largest.cumsum(1) - radius) / (rank + 1)  # l1: every element shrinks by the same amount, down to 0
+    last = (largest > excess).sum(1, keepdim=True).clamp_min(1) - 1
+    shrunk = (flat.abs() - excess.gather(1, last).clamp_min(0)).clamp_min(0)
+    return (flat.sign() * shrunk).view_as(delta)
 
 
-def _steepest(gradient: Tensor, norm: Literal["linf", "l2"]) -> Tensor:
+def steepest(gradient: Tensor, norm: Ball) -> Tensor:
+    """The direction of norm 1 that raises the loss most, to first order; gradient: [B, ...]."""
     return gradient.sign() if norm == "linf" else gradient / _length(gradient).clamp_min(1e-12)
 
 
-def _random(images: Tensor, norm: Literal["linf", "l2"], eps: float, draw: torch.Generator) -> Tensor:
+def _random(images: Tensor, norm: Ball, eps: float, draw: torch.Generator) -> Tensor:
     """A uniformly distributed point of each image's ball."""
     if norm == "linf":
         return torch.empty_like(images).uniform_(-eps, eps, generator=draw)

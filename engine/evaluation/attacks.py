@@ -1,0 +1,264 @@
+"""Robust accuracy of any classifier over images in [0, 1]: PGD, and APGD, FAB, Square, AutoAttack by pyautoattack."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.batches import Draw, generator
+from engine.experiment.mistakes import RequestError
+from engine.probes.observation import evaluating
+from engine.training.adversarial import Ball, pgd, project, size
+
+Classifier = Callable[[Tensor], Tensor]  # images [B, C, H, W] in [0, 1] -> logits [B, classes]
+Method = Literal["pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack"]
+
+TOLERANCE = 1e-6  # how far outside its ball rounding may put an image
+# The standard version of AutoAttack in Linf and L2: attacks in order, with their iterations or queries.
+STANDARD: tuple[tuple[Method, int], ...] = (("apgd-ce", 100), ("apgd-t", 100), ("fab-t", 100), ("square", 5000))
+_METHODS: tuple[Method, ...] = ("pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack")
+_BALLS: tuple[Ball, ...] = ("linf", "l2")
+_MOST_TARGETS = 9
+
+_quiet = logging.getLogger(f"{__name__}.pyautoattack")
+_quiet.disabled = True  # its warnings are `masking`'s checks, made there
+
+
+class Scores(nn.Module):
+    """Logits of a classifier as fp32 [B, classes], whatever autocast is on; a batch without images has some too."""
+
+    def __init__(self, model: Classifier, images: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        with evaluating(self), torch.no_grad():
+            self.classes = self._scores(images[:1]).shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._scores(images) if len(images) else images.new_zeros(0, self.classes)
+
+    def _scores(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = self.model(images)
+            return logits.float()
+
+    @torch.no_grad()
+    def right(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Whether each image is classified as its label, bool [B], by a forward pass of its own."""
+        right: Tensor = self(images).argmax(1) == labels
+        return right
+
+
+def attack(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    method: Method,
+    norm: Ball,
+    eps: float,
+    steps: int = 100,
+    restarts: int = 1,
+    seed: int = 0,
+    batch: int = 0,
+    *,
+    first: int = 0,
+) -> Tensor:
+    """Adversarial images [B, C, H, W] for images ``x`` in [0, 1] and labels ``y`` [B].
+
+    Every image that is returned lies in [0, 1] and within ``eps`` of its original, to 1e-6; where the attack failed it
+    is the last one tried, for images that were misclassified from the start it is the original. ``norm`` is "linf" or
+    "l2". ``steps`` are queries for "square"; "autoattack" is the standard version and has iterations of its own.
+    Restart r draws from (seed, batch, r) alone and attacks what still stands, so that restarts only add; ``first``
+    numbers the first of them. A module is attacked in evaluation mode and left as it was.
+    """
+    _check(x, y, method, norm, eps)
+    x = x.detach().float().contiguous()  # the library cannot attack images that are channels-last in memory
+    found, scores = x.clone(), Scores(model, x)
+    with evaluating(scores):
+        stands = scores.right(x, y)
+        for restart in range(first, first + restarts):
+            for stage, iterations in STANDARD if method == "autoattack" else ((method, steps),):
+                chosen = stands.nonzero().flatten()
+                if not len(chosen):
+                    return found
+                key = (seed, Draw.EVALUATION_ATTACK, batch, restart, _BALLS.index(norm), _METHODS.index(method))
+                candidate = _once(scores, x[chosen], y[chosen], stage, norm, eps, iterations, key)
+                found[chosen], stands[chosen] = verified(scores, x[chosen], y[chosen], candidate, norm, eps)
+    return found
+
+
+def verified(scores: Scores, x: Tensor, y: Tensor, candidate: Tensor, norm: Ball, eps: float) -> tuple[Tensor, Tensor]:
+    """(the nearest images to ``candidate`` in the ball and in [0, 1], whether each still stands, bool [B]).
+
+    Nothing that an attack claims is believed: an image falls only if it is inside its ball to 1e-6 after projection
+    and a fresh forward pass misclassifies it. What is not a number becomes the original image.
+    """
+    delta = (candidate.detach() - x).nan_to_num(0)
+    inside = (x + project(delta, norm, eps)).clamp(0, 1)
+    within = size(inside.double() - x.double(), norm) <= eps + TOLERANCE
+    return inside, scores.right(inside, y) | ~within
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What attacks left of one batch.
+
+    ``clean`` bool [B]: correct without an attack. ``epsilons``: the E sizes, ascending. ``stages``: the S attacks in
+    the order they ran ("apgd-ce", "apgd-t", "apgd-ce 2" for its second restart, ...). ``stands`` bool [E, S, B]:
+    correct after every attack up to this one, at this and every smaller size. ``adversarial`` [E, B, C, H, W]: an
+    image that broke it, the original where nothing did.
+    """
+
+    clean: Tensor
+    epsilons: list[float]
+    stages: list[str]
+    stands: Tensor
+    adversarial: Tensor
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Robust accuracy after each attack, [E, S]; misclassified images count as broken."""
+        return self.stands.float().mean(2)
+
+
+def robust(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    methods: Sequence[Method],
+    norm: Ball,
+    epsilons: Sequence[float],
+    steps: int = 100,
+    restarts: int = 1,
+    seed: int = 0,
+    batch: int = 0,
+) -> Robustness:
+    """Attacks in order, each only on what still stands (name the cheap ones first).
+
+    Robust accuracy cannot rise with eps: sizes are tried from the smallest, and an image broken at one is broken at
+    every larger one. It cannot rise with restarts: each is a further round of all sizes and attacks on what the
+    rounds before left, so that more rounds begin with the very same ones.
+    """
+    for method in methods:
+        _check(x, y, method, norm, min(epsilons))
+    sizes = sorted(set(epsilons))
+    with evaluating(scores := Scores(model, x)):
+        clean = scores.right(x.float(), y)
+    now = clean.expand(len(sizes), -1).clone()
+    found = x.detach().float().expand(len(sizes), *x.shape).clone()
+    stages, after = [], []
+    for restart in range(restarts):
+        left = []
+        for index, eps in enumerate(sizes):
+            if index:
+                fell = now[index] & ~now[index - 1]
+                found[index, fell], now[index, fell] = found[index - 1, fell], False
+            column = []
+            for method in methods:
+                chosen = now[index].nonzero().flatten()
+                if len(chosen):
+                    images = attack(
+                        model, x[chosen], y[chosen], method, norm, eps, steps, 1, seed, batch, first=restart
+                    )
+                    with evaluating(scores):
+                        broken = ~scores.right(images, y[chosen])
+                    found[index, chosen[broken]], now[index, chosen[broken]] = images[broken], False
+                column.append(now[index].clone())
+            left.append(torch.stack(column))
+        after.append(torch.stack(left))
+        stages += [method if restart == 0 else f"{method} {restart + 1}" for method in methods]
+    return Robustness(clean, sizes, stages, torch.cat(after, 1), found)
+
+
+def _once(
+    scores: Scores, x: Tensor, y: Tensor, method: Method, norm: Ball, eps: float, steps: int, key: tuple[int, ...]
+) -> Tensor:
+    """What one run of an attack claims to be adversarial; nothing is drawn from the global random state."""
+    if method == "pgd":
+        draw = generator(x.device, *key)
+        return pgd(scores, x, y, norm=norm, eps=eps, steps=steps, step_size=2.5 * eps / steps, draw=draw)
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):  # the library seeds the global state
+        perturb = _library(scores, x, method, norm, eps, steps, generator("cpu", *key).initial_seed())
+        claimed: Tensor = perturb(x, y)
+    return claimed
+
+
+def _library(
+    scores: Scores, x: Tensor, method: Method, norm: Ball, eps: float, steps: int, seed: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """One attack of pyautoattack with AutoAttack's settings; its class of the same name, which looks for dynamic
+    defences through sys.settrace and so ends coverage and debuggers, is not used."""
+    require(method)
+    targets = min(_MOST_TARGETS, scores.classes - 1)
+    common: dict[str, Any] = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "seed": seed, "device": x.device}
+    made: Any
+    if method == "square":
+        square = importlib.import_module("pyautoattack.square")
+        made = square.SquareAttack(scores, n_queries=steps, resc_schedule=False, **common)
+    elif method == "fab-t":
+        fab = importlib.import_module("pyautoattack.fab_pt")
+        made = fab.FABAttack_PT(scores, n_iter=steps, targeted=True, n_target_classes=targets, **common)
+        made.get_diff_logits_grads_batch_targeted = lambda *given: _difference(scores, *given)
+    else:
+        apgd = importlib.import_module("pyautoattack.autopgd_base")
+        common |= {"n_iter": steps, "logger": _quiet}
+        if method == "apgd-ce":
+            made = apgd.APGDAttack(scores, **common)
+        else:
+            made = apgd.APGDAttack_targeted(scores, n_target_classes=targets, **common)
+            if scores.classes < 4:  # the DLR loss needs four: the plain difference of logits instead
+                made.dlr_loss_targeted = lambda logits, y: _pick(logits, made.y_target) - _pick(logits, y)
+    perturb: Callable[[Tensor, Tensor], Tensor] = made.perturb
+    return perturb
+
+
+def require(method: str) -> None:
+    """Raise RequestError where pyautoattack, which has this attack, is not installed."""
+    if method == "pgd":
+        return
+    try:
+        importlib.import_module("pyautoattack")
+    except ImportError:
+        raise RequestError(
+            f"{method} needs pyautoattack, which is not installed: pip install 'hah-tui[attacks]' (pgd needs nothing)"
+        ) from None
+
+
+def _difference(scores: Scores, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """FAB's score difference and its gradient, [B, 1] and [B, 1, C, H, W]; the library's own backward pass would
+    leave gradients in the weights."""
+    x = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = scores(x)
+        difference = _pick(logits, target) - _pick(logits, y)
+        (gradient,) = torch.autograd.grad(difference.sum(), x)
+    return difference.detach()[:, None], gradient[:, None]
+
+
+def _pick(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.gather(1, classes[:, None])[:, 0]
+
+
+def _check(x: Tensor, y: Tensor, method: str, norm: str, eps: float) -> None:
+    check_images(x, y)
+    if method not in _METHODS:
+        raise RequestError(f"attack {method!r} is none of {', '.join(_METHODS)}")
+    if norm not in _BALLS:
+        raise RequestError(f"attacks of a given size are in linf or l2, not {norm}")
+    if not (math.isfinite(eps) and eps >= 0):
+        raise RequestError(f"eps must be a number of at least 0, got {eps}")
+
+
+def check_images(x: Tensor, y: Tensor) -> None:
+    """Raise RequestError unless x is [B, C, H, W] in [0, 1] and y its labels [B]."""
+    if x.ndim != 4 or y.shape != (len(x),) or not len(x):
+        raise RequestError(f"images [B, C, H, W] and labels [B] are needed, got {list(x.shape)} and {list(y.shape)}")
+    if not (x.min() >= 0 and x.max() <= 1):
+        raise RequestError("images must lie in [0, 1]; put normalization into the model")

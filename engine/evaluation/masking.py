@@ -1,0 +1,227 @@
+"""Whether robustness is real or gradients are masked: probes of a classifier, and a verdict on each in words.
+
+After Athalye, Carlini and Wagner (2018), Carlini et al. (2019) and the alarms of AutoAttack. `probe` looks at one
+batch; `judge` turns what the probes of all batches found into checks and one verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.data.batches import Draw, generator
+from engine.evaluation.attacks import Classifier, Scores, attack, check_images, robust, verified
+from engine.experiment.mistakes import RequestError
+from engine.probes.observation import evaluating
+from engine.training.adversarial import Ball, pgd, size, steepest
+
+Probe = Literal[
+    "outputs", "gradient", "noise", "one-step", "iterative", "loss", "smoothed", "unbounded", "square", "transfer"
+]
+PROBES: tuple[Probe, ...] = (
+    "outputs", "gradient", "noise", "one-step", "iterative", "loss", "smoothed", "unbounded", "square", "transfer",
+)  # fmt: skip
+
+NOISE_DRAWS = 20
+SMOOTHING_DRAWS = 8
+LOSS_STEPS = 20
+MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of eps, where the loss is looked at
+
+ZERO_GRADIENT = 0.01  # of the correct images may have none
+FELL_ONLY = 0.002  # of the images, and one of them, may fall to a weaker attack alone (AutoAttack's alarm is .2% too)
+UNBOUNDED = 0.01  # accuracy that an attack without bound may leave
+DIP = 0.02  # of its whole rise is how much the loss may fall as eps grows
+RANDOMISED = 1e-4  # relative difference of two passes over the same images (AutoAttack's)
+
+
+def probe(
+    name: Probe,
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: Ball,
+    eps: float,
+    steps: int = 100,
+    queries: int = 1000,
+    seed: int = 0,
+    batch: int = 0,
+    standard: Classifier | None = None,
+) -> Tensor:
+    """What one probe finds in a batch of images x [B, C, H, W] in [0, 1] with labels y [B]: a tensor [B, k].
+
+    "outputs": correct (1 or 0), looks like probabilities (1 or 0), relative difference of two passes. "gradient": norm
+    of the cross-entropy's gradient. "loss": cross-entropy under PGD at each of MULTIPLES of eps. All others: whether
+    the image stands (1 or 0) under 20 draws of sign noise, one gradient step, APGD-CE and APGD-T, PGD through a margin
+    smoothed over 8 noisy copies, PGD without a bound that matters, Square, and images made with PGD on ``standard``
+    (left empty, [B, 0], without one). Depends on (seed, batch) alone; disturbs neither the model nor random state.
+    """
+    check_images(x, y)
+    if name not in PROBES:
+        raise RequestError(f"probe {name!r} is none of {', '.join(PROBES)}")
+    scores = Scores(model, x := x.detach().float())
+    draw = generator(x.device, seed, Draw.MASKING, batch, PROBES.index(name))
+    with evaluating(scores):
+        correct = scores.right(x, y)
+
+        def under(candidate: Tensor, norm: Ball = norm, eps: float = eps) -> Tensor:
+            return (verified(scores, x, y, candidate, norm, eps)[1] & correct).float()[:, None]
+
+        def descended(network: nn.Module, eps: float, steps: int, norm: Ball = norm, **loss: Any) -> Tensor:
+            step_size = 2.5 * eps / steps
+            return pgd(network, x, y, norm=norm, eps=eps, steps=steps, step_size=step_size, draw=draw, **loss)
+
+        match name:
+            case "outputs":
+                with torch.no_grad():
+                    first, second = scores(x), scores(x)
+                alike = (first.amin(1) >= 0) & (first.amax(1) <= 1 + 1e-5) & ((first.sum(1) - 1).abs() < 1e-5)
+                difference = (second - first).norm(dim=1) / first.norm(dim=1).clamp_min(1e-10)
+                return torch.stack([correct.float(), alike.float(), difference], 1)
+            case "gradient":
+                return size(_gradient(scores, x, y), "l2")[:, None]
+            case "noise":
+                stands = under(x)
+                for _ in range(NOISE_DRAWS):
+                    noise = torch.empty_like(x).normal_(generator=draw)
+                    stands = stands * under(x + eps * steepest(noise, norm))
+                return stands
+            case "one-step":
+                return under(x + eps * steepest(_gradient(scores, x, y), norm))
+            case "iterative":
+                left = robust(model, x, y, ("apgd-ce", "apgd-t"), norm, [eps], steps, 1, seed, batch)
+                return left.stands[0, -1].float()[:, None]
+            case "loss":
+                reached = [descended(scores, eps * multiple, LOSS_STEPS) if multiple else x for multiple in MULTIPLES]
+                with torch.no_grad():
+                    return torch.stack([F.cross_entropy(scores(at), y, reduction="none") for at in reached], 1)
+            case "smoothed":
+                std = eps / 2 if norm == "linf" else eps / 2 / math.sqrt(x[0].numel())
+                return under(descended(_Smoothed(scores, std, draw), eps, math.ceil(steps / 5), loss=_margin))
+            case "unbounded":
+                far = 0.5 if norm == "linf" else 0.5 * math.sqrt(x[0].numel())  # every image can become grey
+                return under(descended(scores, far, steps), eps=far)
+            case "square":
+                return under(attack(model, x, y, "square", norm, eps, queries, 1, seed, batch))
+            case "transfer":
+                if standard is None:
+                    return x.new_zeros(len(x), 0)
+                return under(descended(Scores(standard, x), eps, steps))
+
+
+def judge(found: Mapping[str, Tensor], norm: str, eps: float) -> dict[str, Any]:
+    """The verdict on what the probes found: {"norm", "eps", "checks": [...], "verdict": "clear" or "suspect"}.
+
+    found: what `probe` gave, by its name, batches joined along the first dimension. A check is {"name", "values"
+    (numbers by name; accuracies are fractions of all images), "verdict" ("clear", "suspect" or "not run"), "words"}.
+    """
+    outputs = found["outputs"].double()
+    correct, total = outputs[:, 0] > 0, len(outputs)
+    stands = {
+        name: (values[:, 0] > 0) & correct
+        for name, values in found.items()
+        if name not in ("outputs", "gradient", "loss") and values.shape[1]
+    }
+    accuracy = {name: float(one.double().mean()) for name, one in stands.items()}
+    iterative = stands["iterative"]
+    fell_only = {name: int((iterative & ~one).sum()) for name, one in stands.items()}
+    too_many = max(1, math.floor(FELL_ONLY * total))
+    at = f"{norm} {eps:.4g}"
+    checks = []
+
+    def check(name: str, suspect: bool, words: str, **values: float) -> None:
+        checks.append({"name": name, "values": values, "verdict": "suspect" if suspect else "clear", "words": words})
+
+    def against(name: str, what: str) -> None:
+        count, strong = fell_only[name], accuracy["iterative"]
+        suspect = count > too_many
+        words = (
+            f"{what} leaves {accuracy[name]:.1%} at {at}, APGD {strong:.1%}; "
+            f"{_images(count)} {'falls' if count == 1 else 'fall'} to it and not to APGD"
+        )
+        words += ", so APGD misses what a weaker attack finds" if suspect else ""
+        check(name, suspect, words + ".", accuracy=accuracy[name], iterative=strong, fell_only=count)
+
+    zero = int(((found["gradient"][:, 0] == 0) & correct).sum())
+    share = zero / max(1, int(correct.sum()))
+    words = f"{_images(zero).capitalize()} of {int(correct.sum())} that are classified correctly"
+    words += f" {'has' if zero == 1 else 'have'} a gradient of zero."
+    check("zero-gradient", share > ZERO_GRADIENT, words, images=zero, fraction=share)
+    against("noise", f"Random {'sign ' if norm == 'linf' else ''}noise, {NOISE_DRAWS} draws,")
+    against("one-step", "One gradient step")
+    curve = found["loss"][correct].double().mean(0).tolist() if correct.any() else [0.0] * len(MULTIPLES)
+    rise, dip = curve[-1] - curve[0], max(a - b for a, b in pairwise(curve))
+    named = {f"loss at {multiple:g} eps": loss for multiple, loss in zip(MULTIPLES, curve, strict=True)}
+    steady = rise > 0 and dip <= DIP * rise
+    words = f"The loss {'rises steadily' if steady else 'does not rise steadily'} with eps: "
+    words += ", ".join(f"{loss:.3g}" for loss in curve) + f" at {', '.join(f'{m:g}' for m in MULTIPLES)} times {at}."
+    check("loss", bool(correct.any()) and not steady, words, **named)
+    against("smoothed", f"PGD through a margin smoothed over {SMOOTHING_DRAWS} noisy copies")
+    left = accuracy["unbounded"]
+    words = f"An attack without a bound leaves {left:.1%}; it should leave nothing."
+    check("unbounded", left > UNBOUNDED, words, accuracy=left)
+    against("square", "Square, which sees scores only,")
+    if "transfer" in stands:
+        against("transfer", "Transfer from the standard network")
+    else:
+        words = "No standard network was named to transfer attacks from."
+        checks.append({"name": "transfer", "values": {}, "verdict": "not run", "words": words})
+    alike = bool((outputs[:, 1] > 0).all())
+    words = "look like probabilities: attack the logits, a softmax hides gradients." if alike else "are logits."
+    check("probabilities", alike, f"The outputs {words}")
+    most = float(outputs[:, 2].nan_to_num(math.inf).max())
+    words = f"Two passes over the same images differ by up to {most:.1g} of the scores"
+    words += ": the network is randomised, and these attacks do not average over that." if most > RANDOMISED else "."
+    check("randomised", most > RANDOMISED, words, difference=most)
+    verdict = "suspect" if any(one["verdict"] == "suspect" for one in checks) else "clear"
+    return {"norm": norm, "eps": eps, "checks": checks, "verdict": verdict}
+
+
+def warnings(model: Classifier, x: Tensor, y: Tensor) -> list[str]:
+    """What would make any attack on this model misleading: softmax outputs, zero gradients, randomised passes."""
+    outputs, gradient = (probe(name, model, x, y, norm="linf", eps=0) for name in ("outputs", "gradient"))
+    warnings = []
+    zero = int(((gradient[:, 0] == 0) & (outputs[:, 0] > 0)).sum())
+    if zero:
+        warnings.append(f"{_images(zero)} of {len(x)} {'has' if zero == 1 else 'have'} an input gradient of zero")
+    if (outputs[:, 1] > 0).all():
+        warnings.append("the outputs look like probabilities; attacks need logits")
+    if not bool((outputs[:, 2] <= RANDOMISED).all()):
+        warnings.append("two passes over the same images differ; these attacks do not average over random networks")
+    return warnings
+
+
+class _Smoothed(nn.Module):
+    """Mean logits over noisy copies of each image."""
+
+    def __init__(self, scores: Scores, std: float, draw: torch.Generator) -> None:
+        super().__init__()
+        self.scores, self._std, self._draw = scores, std, draw
+
+    def forward(self, images: Tensor) -> Tensor:
+        copies = images.repeat(SMOOTHING_DRAWS, 1, 1, 1)
+        noise = torch.empty_like(copies).normal_(generator=self._draw)
+        logits: Tensor = self.scores(copies + self._std * noise)
+        return logits.view(SMOOTHING_DRAWS, len(images), -1).mean(0)
+
+
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The best wrong score minus the right one, summed."""
+    own = labels[:, None]
+    return (logits.scatter(1, own, -math.inf).amax(1) - logits.gather(1, own)[:, 0]).sum()
+
+
+def _gradient(scores: Scores, x: Tensor, y: Tensor) -> Tensor:
+    at = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(scores(at), y, reduction="sum"), at)
+    return gradient
+
+
+def _images(count: int) -> str:
+    return "no image" if count == 0 else "1 image" if count == 1 else f"{count} images"
