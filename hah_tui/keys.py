@@ -35,7 +35,7 @@ _SHOWN = {
     "question_mark": "?", "slash": "/", "escape": "esc", "plus": "+", "minus": "-", "equals_sign": "=",
     "less_than_sign": "<", "greater_than_sign": ">", "comma": ",", "full_stop": ".", "pageup": "pgup",
     "pagedown": "pgdn", "left": "←", "right": "→", "up": "↑", "down": "↓", "left_square_bracket": "[",
-    "right_square_bracket": "]",
+    "right_square_bracket": "]", "asterisk": "*",
 }  # fmt: skip
 
 ACTIONS: tuple[Action, ...] = (
@@ -104,10 +104,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("replay", "space", "replay", "monitor", "play a run that has ended, or hold it"),
     Action("replay_faster", "greater_than_sign,full_stop", "faster", "monitor", "replay faster"),
     Action("replay_slower", "less_than_sign,comma", "slower", "monitor", "replay slower"),
-    Action("export_csv", "w", "CSV", "monitor|compare|results", "write this panel's numbers to a CSV file"),
+    Action("export_csv", "w", "CSV", "monitor|compare|results", "write the numbers to a CSV file"),
     Action("export_svg", "W", "SVG", "monitor|compare", "write this panel's picture to an SVG file"),
     # Results
     Action("evaluate", "e", "evaluate", "results", "measure the trained network: choose suites", footer=True),
+    Action("stop_evaluation", "s", "stop", "results", "stop the evaluation; what is measured stays", footer=True),
     Action("reload", "f5", "look again", "results", "read the results again now"),
 )  # fmt: skip
 
