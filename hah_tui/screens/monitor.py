@@ -41,7 +41,7 @@ _INKS = {"quiet": QUIET, "waiting": canvas.WAITING, "live": canvas.LIVE, "good":
 _CURVES = {  # by panel: metric, label, ink, whether it has a band
     "loss": (
         ("train/cross_entropy", "CE", 1, True),
-        ("train/hah_cost", "HaH cost", 2, True),
+        ("train/hah_cost", "HaH", 2, True),
         ("train/loss", "loss", 3, True),
         ("test/loss", "test CE", 5, False),
     ),
@@ -140,7 +140,7 @@ class MonitorScreen(PanelScreen):
         if reference is not None and self.reference is not None:
             metrics = [metric for metric, *_ in _CURVES[panel] if len(reference[metric])]
             for metric in metrics:
-                lines.append(Line("", reference[metric], reference, 8, True, False))
+                lines.append(Line("", reference[metric], reference, canvas.REFERENCE, True, False))
             if metrics:
                 lines[-1].label = self.reference.run.id
         return lines
@@ -326,12 +326,6 @@ class MonitorScreen(PanelScreen):
             super().action_back()
 
     # The feed
-
-    def action_earlier(self) -> None:
-        self.query_one(Feed).scroll_lines(5)
-
-    def action_later(self) -> None:
-        self.query_one(Feed).scroll_lines(-5)
 
     def action_engine_log(self) -> None:
         feed = self.query_one(Feed)

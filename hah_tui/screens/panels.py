@@ -16,21 +16,25 @@ from hah_tui.record import Curves
 from hah_tui.screens import Page
 from hah_tui.widgets import picture
 from hah_tui.widgets.bars import Bars
-from hah_tui.widgets.canvas import Canvas
+from hah_tui.widgets.canvas import REFERENCE, Canvas
 from hah_tui.widgets.chart import AXES, BETAS, Chart, Line, View, position, window
+from hah_tui.widgets.feed import Lines
 
 LEAST = (36, 6)  # cells a panel needs
+ASPECT = 3.6  # columns over rows of the best panel
 
 
 def arrange(width: int, height: int, count: int) -> tuple[int, int]:
     """(columns, rows) of panels for so many cells; where not all of ``count`` have room, for as many as have."""
     most_columns = max(1, min(3, (width + 1) // LEAST[0]))
     most_rows = max(1, height // LEAST[1])
-    for columns in range(1, most_columns + 1):
-        rows = -(-count // columns)
-        if rows <= most_rows and (height / rows < 22 or columns == most_columns):
-            return columns, rows
-    return most_columns, most_rows
+    shapes = [(columns, -(-count // columns)) for columns in range(1, min(most_columns, count) + 1)]
+    fitting = [(columns, rows) for columns, rows in shapes if rows <= most_rows]
+
+    def odd(shape: tuple[int, int]) -> float:  # how far a panel is from the shape curves look best in
+        return abs(math.log((width / shape[0]) / (height / shape[1]) / ASPECT))
+
+    return min(fitting, key=odd) if fitting else (most_columns, most_rows)
 
 
 class PanelScreen(Page):
@@ -252,6 +256,19 @@ class PanelScreen(Page):
             )
         self.redraw()
 
+    def action_earlier(self) -> None:
+        self._scroll(5)
+
+    def action_later(self) -> None:
+        self._scroll(-5)
+
+    def _scroll(self, back: int) -> None:
+        """Scroll the current panel, else the last one that has lines."""
+        listed = [panel for panel in self.panels() if isinstance(panel, Lines) and panel.display]
+        chosen = [panel for panel in listed if panel.id == self.current] or listed[-1:]
+        for panel in chosen:
+            panel.scroll_lines(back)
+
     def action_zoom_in(self) -> None:
         self._zoom(1)
 
@@ -306,17 +323,9 @@ def block_lines(curves: Curves, metric: str, reference: Curves | None = None) ->
     behind = []
     if reference is not None:
         numbers = reference.blocks(metric)
-        behind = [Line(str(n), reference[f"block/{n}/{metric}"], reference, 8, True, False) for n in numbers]
+        behind = [Line(str(n), reference[f"block/{n}/{metric}"], reference, REFERENCE, True, False) for n in numbers]
     numbers = curves.blocks(metric)
     return [
         *(Line(str(n), curves[f"block/{n}/{metric}"], curves, 1 + (n - 1) % 8, band=False) for n in numbers),
         *behind,
     ]
-
-
-def best(values: Sequence[float], higher: bool = True) -> int | None:
-    """Which of the values is the best; None for none, or where all are equal."""
-    finite = [value for value in values if not math.isnan(value)]
-    if not finite or max(finite) == min(finite):
-        return None
-    return list(values).index(max(finite) if higher else min(finite))

@@ -9,7 +9,7 @@ from hah_tui import themes
 from hah_tui.widgets import canvas
 from hah_tui.widgets.canvas import QUIET, TEXT, Row
 from hah_tui.widgets.chart import Chart, Line, shown_number
-from hah_tui.widgets.series import Limits, limits
+from hah_tui.widgets.series import Limits, labels, limits, ticks
 
 _ACROSS, _UP = " ▏▎▍▌▋▊▉█", " ▁▂▃▄▅▆▇█"
 _HISTORY = 24  # cells, at most
@@ -52,7 +52,12 @@ class Bars(Chart):
         values = [(line, self.value_of(line), behind.get(line.label, math.nan)) for line in front]
         finite = [v for _, now, then in values for v in (now, then) if math.isfinite(v)]
         self.scale = limits(min(0.0, *finite), max(0.0, *finite), self.scale) if finite else Limits(0, 1)
-        rows = self._across(values, width) if height >= len(values) else self._up(values, width, height)
+        if height < len(values):
+            rows = self._up(values, width, height)
+        else:
+            rows = self._across(values, width)
+            if height >= 2 * len(rows) - 1:  # room to tell one bar from the next
+                rows = [line for row in rows for line in (row, canvas.row(width=width))]
         return (rows + [canvas.row(width=width) for _ in range(height)])[:height]
 
     def _inks(self, line: Line) -> tuple[int, int, int]:
@@ -72,13 +77,15 @@ class Bars(Chart):
             if history:
                 series = line.series
                 means = [m for m in (series.mean(i) for i in range(len(series))) if not math.isnan(m)]
-                past = themes.line_of(means[-4 * history :], history, self.plain)
+                if 0 < len(means) < history:
+                    means = [means[cell * len(means) // history] for cell in range(history)]
+                past = themes.line_of(means, history, self.plain).replace("█", "▇")  # a gap to the row above
             rows.append(
                 canvas.row(
                     (f"{line.label:>2} ", QUIET),
                     *zip(text, inks, strict=True),
                     (f" {shown_number(now, self.kind):>6} ", TEXT),
-                    (past.rjust(history), self._inks(line)[0]),
+                    (past.ljust(history), canvas.HISTORY if self._inks(line)[0] == canvas.BAR else QUIET),
                     width=width,
                 )
             )
@@ -140,6 +147,50 @@ class Bars(Chart):
         if height >= 3:
             rows.append(canvas.row((" ", 0), *numbers, width=width))
         return rows[:height]
+
+
+class Groups(Chart):
+    """For each block the bars of several runs beside each other, in the runs' colours; a line's label is its block."""
+
+    def __init__(self, title: str, kind: str = "number", digit: str = "", **kwargs: Any) -> None:
+        super().__init__(title, kind, digit, **kwargs)
+        self.names: list[tuple[str, int]] = []  # of the runs, with their inks
+
+    def _legend(self) -> list[list[tuple[str, int]]]:
+        return [[(f"{'#' if self.plain else '█'} {name}", ink)] for name, ink in self.names]
+
+    def _state(self) -> object:
+        return super()._state(), list(self.names)
+
+    def _plot(self, width: int, height: int, below: int) -> list[Row]:
+        if not any(len(line.series) for line in self.lines) or height < 2:
+            return super()._plot(width, height, below)
+        self._plot_width = 0
+        values = {(int(line.label), line.ink): self.value_of(line) for line in self.lines}
+        blocks, inks = sorted({block for block, _ in values}), [ink for _, ink in self.names]
+        found = self.y = limits(min(0.0, *(v for v in values.values() if math.isfinite(v)), 0.0),
+                                max(0.0, *(v for v in values.values() if math.isfinite(v)), 0.0), self.y)  # fmt: skip
+        at = ticks(found, max(2, min(5, height // 2)))
+        left = max(len(name) for name in labels(at)) + 1
+        gutter = {round((1 - found.fraction(v)) * (height - 1)): n for v, n in zip(at, labels(at), strict=True)}
+        group = max(len(inks) + 1, min(16, (width - left) // len(blocks)))
+        blocks, bar = blocks[: (width - left) // group], max(1, (group - 1) // len(inks))
+        rows: list[Row] = []
+        for level in range(height - 1, -1, -1):
+            pieces = [(gutter.get(height - 1 - level, "").rjust(left - 1) + " ", QUIET)]
+            for block in blocks:
+                for ink in inks:
+                    value = values.get((block, ink), math.nan)
+                    tall = found.fraction(value) * height if math.isfinite(value) else 0.0
+                    eighths = max(0, min(8, round(8 * (tall - level))))
+                    char = (" " if eighths < 4 else "#") if self.plain else _UP[eighths]
+                    pieces.append((char * bar, ink))
+                pieces.append((" " * (group - bar * len(inks)), 0))
+            rows.append(canvas.row(*pieces, width=width))
+        if below:
+            numbers = "".join(str(block).center(bar * len(inks)).ljust(group) for block in blocks)
+            rows.append(canvas.row((" " * left + numbers, QUIET), width=width))
+        return rows
 
 
 def _short(value: float, kind: str, width: int) -> str:

@@ -18,7 +18,7 @@ from hah_tui import themes
 # Inks. 1 to 8 are curves; a band behind a curve has its number and FAINT more.
 LINES, FAINT = 8, 8
 TEXT, QUIET, TITLE, FOCUSED, MARK, CURSOR, REFERENCE, STRONG, GOOD, BAD, WAITING, LIVE = range(17, 29)
-BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND = range(29, 36)
+BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND, HISTORY = range(29, 37)
 
 Row = tuple[str, bytes]  # one character a cell, and the ink of each
 
@@ -52,7 +52,7 @@ class Canvas(Widget):
         super().__init__(**kwargs)
         self.rows: list[Row] = []
         self.repainted = 0
-        self._palette: tuple[str, dict[int, Style]] = ("", {})
+        self._palette: tuple[object, dict[int, Style]] = (None, {})
 
     @property
     def plain(self) -> bool:
@@ -81,16 +81,17 @@ class Canvas(Widget):
         if y >= len(self.rows):
             return Strip.blank(self.size.width, self.rich_style)
         styles = self._styles()
-        return Strip([Segment(text, styles.get(ink)) for text, ink in runs(self.rows[y])], len(self.rows[y][0]))
+        return Strip([Segment(text, styles[ink]) for text, ink in runs(self.rows[y])], len(self.rows[y][0]))
 
     def text(self) -> str:
         """What is shown, as plain lines."""
         return "\n".join(text.rstrip() for text, _ in self.rows)
 
     def _styles(self) -> dict[int, Style]:
-        name = self.app.theme
-        if self._palette[0] != name:
-            self._palette = (name, palette(name, self.app.theme_variables))
+        name, base = self.app.theme, self.rich_style
+        if self._palette[0] != (name, base):
+            found = palette(name, self.app.theme_variables)
+            self._palette = (name, base), {0: base, **{ink: base + style for ink, style in found.items()}}
         return self._palette[1]
 
 
@@ -155,6 +156,7 @@ def palette(theme: str, variables: dict[str, str]) -> dict[int, Style]:
         BAR: style(lines[0]),
         BAR_REFERENCE: style(lines[0], behind),
         BAR_MARK: style(surface, lines[0]),
+        HISTORY: style(surface.blend(lines[0], 0.6)),
         STANDARD: style(standard),
         STANDARD_MARK: style(surface, standard),
         STANDARD_REFERENCE: style(standard, behind),

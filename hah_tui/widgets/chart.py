@@ -16,7 +16,7 @@ from hah_tui.text import duration, shown_line
 from hah_tui.widgets import canvas
 from hah_tui.widgets.canvas import FAINT, LINES, QUIET, REFERENCE, TEXT, TITLE, Canvas, Row
 from hah_tui.widgets.raster import GLYPHS, Raster
-from hah_tui.widgets.series import Limits, Series, extent, growing, labels, limits, ticks
+from hah_tui.widgets.series import Limits, Series, growing, labels, limits, ticks
 
 Axis = Literal["step", "epoch", "time"]
 AXES: tuple[Axis, ...] = ("step", "epoch", "time")
@@ -111,6 +111,7 @@ class Chart(Canvas, can_focus=True):
         self.log_y = False
         self.y: Limits | None = None
         self.empty = "no values yet"
+        self.outside = ""  # what of the curves lies beyond the limits
         self._view, self._x = View(), Limits(0, 1)
         self._left, self._plot_width = 0, 0
         self._drawn: object = None
@@ -143,19 +144,19 @@ class Chart(Canvas, can_focus=True):
 
     def frame(self, width: int, height: int) -> list[Row]:
         """The rows of a picture of this size: title, legend, curves, the axis."""
-        head = self._head(width, height)
-        below = 1 if height - len(head) >= 3 else 0
-        return head + self._plot(width, height - len(head) - below, below)
+        top = min(height, 2 if height >= 9 else 1)
+        below = 1 if height - top >= 3 else 0
+        plot = self._plot(width, height - top - below, below)
+        return self._head(width, height)[:top] + plot
 
     def _head(self, width: int, height: int) -> list[Row]:
         """Title and legend: in one row where the panel is low."""
         name = (f" {self.digit} {self.heading} ".replace("  ", " "), canvas.FOCUSED if self.has_focus else TITLE)
         entries, flags = self._legend(), [(" ".join(self._flags()) + " ", QUIET)]
         if height >= 9:
-            legend = [piece for entry in entries for piece in (*entry, ("  ", 0))]
-            return [canvas.row(name, width=width, right=flags), canvas.row((" ", 0), *legend, width=width)]
+            return [canvas.row(name, width=width, right=flags), _legend_row(entries, width)]
         room, pieces = width - len(name[0]), []
-        for entry in entries:
+        for entry in _shorter(entries, room - 1):
             room -= sum(len(text) for text, _ in entry) + 1
             if room < 0:
                 break
@@ -163,7 +164,7 @@ class Chart(Canvas, can_focus=True):
         return [canvas.row(name, *pieces, width=width, right=flags)]
 
     def _flags(self) -> list[str]:
-        view, said = self._view, []
+        view, said = self._view, [self.outside] if self.outside else []
         if self.log_y:
             said.append("log")
         if view.beta:
@@ -307,24 +308,42 @@ class Chart(Canvas, can_focus=True):
         return "".join(chars)[:width], bytes(inks[:width])
 
     def _y_limits(self) -> Limits | None:
-        """Rounded limits around the curves in view, and around their bands as far as these are not far away."""
-        low, high, band_low, band_high = math.inf, -math.inf, math.inf, -math.inf
+        """Rounded limits around the curves in view, and around their bands as far as these are not far away.
+
+        A few bins far outside the others (the first steps of a loss) are cut off; `outside` says so.
+        """
+        found: list[float] = []
+        band_low, band_high, self.outside = math.inf, -math.inf, ""
+        low, high = math.inf, -math.inf
         for line in self.lines:
             series = line.series
             if not len(series):
                 continue
             first, last = self._visible(line)
-            values = extent(v for v in series.smoothed(self._view.beta)[first:last] if v > 0 or not self.log_y)
-            if values is None:
+            values = sorted(
+                v for v in series.smoothed(self._view.beta)[first:last] if v > 0 or (v <= 0 and not self.log_y)
+            )
+            if not values:
                 continue
-            low, high = min(low, values[0]), max(high, values[1])
+            few = len(values) // 33
+            found += (values[0], values[-1])
+            low, high = min(low, values[few]), max(high, values[-1 - few])
             if line.band and not line.reference:
                 band_low = min(band_low, *series.low[first:last])
                 band_high = max(band_high, *(v for v in series.high[first:last] if v > -math.inf))
         if low > high:
             return None
-        reach = 0.25 * (high - low)
+        reach = 0.4 * (high - low) or abs(high)
+        if self.log_y or min(found) >= low - reach:
+            low = min(found)
+        else:
+            self.outside = f"{'v' if self.plain else '▼'} {shown_number(min(found), self.kind)}"
+        if self.log_y or max(found) <= high + reach:
+            high = max(found)
+        else:
+            self.outside += f"{'^' if self.plain else '▲'} {shown_number(max(found), self.kind)}"
         if not self.log_y:
+            reach = 0.25 * (high - low)
             low, high = max(min(low, band_low), low - reach), min(max(high, band_high), high + reach)
         return limits(low, high, self.y, self.log_y)
 
@@ -431,6 +450,17 @@ def step_at(axis: Axis, curves: Curves, value: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if curves.seconds_of(middle) < value else (low, middle)
     return (low + high) / 2
+
+
+def _legend_row(entries: list[list[tuple[str, int]]], width: int) -> Row:
+    return canvas.row((" ", 0), *(p for e in _shorter(entries, width - 1) for p in (*e, ("  ", 0))), width=width)
+
+
+def _shorter(entries: list[list[tuple[str, int]]], width: int) -> list[list[tuple[str, int]]]:
+    """A legend without the glyphs before the labels where it is too long with them."""
+    if sum(2 + sum(len(text) for text, _ in entry) for entry in entries) - 2 <= width:
+        return entries
+    return [[(e[0][0][2:] if e[0][0][1:2] == " " else e[0][0], e[0][1]), *e[1:]] for e in entries]
 
 
 def _clamp(row: int, height: int) -> int:

@@ -1,4 +1,4 @@
-"""What happened, the newest at the bottom: the record's events, or the end of engine.log."""
+"""Panels of lines: what happened (the record's events, or the end of engine.log), and tables of runs."""
 
 from __future__ import annotations
 
@@ -15,35 +15,39 @@ from hah_tui.text import shown, shown_line
 from hah_tui.widgets import canvas
 from hah_tui.widgets.canvas import QUIET, TEXT, TITLE, Canvas, Row
 
-_INKS = {"warning": canvas.WAITING, "failed": canvas.BAD, "set": canvas.MARK, "finished": canvas.GOOD,
-         "stopped": canvas.WAITING, "checkpoint": QUIET, "engine": QUIET, "position": QUIET, "command": QUIET}  # fmt: skip
+_INKS = {
+    "warning": canvas.WAITING, "failed": canvas.BAD, "set": canvas.MARK, "finished": canvas.GOOD,
+    "stopped": canvas.WAITING, "checkpoint": QUIET, "engine": QUIET, "position": QUIET, "command": QUIET,
+}  # fmt: skip
 
 
-class Feed(Canvas, can_focus=True):
-    """A panel of lines; it follows the newest unless it was scrolled back."""
+class Lines(Canvas, can_focus=True):
+    """A panel of lines under a title, which can be scrolled; `at_end`: unless scrolled back it shows the last ones."""
+
+    at_end = True
 
     def __init__(self, title: str, digit: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heading, self.digit = title, digit
-        self.engine_log = False
-        self.back = 0  # lines scrolled back
-        self._events: Sequence[Event] = ()
-        self._log, self._epochs, self._state = "", 0, (0, 0.0)
+        self.back = 0  # lines scrolled away from where it begins
 
-    def draw(self, events: Sequence[Event], log: str, epochs: int) -> None:
-        """Show the end of ``events``, or of ``log``."""
-        self._events, self._log, self._epochs = events, log, epochs
+    def fresh(self) -> None:
+        """Draw what is there now."""
         if self.size.width and self.display:
             self.show(self.frame(self.size.width, self.size.height))
 
+    def listed(self, width: int) -> list[list[tuple[str, int]]]:
+        """The lines, each as pieces of (text, ink)."""
+        raise NotImplementedError
+
     def on_resize(self, event: Resize) -> None:
-        self.draw(self._events, self._log, self._epochs)
+        self.fresh()
 
     def on_focus(self) -> None:
-        self.draw(self._events, self._log, self._epochs)
+        self.fresh()
 
     def on_blur(self) -> None:
-        self.draw(self._events, self._log, self._epochs)
+        self.fresh()
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         event.stop()
@@ -55,21 +59,40 @@ class Feed(Canvas, can_focus=True):
 
     def scroll_lines(self, back: int) -> None:
         """Scroll back by so many lines, on where negative."""
-        self.back = max(0, self.back + back)
-        self.draw(self._events, self._log, self._epochs)
+        self.back = max(0, self.back + (back if self.at_end else -back))
+        self.fresh()
 
     def frame(self, width: int, height: int) -> list[Row]:
         """Title and lines."""
-        name = (f" {self.digit} {'engine.log' if self.engine_log else self.heading} ".replace("  ", " "),
-                canvas.FOCUSED if self.has_focus else TITLE)  # fmt: skip
-        lines = self._said() if self.engine_log else self._told()
-        room = max(0, height - 1)
+        name = (f" {self.digit} {self.heading} ".replace("  ", " "), canvas.FOCUSED if self.has_focus else TITLE)
+        lines, room = self.listed(width), max(0, height - 1)
         self.back = min(self.back, max(0, len(lines) - room))
-        end = len(lines) - self.back
-        flags = [(f"{self.back} later ", canvas.MARK)] if self.back else []
+        first = max(0, len(lines) - room) - self.back if self.at_end else self.back
+        hidden = self.back if self.at_end else len(lines) - room - first
+        flags = [(f"{hidden} more below ", canvas.MARK)] if hidden > 0 else []
         rows = [canvas.row(name, width=width, right=flags)]
-        rows += [_fitting(pieces, width) for pieces in lines[max(0, end - room) : end]]
+        rows += [_fitting(pieces, width) for pieces in lines[first : first + room]]
         return (rows + [canvas.row(width=width)] * height)[:height]
+
+
+class Feed(Lines):
+    """The newest at the bottom."""
+
+    def __init__(self, title: str, digit: str = "", **kwargs: Any) -> None:
+        super().__init__(title, digit, **kwargs)
+        self._title = title
+        self.engine_log = False
+        self._events: Sequence[Event] = ()
+        self._log, self._epochs = "", 0
+
+    def draw(self, events: Sequence[Event], log: str, epochs: int) -> None:
+        """Show the end of ``events``, or of ``log``."""
+        self._events, self._log, self._epochs = events, log, epochs
+        self.fresh()
+
+    def listed(self, width: int) -> list[list[tuple[str, int]]]:
+        self.heading = "engine.log" if self.engine_log else self._title
+        return self._said() if self.engine_log else self._told()
 
     def _said(self) -> list[list[tuple[str, int]]]:
         return [[(f" {shown_line(text, 500)}", TEXT)] for text in shown(self._log, 100_000).splitlines()]
@@ -83,6 +106,41 @@ class Feed(Canvas, can_focus=True):
                 clock = time.strftime(" %H:%M:%S ", time.localtime(moment)) if _is_time(moment) else " " * 10
                 lines.append([(clock, QUIET), (text, _INKS.get(event["kind"], TEXT))])
         return lines
+
+
+class Sheet(Lines):
+    """A table with a column for each run; the first column names what is in the row."""
+
+    at_end = False
+
+    def __init__(self, title: str, digit: str = "", **kwargs: Any) -> None:
+        super().__init__(title, digit, **kwargs)
+        self.header: list[tuple[str, int]] = []
+        self.cells: list[list[tuple[str, int]]] = []
+        self.empty = ""
+
+    def fill(self, header: list[tuple[str, int]], cells: list[list[tuple[str, int]]], empty: str = "") -> None:
+        """Show these rows; texts of (text, ink)."""
+        self.header, self.cells, self.empty = header, cells, empty
+        self.fresh()
+
+    def listed(self, width: int) -> list[list[tuple[str, int]]]:
+        if not self.cells:
+            return [[(f" {self.empty}", QUIET)]]
+        table = [self.header, *self.cells]
+        first = min(max(len(row[0][0]) for row in table), max(10, width // 3))
+        columns = len(self.header) - 1
+        each = max(6, (width - first - 2) // max(1, columns) - 2)
+        wide = [min(each, max(len(row[n][0]) for row in table if n < len(row))) for n in range(1, columns + 1)]
+        return [
+            [(f" {_cut(row[0][0], first):<{first}}", row[0][1])]
+            + [(f"  {_cut(text, wide[n]):>{wide[n]}}", ink) for n, (text, ink) in enumerate(row[1:])]
+            for row in table
+        ]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _short(event: Event) -> str:

@@ -72,8 +72,9 @@ def as_svg(chart: Chart, view: View, x: Limits, title: str, colours: Sequence[st
     for mark in chart.marks:
         if chart.lines and x.low <= position(view.axis, chart.lines[0].curves, mark.step) <= x.high:
             place = across(chart.lines[0], mark.step)
-            parts.append(f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{_TOP + plot_height}" stroke="{quiet}" '
-                         f'stroke-dasharray="3 4"><title>{_text(mark.text)}</title></line>')  # fmt: skip
+            parts.append(f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{_TOP + plot_height}" '
+                         f'stroke="{quiet}" stroke-dasharray="3 4">'
+                         f"<title>{_text(mark.text)}</title></line>")  # fmt: skip
     legend = _LEFT
     names: list[str] = []
     for line in sorted(chart.lines, key=lambda line: not line.reference):

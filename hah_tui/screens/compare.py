@@ -1,0 +1,285 @@
+"""Two runs or more: their curves over each other, their blocks side by side, what came out and what differs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from textual.binding import BindingType
+
+from engine.experiment.mistakes import RequestError
+from engine.runs import store
+from engine.runs.layout import RunDirectory
+from engine.runs.state import read_state
+from hah_tui import keys
+from hah_tui.record import Curves, Reading, Source
+from hah_tui.screens.monitor import IDLE_SECONDS, PickRun
+from hah_tui.screens.panels import PanelScreen
+from hah_tui.text import duration, percent, shown_line
+from hah_tui.themes import MARKS, mark
+from hah_tui.widgets import canvas
+from hah_tui.widgets.bars import Groups
+from hah_tui.widgets.canvas import GOOD, QUIET, REFERENCE, STRONG, TEXT, Canvas
+from hah_tui.widgets.chart import Chart, Line, shown_number
+from hah_tui.widgets.feed import Sheet
+
+_CURVES = {"loss": "train/loss", "cost": "train/hah_cost", "clean": "test/accuracy", "noisy": "test/noisy_accuracy"}
+_BLOCKS = {"sparsity": "sparsity", "snr": "snr_db"}
+_RESULTS = (  # metric, name, kind, whether more is better (None: neither)
+    ("test/accuracy", "clean accuracy", "percent", True),
+    ("test/noisy_accuracy", "noisy accuracy", "percent", True),
+    ("train/accuracy", "train accuracy", "percent", None),
+    ("test/loss", "test cross-entropy", "number", False),
+    ("train/cross_entropy", "train cross-entropy", "number", None),
+    ("train/hah_cost", "HaH cost", "number", None),
+    ("train/images_per_second", "images/s", "number", True),
+)
+
+
+class CompareScreen(PanelScreen):
+    """The comparison of runs; the first has the first colour."""
+
+    PLACE = "compare"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("compare")
+    PRIORITY = ("results", "clean", "loss", "differences", "sparsity", "snr", "noisy", "cost")
+    LOW = ("differences",)
+
+    def __init__(self, runs: list[RunDirectory]) -> None:
+        super().__init__()
+        self.sources = [Source(run) for run in runs]
+        self.reference: Source | None = None
+        self.experiments: dict[str, dict[str, Any] | str] = {}  # by id: the settings, or why they cannot be read
+        self._panels = (
+            Chart("Loss", digit="1", id="loss"),
+            Chart("Clean accuracy", "percent", digit="2", id="clean"),
+            Chart("Noisy accuracy", "percent", digit="3", id="noisy"),
+            Groups("Sparsity per block", digit="4", id="sparsity"),
+            Groups("SNR per block, dB", digit="5", id="snr"),
+            Chart("HaH cost", digit="6", id="cost"),
+            Sheet("Results", digit="7", id="results"),
+            Sheet("Settings that differ", digit="8", id="differences"),
+        )
+        self._reading: set[str] = set()
+        self._read_at: dict[str, float] = {}
+        self._dirty = True
+
+    def panels(self) -> Sequence[Canvas]:
+        return self._panels
+
+    def all_sources(self) -> list[Source]:
+        """The runs, and the reference behind them."""
+        return self.sources if self.reference is None else [*self.sources, self.reference]
+
+    def all_curves(self) -> list[Curves]:
+        return [source.curves for source in self.all_sources()]
+
+    def subject(self) -> str:
+        return "-".join(source.run.id for source in self.sources)[:80]
+
+    def metrics(self, chart: Chart) -> list[tuple[str, str, Line]]:
+        owners = {id(source.curves): source.run.id for source in self.all_sources()}
+        found = []
+        for line in chart.lines:
+            names = [name for name, series in line.curves.series.items() if series is line.series]
+            found += [(owners[id(line.curves)], name, line) for name in names]
+        return found
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        for source in self.sources:
+            self.hah.in_background(partial(_settings, source.run), partial(self._know, source.run.id))
+        self.frame()
+
+    def _know(self, name: str, settings: dict[str, Any] | str) -> None:
+        self.experiments[name] = settings
+        self._dirty = True
+
+    def frame(self) -> None:
+        """Ask for what is new, and draw it."""
+        now = time.monotonic()
+        for source in self.all_sources():
+            name = source.run.id
+            if name not in self._reading and (
+                not source.ended or now - self._read_at.get(name, 0.0) >= 2 * IDLE_SECONDS
+            ):
+                self._read(source)
+        if (self._dirty or self.stale) and self.is_current:
+            self.draw()
+
+    def _read(self, source: Source) -> None:
+        name = source.run.id
+        self._reading.add(name)
+        self._read_at[name] = time.monotonic()
+        self.hah.in_background(source.read, partial(self._took, source), lambda _: self._reading.discard(name))
+
+    def _took(self, source: Source, reading: Reading) -> None:
+        self._reading.discard(source.run.id)
+        if self.is_mounted and source in self.all_sources():
+            self._dirty = source.take(reading) or self._dirty
+            if reading.more:
+                self._read(source)
+
+    def draw(self) -> None:
+        super().draw()
+        self._dirty = False
+
+    def refill(self) -> None:
+        names = self._names()
+        behind = self.reference
+        for panel in self._panels:
+            if not panel.display:
+                continue
+            if isinstance(panel, Groups):
+                metric = _BLOCKS[str(panel.id)]
+                panel.names = [(name, 1 + n % 8) for n, name in enumerate(names)]
+                panel.lines = [
+                    Line(str(block), source.curves[f"block/{block}/{metric}"], source.curves, 1 + n % 8, band=False)
+                    for n, source in enumerate(self.sources)
+                    for block in source.curves.blocks(metric)
+                ]
+            elif isinstance(panel, Chart):
+                metric = _CURVES[str(panel.id)]
+                band = metric.startswith("train/") and len(self.sources) <= 3
+                panel.lines = [
+                    Line(name, source.curves[metric], source.curves, 1 + n % 8, band=band)
+                    for n, (name, source) in enumerate(zip(names, self.sources, strict=True))
+                ]
+                if behind is not None:
+                    panel.lines.append(
+                        Line(behind.run.id, behind.curves[metric], behind.curves, REFERENCE, True, False)
+                    )
+                panel.marks = self.sources[0].curves.marks
+            elif isinstance(panel, Sheet):
+                header = [("", QUIET), *((name, 1 + n % 8) for n, name in enumerate(names))]
+                if panel.id == "results":
+                    panel.fill(header, self._results(), "nothing measured yet")
+                else:
+                    same = "the same settings" if len(self.experiments) == len(self.sources) else "reading"
+                    panel.fill(header, self._differences(), same)
+        self.query_one("#head", Canvas).show(self._head_rows())
+
+    def _names(self) -> list[str]:
+        """What the runs are called here: their ids, what all begin with left away where there is little room."""
+        ids = [source.run.id for source in self.sources]
+        if max(map(len, ids)) * len(ids) <= self.size.width // 3:
+            return ids
+        return (
+            [name.rpartition("-")[2] or name for name in ids]
+            if len({i.rpartition("-")[2] for i in ids}) == len(ids)
+            else ids
+        )
+
+    def _head_rows(self) -> list[canvas.Row]:
+        width, pieces = self.size.width, [(f" {len(self.sources)} runs", STRONG)]
+        second: list[tuple[str, int]] = [(" ", 0)]
+        for n, source in enumerate(self.sources):
+            look = source.look
+            status = "gone" if source.gone else look.status if look is not None else "reading"
+            pieces.append((f"  {'#' if self.hah.plain else '━'} {source.run.id}", 1 + n % 8))
+            done = f" {look.state.epoch}/{look.state.epochs}" if look is not None else ""
+            second.append((f"{mark(status, self.hah.plain) if status in MARKS else ''} {status}{done}", 1 + n % 8))
+            second.append(("   ", 0))
+        if self.reference is not None:
+            pieces.append((f"  {self.reference.run.id}", REFERENCE))
+        return [canvas.row(*pieces, width=width), canvas.row(*second, width=width)]
+
+    def _results(self) -> list[list[tuple[str, int]]]:
+        """Rows of results, the best of each marked."""
+        states = [source.look.state if source.look is not None else None for source in self.sources]
+        rows = []
+        known = {metric for metric, *_ in _RESULTS}
+        extra = sorted(
+            {name for state in states if state for name in state.metrics if name.startswith("eval/")} - known
+        )
+        named = [*_RESULTS, *((m, shown_line(m.removeprefix("eval/"), 40), "number", _better(m)) for m in extra)]
+        for metric, name, kind, higher in named:
+            values = [state.metrics.get(metric, math.nan) if state else math.nan for state in states]
+            if not any(map(math.isfinite, values)):
+                continue
+            kind = "percent" if metric.endswith("accuracy") else kind
+            rows.append([(name, QUIET), *self._marked(values, kind, higher)])
+        if any(states):
+            trained = [duration(state.trained_seconds) if state else "-" for state in states]
+            rows.append([("trained", QUIET), *((text, TEXT) for text in trained)])
+        return rows
+
+    def _marked(self, values: list[float], kind: str, higher: bool | None) -> list[tuple[str, int]]:
+        first = None if higher is None else best(values, higher)
+        star = "* " if self.hah.plain else "★ "
+        return [
+            (star + text, GOOD) if n == first else (text, TEXT)
+            for n, text in enumerate(
+                percent(v) if kind == "percent" and math.isfinite(v) else shown_number(v, kind) for v in values
+            )
+        ]
+
+    def _differences(self) -> list[list[tuple[str, int]]]:
+        """Rows of settings in which a run differs from the first; the experiment's own name and tags say nothing."""
+        from engine.experiment.fields import differences, flatten
+
+        known = [self.experiments.get(source.run.id, "") for source in self.sources]
+        rows = [
+            [("cannot be read", canvas.WAITING), *((text if isinstance(text, str) else "", QUIET) for text in known)]
+        ]
+        rows = rows if any(isinstance(text, str) and text for text in known) else []
+        whole = [settings for settings in known if isinstance(settings, dict)]
+        names: dict[str, None] = {}
+        for settings in whole[1:]:
+            names.update(dict.fromkeys(differences(whole[0], settings)))
+        flat = [flatten(settings) if isinstance(settings, dict) else {} for settings in known]
+        for name in names:
+            if name not in ("name", "description", "tags"):
+                texts = [shown_line(values.get(name, "-"), 60) for values in flat]
+                inks = [TEXT if text == texts[0] else canvas.MARK for text in texts]
+                rows.append([(name, QUIET), *zip(texts, inks, strict=True)])
+        return rows
+
+    def action_reference(self) -> None:
+        def list_runs() -> list[str]:
+            here = {source.run.id for source in self.sources}
+            return [run.id for run in store.all_runs(self.sources[0].run.path.parent) if run.id not in here]
+
+        def ask(names: list[str]) -> None:
+            now = self.reference.run.id if self.reference is not None else ""
+            self.app.push_screen(PickRun("A run to draw behind these", names, now), self._picked)
+
+        self.hah.in_background(list_runs, ask)
+
+    def _picked(self, name: str | None) -> None:
+        if name is not None:
+            path = self.sources[0].run.path.with_name(name)
+            self.reference = Source(RunDirectory(path)) if name else None
+            self.redraw()
+
+    def action_results(self) -> None:
+        from hah_tui.screens.results import ResultsScreen
+
+        self.app.push_screen(ResultsScreen(self.sources[0].run))
+
+    def action_copy(self) -> None:
+        names = " ".join(source.run.id for source in self.sources)
+        self.app.copy_to_clipboard(names)
+        self.hah.say(f"copied {names}")
+
+
+def best(values: Sequence[float], higher: bool = True) -> int | None:
+    """Which of the values is the best; None for none, or where all are equal."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2 or max(finite) == min(finite):
+        return None
+    return list(values).index(max(finite) if higher else min(finite))
+
+
+def _better(metric: str) -> bool | None:
+    return True if "accuracy" in metric else None
+
+
+def _settings(run: RunDirectory) -> dict[str, Any] | str:
+    """The settings of a run as they are now, or why they cannot be read."""
+    try:
+        return store.experiment_of(run, read_state(run)).dump()
+    except (RequestError, OSError) as error:
+        return shown_line(error)
