@@ -44,7 +44,14 @@ def main() -> None:
     width, size = experiment.model.width, experiment.train.batch_size
     before = {kind: bare(kind, width, size) for kind in ("plain", "ours")}
     with tempfile.TemporaryDirectory() as temporary:
-        command = [sys.executable, "-m", "hah_tui.cli", "run", arguments.preset, "--runs", temporary, "--json"]
+        command = [
+            str(Path(sys.executable).with_name("hah")),
+            "run",
+            arguments.preset,
+            "--runs-dir",
+            temporary,
+            "--json",
+        ]
         for change in changes:
             command += ["--set", change]
         subprocess.run(command, check=True, stdout=subprocess.PIPE)

@@ -127,19 +127,18 @@ class Evaluation:
         self._patience = max(PATIENCE, min(600.0, 4 * gap), 0.9 * self._patience)
         self.record.beat(self._patience)
         self.record.update(eta_seconds=max(0.0, self._expected - now))
-        self._answer()
-        if self._paused:
+        if self._answer():
             phase = self.record.state.phase
             self.record.update(status="paused")
-            while self._paused:
+            while self._answer():
                 time.sleep(_PAUSE_POLL)
                 self.record.beat()
-                self._answer()
             self.record.update(status="running", phase=phase)
             self._beat_at = time.monotonic()
             self._expected += self._beat_at - now
 
-    def _answer(self) -> None:
+    def _answer(self) -> bool:
+        """Answer every command that waits; returns whether the evaluation is paused now."""
         if self._asked_to_stop():
             self.record.update(status="stopping")
             raise Stopped(save=True)
@@ -152,6 +151,7 @@ class Evaluation:
             elif command.verb != "set":
                 self.record.update(status="stopping")
                 raise Stopped(save=True)
+        return self._paused
 
 
 def subject_of(

@@ -7,8 +7,10 @@ by (seed, batch), do not depend on the machine.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,11 @@ from torch import Tensor, nn
 
 from engine.data.archives import Images
 from engine.data.batches import Draw, Split, generator, to_images
+from engine.evaluation import corruptions as made
 from engine.evaluation import looking
+from engine.evaluation.attacks import robust
+from engine.evaluation.masking import PROBES, Probe, judge, probe
+from engine.evaluation.minimum_norm import minimum_norm as fmn
 from engine.evaluation.pieces import Pieces
 from engine.experiment.datasets import Suite
 from engine.experiment.schema import (
@@ -30,6 +36,7 @@ from engine.experiment.schema import (
     NoiseSuite,
     SparsitySuite,
 )
+from engine.training.adversarial import Ball, Norm
 
 BATCH = 100
 
@@ -83,7 +90,7 @@ def clean(subject: Subject, pieces: Pieces) -> float:
     """Accuracy on the images as they are."""
     correct = 0
     for number, images, labels in subject.batches():
-        correct += pieces.get(f"clean/{number}", lambda x=images, y=labels: _correct(subject.network, x, y))
+        correct += pieces.get(f"clean/{number}", partial(_correct, subject.network, images, labels))
     return correct / len(subject)
 
 
@@ -143,9 +150,8 @@ def sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces) -> Resul
 
 def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> Result:
     """Accuracy under each corruption at each severity."""
-    from engine.evaluation import corruptions as made
-
-    names = [name for name in settings.names if name not in made.missing()]
+    missing = made.missing(subject.dataset, settings.source)
+    names = [name for name in settings.names if name not in missing]
     accuracy: dict[str, dict[str, float]] = {name: {} for name in names}
     sources = set()
     for name in names:
@@ -154,7 +160,7 @@ def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> 
             def measure(name: str = name, severity: int = severity) -> Any:
                 images, source = made.corrupted(
                     name, severity, subject.archive.x_test, subject.archive.y_test, subject.dataset, settings.source,
-                    count=len(subject), seed=subject.seed,
+                    count=len(subject),
                 )  # fmt: skip
                 correct = 0
                 for start in range(0, len(images), BATCH):
@@ -175,10 +181,7 @@ def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> 
 
 def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
     """Accuracy that is left after attacks, each on what still stands, per norm and size."""
-    from engine.evaluation.attacks import robust
-    from engine.training.adversarial import Norm
-
-    norms: tuple[tuple[Norm, list[float]], ...] = (("linf", settings.linf), ("l2", settings.l2))
+    norms: tuple[tuple[Ball, list[float]], ...] = (("linf", settings.linf), ("l2", settings.l2))
     found = []
     for norm, sizes in norms:
         if not sizes:
@@ -188,7 +191,7 @@ def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
         for number, images, labels in subject.batches():
 
             def measure(
-                x: Tensor = images, y: Tensor = labels, batch: int = number, norm: Norm = norm, sizes: Any = sizes
+                x: Tensor = images, y: Tensor = labels, batch: int = number, norm: Ball = norm, sizes: Any = sizes
             ) -> Any:
                 seen = robust(
                     subject.network, x, y, settings.methods, norm, sizes, settings.steps, settings.restarts,
@@ -212,6 +215,56 @@ def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
                 {"norm": norm, "eps": eps, "methods": left, "robust_accuracy": robust_accuracy, "stands": size[-1]}
             )
     return {"attacks": found}
+
+
+def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces) -> Result:
+    """The smallest perturbation that changes each prediction, and the accuracy against eps that follows from it."""
+    norms = {}
+    for norm in settings.norms:
+        values: list[float | None] = []  # 0: misclassified as it is; None: nothing adversarial was found
+        for number, images, labels in subject.batches():
+
+            def measure(x: Tensor = images, y: Tensor = labels, norm: Norm = norm) -> Any:
+                found = fmn(subject.network, x, y, norm, settings.steps).norms.tolist()
+                return [value if math.isfinite(value) else None for value in found]
+
+            values += pieces.get(f"minimum_norm/{norm}/{number}", measure)
+        ordered = sorted(math.inf if value is None else value for value in values)
+        middle = statistics.median(ordered)
+        found = [value for value in values if value]
+        attacked = len(values) - values.count(0.0)
+        reached = [0.0, *sorted(set(found))]
+        # Thinned to a hundred sizes; at each, the images whose norm is larger still stand.
+        sizes = [reached[round(place * (len(reached) - 1) / 99)] for place in range(100)]
+        curve = [[eps, sum(value > eps for value in ordered) / len(values)] for eps in sorted(set(sizes))]
+        norms[norm] = {
+            "median": middle if math.isfinite(middle) else None,
+            "mean": sum(found) / len(found) if found else None,
+            "success_rate": len(found) / attacked if attacked else None,
+            "misclassified": values.count(0.0),
+            "curve": curve,
+            "values": values,
+        }
+    return {"norms": norms}
+
+
+def masking(subject: Subject, settings: MaskingSuite, pieces: Pieces) -> Result:
+    """The checks for masked gradients, with a verdict on each (`engine.evaluation.masking`)."""
+    found: dict[str, Tensor] = {}
+    for name in PROBES:
+        columns = []
+        for number, images, labels in subject.batches():
+
+            def measure(name: Probe = name, x: Tensor = images, y: Tensor = labels, batch: int = number) -> Any:
+                seen = probe(
+                    name, subject.network, x, y, norm=settings.norm, eps=settings.eps, steps=settings.steps,
+                    queries=settings.queries, seed=subject.seed, batch=batch, standard=subject.standard,
+                )  # fmt: skip
+                return seen.double().tolist()
+
+            columns.append(torch.tensor(pieces.get(f"masking/{name}/{number}", measure), dtype=torch.float64))
+        found[name] = torch.cat(columns)
+    return judge(found, settings.norm, settings.eps)
 
 
 def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, int]:
@@ -241,7 +294,7 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
             norms = len(settings.norms)
             return 2 + norms, norms * settings.steps, batches * (1 + norms)
         case MaskingSuite():
-            return settings.queries + 40, 8 * settings.steps, batches + MASKING_PIECES
+            return settings.queries + 40, (3 + targets + 8 / 5) * settings.steps + 140, batches * (1 + len(PROBES))
     raise AssertionError(suite)
 
 

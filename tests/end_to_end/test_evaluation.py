@@ -3,8 +3,12 @@
 import json
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,27 +17,31 @@ from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from tests.end_to_end.conftest import TINY, eventually, settings
 
-SHORT = ["evaluate.noise.levels=[0.05, 0.1]", "evaluate.attacks.methods=[pgd]", "evaluate.attacks.steps=20"]
+SHORT = ["evaluate.noise.levels=[0.05, 0.1]", "evaluate.attacks.methods=[pgd]", "evaluate.attacks.steps=40"]
 SHORT += ["evaluate.attacks.linf=[8/255]", "evaluate.attacks.l2=[0.5]"]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run that has finished, trained once."""
+    folder = tmp_path_factory.mktemp("trained")
+    command = [Path(sys.executable).with_name("hah"), "run", "quickstart", "--runs-dir", folder, *settings(TINY)]
+    subprocess.run(command, check=True, capture_output=True)
+    return store.all_runs(folder)[0]
+
+
 @pytest.fixture
-def trained(hah, runs):
-    """A small run that has finished."""
-
-    def train(*values):
-        hah("run", "quickstart", *settings([*TINY, *values]))
-        return store.all_runs(runs)[0]
-
-    return train
+def run(finished, runs):
+    """A copy of that run for one test."""
+    runs.mkdir(exist_ok=True)
+    return RunDirectory(Path(shutil.copytree(finished.path, runs / finished.id)))
 
 
 def results(run):
     return {path.name: path.read_bytes() for path in run.results.glob("[!.]*.json")}
 
 
-def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, trained):
-    run = trained()
+def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, run):
     answer = hah("eval", run.id, "--suite", "noise", "--suite", "sparsity", "--images", "30", *settings(SHORT))
     assert "noise: 30 images, at most about" in answer.stdout
     assert f"{run.id}-evaluation finished" in answer.stdout
@@ -57,15 +65,33 @@ def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, trained):
     assert json.loads(hah("show", run.id, "--json").stdout)["status"] == "finished"
 
 
-def test_an_experiment_is_evaluated_when_its_training_has_ended(hah, trained):
-    run = trained("evaluate.suites=[sparsity]", "evaluate.images=20")
+def test_every_suite_measures_64_images(hah, run):
+    few = ["evaluate.suites=[noise, sparsity, corruptions, attacks, minimum_norm, masking]"]
+    few += [f"evaluate.masking.standard={run.id}"]  # any network to transfer attacks from
+    hah("eval", run.id, "--images", "64", *settings(few), timeout=500)
+    found = {json.loads(text)["suite"]: json.loads(text)["result"] for text in results(run).values()}
+    assert sorted(found) == sorted(["noise", "sparsity", "corruptions", "attacks", "minimum_norm", "masking"])
+    assert found["corruptions"]["source"] == "generated"
+    assert all(sorted(severities) == list("12345") for severities in found["corruptions"]["accuracy"].values())
+    for attack in found["attacks"]["attacks"]:
+        assert len(attack["stands"]) == 64
+        assert attack["robust_accuracy"] == attack["stands"].count("1") / 64 == attack["methods"][-1]["accuracy"]
+    for norm in found["minimum_norm"]["norms"].values():
+        assert len(norm["values"]) == 64
+        accuracies = [accuracy for _, accuracy in norm["curve"]]
+        assert accuracies == sorted(accuracies, reverse=True)
+    assert {check["verdict"] for check in found["masking"]["checks"]} <= {"clear", "suspect"}
+
+
+def test_an_experiment_is_evaluated_when_its_training_has_ended(hah, runs):
+    hah("run", "quickstart", *settings([*TINY, "evaluate.suites=[sparsity]", "evaluate.images=20"]))
+    run = store.all_runs(runs)[0]
     eventually(lambda: store.look(run.evaluation).status == "finished")
     assert [json.loads(text)["images"] for text in results(run).values()] == [20]
     assert store.look(run).status == "finished"
 
 
-def test_wrong_requests_are_refused_before_anything_is_made(hah, trained):
-    run = trained()
+def test_wrong_requests_are_refused_before_anything_is_made(hah, run):
     for arguments, words in (
         (["--suite", "sparsty"], "evaluate.suites"),
         ([], "names no evaluate.suites; give --suite"),
@@ -82,8 +108,7 @@ def test_wrong_requests_are_refused_before_anything_is_made(hah, trained):
     assert not run.evaluation.path.exists()
 
 
-def test_the_cost_is_told_before_it_is_paid(hah, trained):
-    run = trained()
+def test_the_cost_is_told_before_it_is_paid(hah, run):
     found = json.loads(hah("eval", run.id, "-S", "noise", "-S", "attacks", "--estimate", "--json").stdout)
     noise, attacks = found["suites"]["noise"], found["suites"]["attacks"]
     assert noise["images"] == 355
@@ -92,8 +117,7 @@ def test_the_cost_is_told_before_it_is_paid(hah, trained):
     assert not results(run)
 
 
-def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, trained):
-    run = trained()
+def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, run):
     slow = [*SHORT, "evaluate.attacks.steps=3000"]
     arguments = ["--suite", "attacks", "--images", "40", *settings(slow)]
     job = RunDirectory(run.evaluation.path)
@@ -118,8 +142,7 @@ def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, traine
     assert not results(run)
 
 
-def test_killed_at_random_points_and_continued_the_results_are_those_of_an_undisturbed_one(hah, trained):
-    run = trained()
+def test_killed_at_random_points_and_continued_the_results_are_those_of_an_undisturbed_one(hah, run):
     arguments = ["--suite", "noise", "--suite", "attacks", "--images", "250", *settings(SHORT)]
     hah("eval", run.id, *arguments)
     undisturbed = results(run)
@@ -127,16 +150,14 @@ def test_killed_at_random_points_and_continued_the_results_are_those_of_an_undis
     for path in run.results.glob("[!.]*.json"):
         path.unlink()
     job, draw, kills = run.evaluation, random.Random(0), 0
-    for _ in range(6):
-        hah("eval", run.id, *arguments, "--detach", check=False)
-        time.sleep(draw.uniform(0, 1.5))
-        look = store.look(job)
-        if look.live:
-            os.kill(read_state(job).engine["pid"], signal.SIGKILL)
-            eventually(lambda: store.look(job).status == "lost")
-            kills += 1
-        if look.status == "finished":
+    while kills < 5:
+        hah("eval", run.id, *arguments, "--detach")
+        time.sleep(draw.uniform(0, 0.7))
+        if not store.look(job).live:
             break
+        os.kill(read_state(job).engine["pid"], signal.SIGKILL)
+        eventually(lambda: store.look(job).status in ("lost", "finished"))
+        kills += 1
     assert kills >= 2
     hah("eval", run.id, *arguments)
     assert results(run) == undisturbed
