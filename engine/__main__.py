@@ -28,7 +28,7 @@ from typing import Any
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import DATASETS
 from engine.experiment.schema import SCHEMA_VERSION
-from engine.runs import devices, jobs, manifest
+from engine.runs import devices, jobs, launch, manifest
 from engine.runs.layout import LAYOUT_VERSION, RunDirectory, read_json, replace_json
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State, read_state
@@ -332,15 +332,30 @@ def _export(arguments: argparse.Namespace) -> dict[str, Any]:
 def _data(arguments: argparse.Namespace) -> Any:
     from engine.data import archives
 
-    names = arguments.names or list(DATASETS)
+    known = (*DATASETS, "cifar10-c")
+    names = arguments.names or list(known if arguments.verb == "status" else DATASETS)
     for name in names:
-        if name not in DATASETS:
-            raise RequestError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
+        if name not in known:
+            raise RequestError(f"there is no data set {name!r}; there is {', '.join(known)}")
+    datasets = [name for name in names if name in DATASETS]
     if arguments.verb == "prepare":
-        for name in names:
+        for name in datasets:
             if not archives.is_there(name):
                 archives.prepare(name)
-    return {"folder": str(archives.data_folder()), "datasets": [archives.status(name) for name in names]}
+    answer: dict[str, Any] = {
+        "folder": str(archives.data_folder()),
+        "datasets": [archives.status(name) for name in datasets],
+    }
+    if "cifar10-c" in names:
+        from engine.evaluation import corruptions
+
+        if arguments.verb == "prepare":
+            images = archives.load("cifar10")
+            corruptions.prepare(
+                images.x_test, images.y_test, lambda line: print(launch.PROGRESS + line, file=sys.stderr, flush=True)
+            )
+        answer["corruptions"] = corruptions.status()
+    return answer
 
 
 if __name__ == "__main__":

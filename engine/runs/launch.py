@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from engine.runs.process import Lock, identity
 from engine.runs.state import State, read_state
 
 LOG_LINES = 15  # of engine.log in the report of a launch that died
+PROGRESS = "progress: "  # begins a line on the standard error of an engine that says how far it is
 
 
 class LaunchError(Exception):
@@ -90,17 +92,32 @@ def log_end(run: RunDirectory, lines: int = LOG_LINES) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def ask(*arguments: str) -> Any:
+def ask(*arguments: str, tell: Callable[[str], None] | None = None) -> Any:
     """What ``python -m engine ARGUMENTS`` prints as JSON; raises RequestError with its words when it exits with 2.
 
-    The light wing's questions to the torch wing: is that device there, is that data set.
+    The light wing's questions to the torch wing: is that device there, is that data set. What takes long says how far
+    it is, a line at a time, to ``tell``.
     """
-    done = subprocess.run(engine_command(*arguments), capture_output=True, text=True, cwd=_home(), check=False)
-    if done.returncode == 2:
-        raise RequestError(*filter(None, done.stderr.splitlines()))
-    if done.returncode != 0:
-        raise LaunchError(f"'engine {' '.join(arguments)}' failed:\n{done.stderr.strip()}")
-    return json.loads(done.stdout)
+    said = []
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as answer,
+        subprocess.Popen(
+            engine_command(*arguments), stdout=answer, stderr=subprocess.PIPE, text=True, cwd=_home()
+        ) as process,
+    ):
+        for line in process.stderr or ():
+            if tell is not None and line.startswith(PROGRESS):
+                tell(line[len(PROGRESS) :].rstrip())
+            else:
+                said.append(line.rstrip("\n"))
+        code = process.wait()
+        answer.seek(0)
+        document = answer.read()
+    if code == 2:
+        raise RequestError(*filter(None, said))
+    if code != 0:
+        raise LaunchError(f"'engine {' '.join(arguments)}' failed:\n" + "\n".join(said).strip())
+    return json.loads(document)
 
 
 def engine_command(*arguments: str) -> list[str]:

@@ -130,10 +130,10 @@ def data_status(json: Json = False) -> None:
 
 @data_app.command("prepare")
 def data_prepare(names: Annotated[list[str], typer.Argument(metavar="NAME...")], json: Json = False) -> None:
-    """Download data sets and keep each as one archive."""
+    """Download data sets and keep each as one archive; cifar10-c: check its files, generate what is missing."""
     from engine.runs import launch
 
-    _print_data(launch.ask("data", "prepare", *names), json)
+    _print_data(launch.ask("data", "prepare", *names, tell=lambda line: note(shown_line(line, 500))), json)
 
 
 def doctor(json: Json = False) -> None:
@@ -237,9 +237,31 @@ def _print_data(answer: dict[str, Any], json: bool) -> None:
         ]
         for d in answer["datasets"]
     ]
-    print_table(["data set", "", "train", "test", "path"], rows, (2, 3))
+    if rows:
+        print_table(["data set", "", "train", "test", "path"], rows, (2, 3))
+    if "corruptions" in answer:
+        _print_corruptions(answer["corruptions"])
     if not all(d["there"] for d in answer["datasets"]):
         note("'hah data prepare NAME' downloads one; HAH_DATA names another folder")
+
+
+def _print_corruptions(facts: dict[str, Any]) -> None:
+    official, frost, generated = facts["official"], facts["frost"], facts["generated"]
+    files, pictures = official["files"], frost["files"]
+    for what, there, count, folder in (
+        ("official files", list(files.values()).count("there"), len(files), official["folder"]),
+        ("generated sets", generated["files"], 5 * len(files), generated["folder"]),
+        ("frost photographs", list(pictures.values()).count("there"), len(pictures), frost["folder"]),
+    ):
+        print(f"cifar10-c  {there} of {count} {what} in {shown_line(folder)}")
+    found = files | ({"labels": official["labels"]} if set(files.values()) != {"missing"} else {}) | pictures
+    for name, said in found.items():
+        if said not in ("there", "missing"):
+            print(f"cifar10-c  {shown_line(name)}: {shown_line(said, 500)}")
+    if "missing" in files.values():
+        print(f"cifar10-c  official files: unpack {shown_line(official['source'])} there; what is missing is generated")
+    if "missing" in pictures.values():
+        print(f"cifar10-c  frost photographs: {shown_line(frost['source'])}; without them frost is left out")
 
 
 def _existing(folder: Any) -> str:
