@@ -86,20 +86,18 @@ def _run(arguments: argparse.Namespace) -> int:
     Heartbeat(run.heartbeat).beat(START_PATIENCE)
     state.write(run)
     try:
-        code = _train(run, state, stop, arguments.epochs)
-        lock.release()  # all is written: whoever resumes need not wait for this process to fold up
-        experiment = presets.load(str(run.config))
-        if code == 0 and experiment.evaluate.suites:
-            return _eval_after(run, experiment, stop)
-        return code
+        code, job = _train(run, state, stop, arguments.epochs)
     except BaseException as error:  # before there was a record to say it in
         traceback.print_exc()
         text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
         replace(state, status="failed", error=text).write(run)
         return 1
+    lock.release()  # all is written: whoever resumes need not wait for this process to fold up
+    return code if job is None else _eval(run.path, job.descriptor, stop)
 
 
-def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) -> int:
+def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) -> tuple[int, Lock | None]:
+    """Train; returns the exit code and the lock of the evaluation that is to follow, if one is."""
     experiment = presets.load(str(run.config))
     device, choice = _chosen(experiment)
 
@@ -142,23 +140,31 @@ def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) 
             },
         )
         training.train()
+        # The job is there before the run says that it is finished: whoever waits for that finds it.
+        job = _job_after(run, training.experiment, record)
         record.end("finished", step=training.step, epoch=training.epoch)
-        return 0
+        return 0, job
     except Stopped as stopped:
         record.end("stopped", step=training.step, epoch=training.epoch, saved=stopped.save)
-        return 130
+        return 130, None
     except BaseException as error:
         traceback.print_exc()
         text = _explained(error, training)
         record.end("failed", error=text, text=text)
-        return 1
+        return 1, None
 
 
-def _eval_after(run: RunDirectory, experiment: Experiment, stop: _Signals) -> int:
-    """The evaluation that an experiment asks for when its training has ended; that stays finished."""
-    lock = jobs.take(run)
-    jobs.prepare(run, experiment, "last")
-    return _eval(run.path, lock.descriptor, stop)
+def _job_after(run: RunDirectory, experiment: Experiment, record: Any) -> Lock | None:
+    """The evaluation that an experiment asks for when its training ends."""
+    if not experiment.evaluate.suites:
+        return None
+    try:
+        lock = jobs.take(run)
+        jobs.prepare(run, experiment, "last")
+    except (RequestError, OSError) as error:
+        record.warning(f"the evaluation that should follow cannot begin: {error}")
+        return None
+    return lock
 
 
 def _eval(path: Path, descriptor: int | None, stop: _Signals) -> int:

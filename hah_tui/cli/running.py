@@ -135,18 +135,25 @@ def _stay(directory: RunDirectory, process: subprocess.Popen[bytes], detach: boo
             print(f"{directory.id} runs in the background; follow it with: hah watch {directory.id}")
         return
 
-    def ask_to_stop() -> None:
-        note("saving and stopping (Ctrl-C again leaves it to itself)")
-        control.send(directory, "stop")
+    def follow(run: RunDirectory) -> Look:
+        def ask_to_stop() -> None:
+            note("saving and stopping (Ctrl-C again leaves it to itself)")
+            control.send(run, "stop")
 
-    look = watching.follow(directory, interrupt=ask_to_stop, quiet=json)
+        look = watching.follow(run, interrupt=ask_to_stop, quiet=json)
+        if not json:
+            print(watching.outcome(look))
+        return look
+
+    look = follow(directory)
+    code = watching.EXIT_CODES[look.status]
+    if code == 0 and not directory.evaluates and store.look(directory.evaluation).live:
+        code = watching.EXIT_CODES[follow(directory.evaluation).status]
     if json:
         from hah_tui.cli.inspecting import document
 
         print_json(document(look))
-    else:
-        print(watching.outcome(look))
-    raise typer.Exit(watching.EXIT_CODES[look.status])
+    raise typer.Exit(code)
 
 
 def _not_yet(look: Look) -> None:
