@@ -1,0 +1,132 @@
+"""Any runs side by side: results with the best marked, per-block numbers, and only the settings that differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.experiment.mistakes import RequestError
+from engine.report.results import CLEAN, Measured, Number, measured, noise_name
+from engine.report.tables import SEVERITIES, mean_over
+from engine.runs.layout import RunDirectory
+
+BLOCK_TITLES = {"hoyer": "Hoyer sparsity", "snr_db": "SNR in dB, noise 0.1", "active_fraction": "active fraction"}
+_NORM = re.compile(r"eval/minimum_norm/(l0|l1|l2|linf)/mean")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One result of every run; ``percent``: a fraction; ``best``: places of the best, if there is a best."""
+
+    name: str
+    title: str
+    percent: bool
+    numbers: tuple[Number | None, ...]
+
+    @property
+    def best(self) -> set[int]:
+        values = {place: number.value for place, number in enumerate(self.numbers) if number}
+        return {place for place, value in values.items() if value == max(values.values())} if len(values) > 1 else set()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``blocks``: {quantity: {block: a number of each run}}; ``differences``: {setting: a value of each run}."""
+
+    runs: tuple[Measured, ...]
+    quantities: tuple[Quantity, ...]
+    blocks: dict[str, dict[int, list[Number | None]]]
+    differences: dict[str, list[Any]]
+    verdicts: list[str]
+    remarks: list[str]
+
+
+def compare(runs: Sequence[RunDirectory]) -> Comparison:
+    """Two or more runs side by side; raises RequestError for fewer."""
+    runs = list(dict.fromkeys(runs))
+    if len(runs) < 2:
+        raise RequestError("give at least two different runs to compare")
+    found = tuple(measured(run) for run in runs)
+    return Comparison(
+        found,
+        tuple(_quantities(found)),
+        {name: blocks for name in BLOCK_TITLES if (blocks := _blocks(found, name))},
+        _differences(found),
+        [run.masking.verdict if run.masking else "" for run in found],
+        [remark for run in found for remark in run.remarks],
+    )
+
+
+def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
+    """Higher is better in every one of them."""
+    names = list(dict.fromkeys(name for run in runs for name in sorted(run.numbers)))
+    rows = [(CLEAN, "clean")]
+    for name in names:
+        match name.split("/"):
+            case ["eval", "noise", level, "accuracy"]:
+                rows.append((name, f"noise {level}"))
+    for name in names:
+        match name.split("/"):
+            case ["eval", "attacks", attack, "robust_accuracy"]:
+                norm, _, eps = attack.partition("-")
+                rows.append((name, f"robust {norm.capitalize()} {eps}"))
+    quantities = [Quantity(name, title, True, tuple(run.numbers.get(name) for run in runs)) for name, title in rows]
+    for severities, title in (((5,), "corruptions, severity 5"), (SEVERITIES, "corruptions, severity 1-5")):
+        means = tuple(mean_over(run, severities) for run in runs)
+        quantities.append(Quantity(f"eval/corruptions/mean/{severities[-1]}", title, True, means))
+    for name in names:
+        match name.split("/"):
+            case ["eval", "corruptions", corruption, "5"]:
+                numbers = tuple(run.numbers.get(name) for run in runs)
+                quantities.append(Quantity(name, f"{corruption.replace('_', ' ')}, severity 5", True, numbers))
+    for name in names:
+        if match := _NORM.fullmatch(name):
+            norms = tuple(run.numbers.get(name) for run in runs)
+            quantities.append(Quantity(name, f"mean minimum norm {match[1].capitalize()}", False, norms))
+    return [quantity for quantity in quantities if any(quantity.numbers)]
+
+
+def _blocks(runs: Sequence[Measured], what: str) -> dict[int, list[Number | None]]:
+    start, end = (noise_name(0.1, "snr_db/"), "") if what == "snr_db" else ("eval/sparsity/", f"/{what}")
+    rows = {n: [run.numbers.get(f"{start}{n}{end}") for run in runs] for n in range(1, 100)}
+    return {n: numbers for n, numbers in rows.items() if any(numbers)}
+
+
+def _differences(runs: Sequence[Measured]) -> dict[str, list[Any]]:
+    from engine.experiment.fields import differences, flatten
+
+    flat = [flatten(run.experiment) for run in runs]
+    names = dict.fromkeys(name for run in runs[1:] for name in differences(runs[0].experiment, run.experiment))
+    return {name: [one.get(name) for one in flat] for name in names if name not in ("name", "description", "tags")}
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as one JSON document; lists are in the order of the runs, accuracies fractions 0..1."""
+
+    def number(one: Number | None) -> dict[str, Any] | None:
+        return None if one is None else {"value": one.value, "labels": list(one.labels)}
+
+    return {
+        "runs": [
+            {"id": run.run.id, "preset": run.state.preset, "status": run.state.status, "seed": run.seed}
+            for run in comparison.runs
+        ],
+        "results": [
+            {
+                "name": quantity.name,
+                "title": quantity.title,
+                "values": [number(one) for one in quantity.numbers],
+                "best": sorted(quantity.best),
+            }
+            for quantity in comparison.quantities
+        ],
+        "blocks": {
+            name: {str(n): [number(one) for one in numbers] for n, numbers in blocks.items()}
+            for name, blocks in comparison.blocks.items()
+        },
+        "masking": comparison.verdicts,
+        "differences": comparison.differences,
+        "remarks": comparison.remarks,
+    }

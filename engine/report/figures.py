@@ -1,0 +1,358 @@
+"""Figures 2, 3b, 4, 5 and 6: their data, what the text states of each beside ours, and drawings as SVG and PNG.
+
+The paper has its figures as pictures only, so ours are drawn alone. The same data gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import textwrap
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from engine.report.networks import BLOCKS_PRESETS, Estimate, Network, estimate
+from engine.report.published import STATEMENTS, Statement
+from engine.report.results import CLEAN, Curve, Number, noise_name
+from engine.report.tables import ACCURACIES, command, title_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+HAH_BLOCKS = range(1, 7)  # what the text speaks of; the input of block 1 is the image, the same for every network
+NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
+_PAIR = ("paper-standard", "paper-hah")
+# Okabe and Ito's colours, told apart by the colour-blind; markers and dashes say the same without colour.
+_STYLES = {
+    "Standard": ("#555555", "s", (0, (4, 2))),
+    "HaH": ("#D55E00", "o", "solid"),
+    "clean": ("#000000", "s", "solid"),
+    "noise 0.1": ("#0072B2", "^", (0, (1, 1))),
+    "Linf 2/255": ("#D55E00", "o", (0, (4, 2))),
+    "L2 0.25": ("#009E73", "D", (0, (4, 1, 1, 1))),
+}
+_CURVE_POINTS = 400  # at most, of an accuracy against eps
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of a series: ``x`` is a block, a standard deviation, a norm, a number of blocks or an eps."""
+
+    x: float | str
+    y: Estimate
+
+
+@dataclass(frozen=True)
+class Series:
+    """The points of one network or one quantity, all in one unit."""
+
+    title: str
+    points: tuple[Point, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        """What has to be said of the numbers."""
+        return list(dict.fromkeys(label for point in self.points for label in point.y.labels))
+
+    @property
+    def legend(self) -> str:
+        """The title, and in words what has to be said."""
+        counts = sorted({len(point.y.values) for point in self.points})
+        seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds"
+        said = ", ".join(([seeds] if counts[-1] > 1 else []) + self.labels)
+        return "\n".join(textwrap.wrap(f"{self.title} ({said})" if said else self.title, 60))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the paper with our data; ``ours`` is how the text's statement fares, '' where we cannot tell.
+
+    ``curves``: of Figure 5, accuracy against eps by norm. ``changed``: sentences about runs that are not the preset's.
+    """
+
+    key: str
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    ours: str
+    missing: tuple[str, ...]
+    curves: tuple[tuple[str, tuple[Series, ...]], ...] = ()
+    changed: tuple[str, ...] = ()
+
+    @property
+    def statement(self) -> Statement:
+        return STATEMENTS[self.key]
+
+
+def figures(networks: dict[str, Network]) -> list[Figure]:
+    """The data of every figure; series without any point are left out."""
+    found = [_sparsity(networks), _snr(networks), _noise(networks), _minimum_norms(networks), _blocks(networks)]
+    return [replace(figure, changed=tuple(_changed(networks, figure))) if figure.series else figure for figure in found]
+
+
+def _changed(networks: dict[str, Network], figure: Figure) -> Iterator[str]:
+    """What is said of the networks in a figure whose runs are not as in their presets."""
+    for preset in BLOCKS_PRESETS if figure.key == "figure-6" else _PAIR:
+        network = networks[preset]
+        if network.changed:
+            yield f"{title_of(preset)} is not as in the preset: {', '.join(network.changed)}"
+
+
+def _series(network: Network, names: Iterable[tuple[float | str, str]], scale: float = 1.0) -> Series:
+    """A network's metrics in the order given, as far as they are measured."""
+    points = []
+    for x, name in names:
+        found = network.estimate(name)
+        if found:
+            points.append(Point(x, Estimate(tuple(scale * value for value in found.values), found.labels)))
+    return Series(title_of(network.preset), tuple(points))
+
+
+def _pair(
+    networks: dict[str, Network], names: Callable[[Network], list[tuple[float | str, str]]], scale: float = 1.0
+) -> tuple[Series, ...]:
+    found = (_series(networks[preset], names(networks[preset]), scale) for preset in _PAIR)
+    return tuple(series for series in found if series.points)
+
+
+def _numbered(network: Network, start: str, end: str = "") -> list[tuple[float | str, str]]:
+    """(n, name) of every metric start<n>end of the network's runs, n rising."""
+    names = {name for run in network.runs for name in run.numbers if name.startswith(start) and name.endswith(end)}
+    middles = {name[len(start) : len(name) - len(end)]: name for name in names}
+    numbers = {}
+    for middle, name in middles.items():
+        try:
+            numbers[float(middle)] = name
+        except ValueError:  # another metric that starts like it
+            continue
+    return sorted(numbers.items())
+
+
+def _missing(networks: dict[str, Network], names: Sequence[str], suite: str) -> tuple[str, ...]:
+    commands = [c for preset in _PAIR for name in names for c in command(networks[preset], name, suite)]
+    return tuple(dict.fromkeys(commands))
+
+
+def _sparsity(networks: dict[str, Network]) -> Figure:
+    series = _pair(networks, lambda network: _numbered(network, "eval/sparsity/", "/hoyer"))
+    return Figure(
+        "figure-2", "Figure 2. Sparsity of each block's output", "block", "Hoyer ratio l1/l2, normalized to [0, 1]",
+        series, _compared(series, HAH_BLOCKS, lower=True, what="sparser in block"),
+        _missing(networks, ["eval/sparsity/1/hoyer"], "sparsity"),
+    )  # fmt: skip
+
+
+def _snr(networks: dict[str, Network]) -> Figure:
+    series = _pair(networks, lambda network: _numbered(network, noise_name(0.1, "snr_db/")))
+    return Figure(
+        "figure-3b", "Figure 3b. SNR at each block's input, noise 0.1", "block", "SNR in dB",
+        series, _compared(series, HAH_BLOCKS[1:], lower=False, what="higher in block"),
+        _missing(networks, [noise_name(0.1, "snr_db/1")], "noise"),
+    )  # fmt: skip
+
+
+def _noise(networks: dict[str, Network]) -> Figure:
+    def levels(network: Network) -> list[tuple[float | str, str]]:
+        return [(0.0, CLEAN), *_numbered(network, "eval/noise/", "/accuracy")]
+
+    series = tuple(one for one in _pair(networks, levels, 100) if len(one.points) > 1)
+    at = {one.title: point.y.mean for one in series for point in one.points if point.x == 0.1}
+    ours = f"{at['HaH']:.1f}% against {at['Standard']:.1f}%" if len(at) == 2 else ""
+    return Figure(
+        "figure-4", "Figure 4. Accuracy under Gaussian noise", "standard deviation of the noise", "accuracy in %",
+        series, ours, _missing(networks, [noise_name(0.1)], "noise"),
+    )  # fmt: skip
+
+
+def _minimum_norms(networks: dict[str, Network]) -> Figure:
+    series = _pair(networks, lambda _: [(norm, f"eval/minimum_norm/{norm}/mean") for norm in NORMS])
+    curves = []
+    for norm in NORMS:
+        found = [
+            _mean_curve(network, [run.curves[norm] for run in network.runs if run.curves.get(norm)])
+            for network in (networks[preset] for preset in _PAIR)
+        ]
+        drawn = tuple(one for one in found if one.points)
+        if drawn:
+            curves.append((norm, drawn))
+    return Figure(
+        "figure-5", "Figure 5. Smallest perturbation that changes the prediction", "norm", "mean minimum norm",
+        series, _compared(series, NORMS, lower=False, what="higher for"),
+        _missing(networks, [f"eval/minimum_norm/{norm}/mean" for norm in NORMS], "minimum_norm"), tuple(curves),
+    )  # fmt: skip
+
+
+def _mean_curve(network: Network, curves: Sequence[Curve]) -> Series:
+    """The mean of step curves (eps, accuracy) at every eps of any of them, thinned out to a few hundred, in percent."""
+    grid = sorted({eps for curve in curves for eps, _ in curve})
+    if len(grid) > _CURVE_POINTS:
+        grid = [grid[round(place * (len(grid) - 1) / (_CURVE_POINTS - 1))] for place in range(_CURVE_POINTS)]
+    points = []
+    for eps in grid:
+        at = []
+        for curve in curves:
+            place = bisect_right(curve, eps, key=lambda pair: pair[0]) - 1
+            if place >= 0:  # a curve that has not begun yet says nothing
+                at.append(Number(100 * curve[place][1]))
+        if found := estimate(at):
+            points.append(Point(eps, found))
+    return Series(title_of(network.preset), tuple(points))
+
+
+def _blocks(networks: dict[str, Network]) -> Figure:
+    series = []
+    for column in ACCURACIES:
+        points = []
+        for count, preset in enumerate(BLOCKS_PRESETS):
+            found = networks[preset].estimate(column.metric)
+            if found:
+                points.append(Point(float(count), Estimate(tuple(100 * v for v in found.values), found.labels)))
+        if points:
+            series.append(Series(column.title, tuple(points)))
+    missing = [
+        c for preset in BLOCKS_PRESETS for col in ACCURACIES for c in command(networks[preset], col.metric, col.suite)
+    ]
+    return Figure(
+        "figure-6", "Figure 6. Accuracy against the number of HaH blocks", "HaH blocks", "accuracy in %",
+        tuple(series), _steps(series), tuple(dict.fromkeys(missing)),
+    )  # fmt: skip
+
+
+def _steps(series: Sequence[Series]) -> str:
+    """How often another block raised robust accuracy and lowered clean accuracy."""
+    said = []
+    for one in series:
+        if one.title in ("clean", "Linf 2/255"):
+            means = [point.y.mean for point in one.points]
+            pairs = list(itertools.pairwise(means))
+            moved = sum(b < a if one.title == "clean" else b > a for a, b in pairs)
+            if pairs:
+                said.append(
+                    f"{one.title} {'fell' if one.title == 'clean' else 'rose'} in {moved} of {len(pairs)} steps"
+                )
+    return ", ".join(said)
+
+
+def _compared(series: Sequence[Series], where: Iterable[float | str], lower: bool, what: str) -> str:
+    """Where HaH's means lie on the stated side of the standard network's."""
+    if len(series) < 2:
+        return ""
+    standard, ours = ({point.x: point.y.mean for point in one.points} for one in series)
+    both = [x for x in where if x in standard and x in ours]
+    holds = [x for x in both if (ours[x] < standard[x] if lower else ours[x] > standard[x])]
+    fails = [x for x in both if x not in holds]
+
+    def listed(places: Sequence[float | str]) -> str:
+        return ", ".join(NORMS[x] if isinstance(x, str) else f"{x:g}" for x in places)
+
+    if not holds:
+        return f"not {what} {listed(fails)}" if fails else ""
+    return f"{what} {listed(holds)}" + (f"; not in {listed(fails)}" if fails else "")
+
+
+def draw(figure: Figure, kinds: Sequence[str] = ("svg", "png")) -> dict[str, bytes]:
+    """The figure as files by kind; {} of one without data. The same data gives the same bytes."""
+    if not figure.series:
+        return {}
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Drawing
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever a person's matplotlibrc says
+        matplotlib.rcParams.update(
+            {"svg.hashsalt": "hah", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
+             "axes.spines.right": False, "legend.frameon": False, "axes.grid": True, "grid.color": "#E5E5E5",
+             "grid.linewidth": 0.6, "axes.axisbelow": True, "text.parse_math": False}
+        )  # fmt: skip
+        wide = figure.key == "figure-5"
+        drawing = Drawing(figsize=(9.0, 4.8) if wide else (6.0, 3.8), layout="constrained")
+        FigureCanvasAgg(drawing)
+        said = "\n".join(line for sentence in _said(figure) for line in textwrap.wrap(sentence, 150 if wide else 112))
+        (_draw_norms if wide else _draw_lines)(drawing, figure, said)
+        drawing.suptitle(figure.title, fontsize=10.5, fontweight="bold")
+        files = {}
+        for kind in kinds:
+            file = io.BytesIO()
+            no_date: dict[str, Any] = {"Creator": None, "Date": None} if kind == "svg" else {"Software": None}
+            drawing.savefig(file, format=kind, dpi=160, metadata=no_date)
+            files[kind] = file.getvalue()
+    return files
+
+
+def _said(figure: Figure) -> list[str]:
+    said = [f"The paper: {figure.statement.text}."]
+    return [*said, *([f"Ours: {figure.ours}."] if figure.ours else []), *(f"{text}." for text in figure.changed)]
+
+
+def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
+    axes = drawing.subplots()
+    drawing.supxlabel(said, fontsize=7.5, color="#333333")
+    _lines(axes, figure.series, figure.key)
+    axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
+    places = sorted({point.x for series in figure.series for point in series.points if not isinstance(point.x, str)})
+    if figure.key in ("figure-2", "figure-3b"):
+        axes.axvspan(0.5, 6.5, color="#F0E442", alpha=0.18, linewidth=0, gid="hah-blocks")
+        axes.text(3.5, 1.0, "HaH blocks", transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=7.5)
+        last = max(6, round(max(places)))
+        axes.set_xlim(0.5, last + 0.5)
+        axes.set_xticks(range(1, last + 1))
+    elif figure.key == "figure-6":
+        axes.set_xticks(places)
+    if figure.key == "figure-2":
+        axes.set_ylim(0, 1)
+    if figure.y_label.endswith("%"):
+        axes.set_ylim(0, 100)
+    if figure.key == "figure-4":
+        for preset, value in figure.statement.numbers:
+            title = title_of(preset)
+            axes.plot(0.1, 100 * value, "x", color=_STYLES[title][0], markersize=7, markeredgewidth=1.6,
+                      label=f"{title}, the paper's text", gid=f"{figure.key}/published/{title}")  # fmt: skip
+    handles, names = axes.get_legend_handles_labels()
+    ours_first = sorted(range(len(names)), key=lambda place: names[place].endswith("text"))
+    axes.legend([handles[place] for place in ours_first], [names[place] for place in ours_first], fontsize=7.5)
+
+
+def _lines(axes: Axes, series: Sequence[Series], key: str, marked: bool = True) -> None:
+    for one in series:
+        colour, marker, dash = _STYLES.get(one.title, ("#0072B2", "^", "dotted"))
+        axes.errorbar(
+            [point.x for point in one.points],
+            [point.y.mean for point in one.points],
+            yerr=[point.y.spread or 0.0 for point in one.points] if marked else None,
+            color=colour, marker=marker if marked else "", markersize=4.5, linestyle=dash, linewidth=1.4, capsize=2.5,
+            label=one.legend,
+        )[0].set_gid(f"{key}/{one.title}")  # fmt: skip
+
+
+def _draw_norms(drawing: Drawing, figure: Figure, said: str) -> None:
+    """Bars of each norm above, since their scales differ; accuracy against eps below."""
+    norms = [norm for norm in NORMS if any(point.x == norm for one in figure.series for point in one.points)]
+    rows = drawing.subplots(2, len(norms), squeeze=False)
+    curves = dict(figure.curves)
+    for column, norm in enumerate(norms):
+        above, below = rows[0][column], rows[1][column]
+        for place, one in enumerate(figure.series):
+            for point in one.points:
+                if point.x == norm:
+                    bar = above.bar(
+                        place, point.y.mean, 0.65, yerr=point.y.spread, color=_STYLES[one.title][0], capsize=3,
+                        hatch="//" if one.title == "Standard" else "", edgecolor="white", label=one.legend,
+                    )  # fmt: skip
+                    bar[0].set_gid(f"{figure.key}/{norm}/{one.title}")
+                    above.annotate(f"{point.y.mean:.3g}", (place, point.y.mean), xytext=(0, 5), ha="center",
+                                   textcoords="offset points", fontsize=7.5)  # fmt: skip
+        above.set(title=NORMS[norm], xticks=[], xlim=(-0.7, max(1, len(figure.series) - 1) + 0.7))
+        above.margins(y=0.2)
+        _lines(below, curves.get(norm, ()), f"{figure.key}/curve/{norm}", marked=False)
+        below.set(xlabel=f"eps ({NORMS[norm]})", ylim=(0, 100))
+        below.set_xlim(left=0)
+        below.locator_params(axis="x", nbins=4)
+    rows[0][0].set_ylabel(figure.y_label)
+    rows[1][0].set_ylabel("accuracy in %")
+    handles, names = rows[0][0].get_legend_handles_labels()
+    drawing.legend(handles, names, fontsize=7.5, loc="outside lower center", ncols=2, title=said, title_fontsize=7.5)

@@ -1,0 +1,43 @@
+"""The report as files: tables in every format, figures as SVG and PNG."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from engine.experiment.mistakes import RequestError
+from engine.report import formats
+from engine.report.figures import Figure, draw
+from engine.report.tables import Report
+from engine.runs.layout import replacing
+
+
+def write(report: Report, figures: Sequence[Figure], folder: Path) -> list[Path]:
+    """Write report.md, report.json, tables.csv, a .tex of each table and a .svg and .png of each figure.
+
+    Returns what was written; raises RequestError where it cannot be. A figure without data is not drawn.
+    """
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in _files(report, figures):
+            with replacing(folder / name) as file:
+                file.write(content)
+            written.append(folder / name)
+    except OSError as error:
+        raise RequestError(f"{folder}: the report cannot be written there: {error.strerror}") from None
+    return written
+
+
+def _files(report: Report, figures: Sequence[Figure]) -> Iterator[tuple[str, bytes]]:
+    drawn = {figure.key: draw(figure) for figure in figures}
+    keys = [key for key, files in drawn.items() if files]
+    yield "report.md", formats.markdown(report, figures, keys).encode()
+    yield "report.json", (json.dumps(formats.document(report, figures), indent=2) + "\n").encode()
+    yield "tables.csv", formats.csv_table(report.tables).encode()
+    for table in report.tables:
+        yield f"{table.key}.tex", formats.latex(table).encode()
+    for key, files in drawn.items():
+        for kind, content in files.items():
+            yield f"{key}.{kind}", content

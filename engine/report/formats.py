@@ -1,0 +1,378 @@
+"""The report as Markdown, LaTeX (booktabs), CSV and JSON, and the lines of a table that terminals show too."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.report.figures import Figure, Series
+from engine.report.networks import Estimate
+from engine.report.published import CLEAN, MCE
+from engine.report.results import GENERATED
+from engine.report.tables import Cell, Column, Report, Suspicion, Table
+
+NOTHING = "\N{EN DASH}"
+NOTABLE = 0.01  # a difference of at least one point is marked
+_MARKS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The text of a cell; ``mark``: letters of footnotes; ``moved``: +1 or -1 for a notable difference."""
+
+    text: str
+    best: bool = False
+    mark: str = ""
+    moved: int = 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """The lines of one network in a panel, each (what it is, its cells); ``said`` holds of every number of ours."""
+
+    title: str
+    mark: str
+    said: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Shown, ...]], ...]
+
+
+class Footnotes:
+    """Letters for what has to be said of numbers, in the order they are used."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, labels: Sequence[str]) -> str:
+        """The letters of these labels."""
+        for label in labels:
+            if label not in self.texts:
+                self.texts.append(label)
+        return ",".join(self._letter(label) for label in labels)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return ((self._letter(text), _EXPLAINED.get(text, text)) for text in self.texts)
+
+    def _letter(self, text: str) -> str:
+        place = self.texts.index(text)
+        return _MARKS[place] if place < len(_MARKS) else str(place + 1)
+
+
+_EXPLAINED = {
+    GENERATED: "generated: made from the test images with the published parameters, not the official files",
+    "15 of 16": "15 of 16: without frost, whose photographs were not there",
+}
+
+
+def percent(fraction: float) -> str:
+    """0.8734 as '87.3'."""
+    return f"{100 * fraction:.1f}"
+
+
+def signed(fraction: float) -> str:
+    """A difference in points: '+1.2'."""
+    text = f"{100 * fraction:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterator[Block]:
+    """A panel network by network: ours, of corruptions also over all severities, published, difference."""
+    for row in table.rows:
+        changed = [f"not as in the preset: {', '.join(row.network.changed)}"] if row.network.changed else []
+        mark = notes.mark(changed)
+        cells = [row.cells[column.name] for column in columns]
+        ours, over = [cell.ours for cell in cells], [cell.all_severities for cell in cells]
+        measured = [number for number in (*ours, *over) if number]
+        shared = [label for label in _labels(measured[:1]) if all(label in number.labels for number in measured)]
+        seeds = max((len(number.values) for number in measured), default=0)
+        best = [row.title in table.best(column.name) for column in columns]
+        kinds = [("severity 5" if table.by_severity else "ours", ours, best, MCE)]
+        if table.by_severity:
+            kinds.append(("severity 1-5", over, [False] * len(columns), CLEAN))
+        lines = []
+        for what, numbers, marked, none in kinds:
+            shown = [
+                _number(number, star, shared, seeds, notes) if number else Shown("" if column.name == none else NOTHING)
+                for column, number, star in zip(columns, numbers, marked, strict=True)
+            ]
+            lines.append((what, tuple(shown)))
+        published = (Shown(percent(cell.published.value) if cell.published else "") for cell in cells)
+        lines += [("published", tuple(published)), ("difference", tuple(map(_difference, cells)))]
+        said = ([f"{seeds} seeds"] if seeds > 1 else []) + shared
+        yield Block(row.title, mark, tuple(said), tuple(lines))
+
+
+def _number(number: Estimate, best: bool, shared: Sequence[str], seeds: int, notes: Footnotes) -> Shown:
+    text = percent(number.mean) + (f" ± {percent(number.spread)}" if number.spread is not None else "")
+    labels = [label for label in number.labels if label not in shared]
+    if len(number.values) < seeds:
+        labels.append(f"{len(number.values)} of {seeds} seeds")
+    return Shown(text, best, notes.mark(labels))
+
+
+def _labels(numbers: Sequence[Estimate]) -> list[str]:
+    return list(dict.fromkeys(label for number in numbers for label in number.labels))
+
+
+def _difference(cell: Cell) -> Shown:
+    if cell.difference is None:
+        return Shown("")
+    moved = 0 if abs(cell.difference) < NOTABLE else 1 if cell.difference > 0 else -1
+    return Shown(signed(cell.difference), moved=moved)
+
+
+def arrow(shown: Shown) -> str:
+    """A notable difference's arrow."""
+    return {1: " ▲", -1: " ▼", 0: ""}[shown.moved]
+
+
+def verdicts(suspicion: Suspicion) -> list[tuple[str, str, str, str]]:
+    """(run, check, verdict, words) of a network's masked-gradient checks, the verdict over all of them first."""
+    found = []
+    for run, masking in suspicion.found:
+        said = f" ({', '.join(masking.labels)})" if masking.labels else ""
+        found.append((run.run.id, "all checks", masking.verdict, said.strip(" ()")))
+        found += [("", check.name, check.verdict, check.words) for check in masking.checks]
+    return found
+
+
+MASKING_TITLE = "Signs of masked gradients"
+
+
+# Markdown
+
+
+def markdown(report: Report, figures: Sequence[Figure], drawn: Sequence[str] = ()) -> str:
+    """The whole report; ``drawn``: keys of the figures whose SVG lies beside it."""
+    parts = ["# The paper's tables and figures, and ours", "Accuracies in percent. ▲ ▼: at least one point off."]
+    parts += [markdown_table(table) for table in report.tables]
+    parts.append(f"## {MASKING_TITLE}")
+    for suspicion in report.suspicions:
+        found = verdicts(suspicion)
+        if found:
+            head = f"| {_md(suspicion.title)} | check | verdict | |\n|---|---|---|---|"
+            parts.append("\n".join([head, *("| " + " | ".join(map(_md, row)) + " |" for row in found)]))
+        if suspicion.missing:
+            parts.append(f"{_md(suspicion.title)} is not checked: {_commands(suspicion.missing)}")
+    for figure in figures:
+        parts.append(f"## {_md(figure.title)}")
+        if figure.key in drawn:
+            parts.append(f"![{_md(figure.title)}]({figure.key}.svg)")
+        parts += [f"- {_md(sentence)}" for sentence in sentences(figure)]
+        if figure.missing:
+            parts.append(f"Missing: {_commands(figure.missing)}")
+    if report.remarks:
+        parts.append("## Remarks\n\n" + "\n".join(f"- {_md(remark)}" for remark in report.remarks))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """One table with its notes."""
+    notes, parts = Footnotes(), [f"## {table.title}"]
+    for _, columns in table.panels:
+        rows = ["| | | " + " | ".join(_md(column.title) for column in columns) + " |"]
+        rows.append("|---|---|" + "---:|" * len(columns))
+        for block in blocks(table, columns, notes):
+            head = _md(", ".join((block.title, *block.said))) + (f"<sup>{block.mark}</sup>" if block.mark else "")
+            for what, line in block.lines:
+                cells = (
+                    (f"**{_md(cell.text)}**" if cell.best else _md(cell.text) + arrow(cell))
+                    + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
+                    for cell in line
+                )
+                rows.append(f"| {head} | {what} | " + " | ".join(cells) + " |")
+                head = ""
+        parts.append("\n".join(rows))
+    said = [f"<sup>{letter}</sup> {_md(text)}" for letter, text in notes] + [_md(note) for note in table.notes]
+    if table.commands:
+        said.append(f"Missing: {_commands(table.commands)}")
+    return "\n\n".join((*parts, *said))
+
+
+def _commands(commands: Sequence[str]) -> str:
+    return ", ".join(f"`{command}`" for command in commands)
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
+
+
+# LaTeX
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", NOTHING: "--", "▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", "…": r"\ldots{}",
+    '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}",
+}  # fmt: skip
+
+_TEX_HEADS = {"Linf 2/255": r"$\ell_\infty$ 2/255", "L2 0.25": r"$\ell_2$ 0.25"}
+
+
+def latex(table: Table) -> str:
+    """One table for a document with \\usepackage{booktabs,amssymb}."""
+    notes, body = Footnotes(), list[str]()
+    panels = [columns for _, columns in table.panels]
+    if table.by_severity:  # two groups side by side, in small print, fit on a page
+        panels = [[column for columns in panels[place : place + 2] for column in columns] for place in (0, 2, 4)]
+    width = max(len(columns) for columns in panels)
+    small = "\\scriptsize\\setlength{\\tabcolsep}{1.8pt}\n" if table.by_severity else ""
+    for columns in panels:
+        blank = " & " * (width - len(columns))
+        body.append(r"\midrule" if body else r"\toprule")
+        heads = (_TEX_HEADS.get(column.title) or _tex(column.title) for column in columns)
+        body.append(" & " + " & ".join(heads) + blank + r" \\")
+        body.append(r"\midrule")
+        for block in blocks(table, columns, notes):
+            head = _tex(block.title) + (rf"\textsuperscript{{{block.mark}}}" if block.mark else "")
+            body.append(
+                rf"\multicolumn{{{width + 1}}}{{l}}{{{head}{_tex(''.join(f', {one}' for one in block.said))}}} \\"
+            )
+            for what, line in block.lines:
+                body.append(f"\\quad {_tex(what)} & " + " & ".join(map(_tex_cell, line)) + f"{blank} \\\\")
+    said = [rf"\textsuperscript{{{letter}}} {_tex(text)}" for letter, text in notes]
+    said += [_tex(note) for note in table.notes]
+    under = "".join(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {text}}}" + "\n" for text in said)
+    missing = "".join(f"% missing: {command}\n" for command in table.commands)
+    return (
+        f"\\begin{{table}}\n\\centering\n{small}"
+        f"\\caption{{{_tex(table.title.partition('. ')[2])} (percent)}}\n\\label{{tab:{table.key}}}\n"
+        f"\\begin{{tabular}}{{l{'r' * width}}}\n" + "\n".join(body) + "\n\\bottomrule\n\\end{tabular}\n"
+        f"{under}\\end{{table}}\n{missing}"
+    )
+
+
+def _tex_cell(cell: Shown) -> str:
+    text = cell.text if not re.fullmatch(r"-\d.*", cell.text) else f"\N{MINUS SIGN}{cell.text[1:]}"
+    text, _, spread = text.partition(" ± ")
+    done = _tex(text + arrow(cell)).replace("\N{MINUS SIGN}", "$-$")
+    done += rf"{{\tiny$\pm${spread}}}" if spread else ""
+    done = rf"\textbf{{{done}}}" if cell.best else done
+    return done + (rf"\textsuperscript{{{cell.mark}}}" if cell.mark else "")
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in text)
+
+
+# CSV and JSON: every digit
+
+
+def csv_table(tables: Sequence[Table]) -> str:
+    """One line for each number; fractions, every digit."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        ["table", "network", "preset", "quantity", "ours", "spread", "seeds", "published", "difference",
+         "all_severities", "all_severities_spread", "labels", "changed", "missing"]
+    )  # fmt: skip
+    for table in tables:
+        for row in table.rows:
+            for column in table.columns:
+                cell = row.cells[column.name]
+                labels = dict.fromkeys(label for one in (cell.ours, cell.all_severities) if one for label in one.labels)
+                writer.writerow(
+                    [table.key, row.title, row.network.preset, column.name, *_digits(cell.ours),
+                     len(cell.ours.values) if cell.ours else 0, cell.published.value if cell.published else "",
+                     "" if cell.difference is None else cell.difference, *_digits(cell.all_severities),
+                     "; ".join(labels), "; ".join(row.network.changed), "; ".join(cell.missing)]
+                )  # fmt: skip
+    return file.getvalue()
+
+
+def _digits(one: Estimate | None) -> tuple[object, object]:
+    if one is None:
+        return "", ""
+    return one.mean, "" if one.spread is None else one.spread
+
+
+def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
+    """The report as one JSON document; accuracies are fractions 0..1, those of figures in percent as drawn."""
+    return {
+        "tables": [
+            {
+                "key": table.key,
+                "title": table.title,
+                "rows": [
+                    {
+                        "network": row.title,
+                        "preset": row.network.preset,
+                        "runs": row.runs,
+                        "changed": list(row.network.changed),
+                        "cells": {column.name: _cell(row.cells[column.name]) for column in table.columns},
+                    }
+                    for row in table.rows
+                ],
+                "notes": list(table.notes),
+                "missing": table.commands,
+            }
+            for table in report.tables
+        ],
+        "masking": [
+            {
+                "network": suspicion.title,
+                "runs": [
+                    {
+                        "run": run.run.id,
+                        "verdict": masking.verdict,
+                        "labels": list(masking.labels),
+                        "checks": [
+                            {"name": check.name, "verdict": check.verdict, "words": check.words}
+                            for check in masking.checks
+                        ],
+                    }
+                    for run, masking in suspicion.found
+                ],
+                "missing": list(suspicion.missing),
+            }
+            for suspicion in report.suspicions
+        ],
+        "figures": [
+            {
+                "key": figure.key,
+                "title": figure.title,
+                "x": figure.x_label,
+                "y": figure.y_label,
+                "series": [_series(series) for series in figure.series],
+                "curves": {norm: [_series(series) for series in drawn] for norm, drawn in figure.curves},
+                "statement": {"text": figure.statement.text, "place": figure.statement.place, "ours": figure.ours},
+                "changed": list(figure.changed),
+                "missing": list(figure.missing),
+            }
+            for figure in figures
+        ],
+        "remarks": list(report.remarks),
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "ours": _estimate(cell.ours),
+        "all_severities": _estimate(cell.all_severities),
+        "published": cell.published and {"value": cell.published.value, "place": cell.published.place},
+        "difference": cell.difference,
+        "missing": list(cell.missing),
+    }
+
+
+def _estimate(one: Estimate | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {"mean": one.mean, "spread": one.spread, "values": list(one.values), "labels": list(one.labels)}
+
+
+def _series(series: Series) -> dict[str, Any]:
+    return {
+        "title": series.title,
+        "labels": series.labels,
+        "points": [{"x": point.x, "mean": point.y.mean, "spread": point.y.spread} for point in series.points],
+    }
+
+
+def sentences(figure: Figure) -> list[str]:
+    """What the text states of a figure and how ours fares."""
+    said = [f"The paper: {figure.statement.text} ({figure.statement.place})."]
+    return [*said, *([f"Ours: {figure.ours}."] if figure.ours else []), *(f"{text}." for text in figure.changed)]

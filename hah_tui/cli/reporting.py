@@ -1,0 +1,254 @@
+"""Commands that report: the paper's tables and figures beside ours, and runs side by side."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from engine.runs import layout, store
+from hah_tui.cli import output
+from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
+from hah_tui.text import number, percent, shown, shown_line
+
+if TYPE_CHECKING:
+    from engine.report.compare import Comparison
+    from engine.report.figures import Figure
+    from engine.report.tables import Report, Table
+
+report_app = typer.Typer(help="Reports: the paper's tables and figures from your runs.", no_args_is_help=True)
+
+_TITLES = 34  # columns that the names of quantities take
+
+Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.add_typer(report_app, name="report")
+    app.command()(compare)
+
+
+@report_app.callback()
+def report_group() -> None:
+    """Reports: the paper's tables and figures from your runs."""
+
+
+@report_app.command()
+def paper(
+    references: Runs = None,
+    form: Annotated[Format | None, typer.Option("--format", help="How the tables are printed.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Write tables (all formats) and figures (SVG, PNG) into this folder.")
+    ] = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """The paper's Tables 1 to 3 and Figures 2 to 6 from your runs, beside the published numbers.
+
+    Runs are found by their presets; naming some restricts it to those. What is missing names the command for it.
+    """
+    from engine.report import figures, formats, tables
+
+    folder = layout.runs_folder(runs_dir)
+    chosen = [store.resolve(reference, folder) for reference in references or []]
+    report = tables.paper(folder, list(dict.fromkeys(chosen)))
+    drawn = figures.figures(report.networks)
+    chosen_form = "json" if json else form
+    document = formats.document(report, drawn) if chosen_form == "json" else {}
+    if to is not None:
+        from engine.report.files import write
+
+        written = [str(path) for path in write(report, drawn, to.absolute())]
+        if chosen_form is None:
+            print("\n".join(shown_line(path, 4096) for path in written))
+            return
+        document["files"] = written
+    match chosen_form:
+        case "json":
+            print_json(document)
+        case "markdown":
+            print(shown(formats.markdown(report, drawn), 1 << 20), end="")
+        case "latex":
+            print(shown("\n".join(formats.latex(table) for table in report.tables), 1 << 20), end="")
+        case "csv":
+            print(shown(formats.csv_table(report.tables), 1 << 20), end="")
+        case _:
+            _print_report(report, drawn)
+
+
+def compare(
+    references: Annotated[list[str], typer.Argument(metavar="RUN RUN...", autocompletion=output.complete_run)],
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """Compare runs: results with the best marked, block by block, and the settings that differ."""
+    from engine.report import compare as comparing
+
+    folder = layout.runs_folder(runs_dir)
+    found = comparing.compare([store.resolve(reference, folder) for reference in references])
+    if json:
+        print_json(comparing.document(found))
+    else:
+        _print_comparison(found)
+
+
+def _print_report(report: Report, figures: Sequence[Figure]) -> None:
+    from engine.report.formats import MASKING_TITLE, sentences, verdicts
+
+    paint = _Paint()
+    for table in report.tables:
+        _print_table_of_paper(table, paint)
+    paint(f"{MASKING_TITLE}", "bold")
+    for suspicion in report.suspicions:
+        first = ""
+        for run, check, verdict, words in verdicts(suspicion):
+            style = {"suspect": "yellow", "clear": "green"}.get(verdict, "dim")
+            if run:
+                paint(f"{suspicion.title}, {run}: {verdict}{f', {words}' if words else ''}", style)
+                first = first or run
+                whole = run == first
+            elif whole or verdict == "suspect":  # of further runs only what is suspect
+                paint(f"  {check}: {verdict}. {words}", style)
+        if not suspicion.found:
+            paint(f"{suspicion.title}: not checked")
+    _missing([c for suspicion in report.suspicions for c in suspicion.missing], paint)
+    print()
+    paint("Figures (--to DIR draws them)", "bold")
+    for figure in figures:
+        state = "" if figure.series else " (no data yet)"
+        paint(f"{figure.title}{state}")
+        for sentence in sentences(figure):
+            paint(f"  {sentence}", "dim" if sentence.startswith("The paper") else "")
+        _missing(figure.missing, paint)
+    for remark in report.remarks:
+        note(shown_line(remark, 600))
+
+
+def _print_table_of_paper(table: Table, paint: _Paint) -> None:
+    from engine.report.formats import Footnotes, arrow, blocks
+
+    notes = Footnotes()
+    paint(f"{table.title}, percent", "bold")
+    for panel, columns in table.panels:
+        found = list(blocks(table, columns, notes))
+        rows = [
+            [(what, [(cell, cell.text + arrow(cell) + (f" {cell.mark}" if cell.mark else "")) for cell in cells])
+             for what, cells in block.lines]
+            for block in found
+        ]  # fmt: skip
+        first = max(len(what) for block in rows for what, _ in block) + 2
+        widths = [
+            max(len(column.title), *(len(cells[place][1]) for block in rows for _, cells in block))
+            for place, column in enumerate(columns)
+        ]
+        titles = "  ".join(column.title.rjust(width) for column, width in zip(columns, widths, strict=True))
+        paint(f"{panel:<{first}}  {titles}", "dim")
+        for block, lines in zip(found, rows, strict=True):
+            paint(", ".join((block.title, *block.said)) + (f" {block.mark}" if block.mark else ""))
+            for what, cells in lines:
+                styles = ["dim" if what == "published" else "bold" if cell.best else "" for cell, _ in cells]
+                texts = [text.rjust(width) for (_, text), width in zip(cells, widths, strict=True)]
+                pieces = [
+                    (f"  {what:<{first - 2}}", "dim"),
+                    *((f"  {t}", s) for t, s in zip(texts, styles, strict=True)),
+                ]
+                paint.line(pieces)
+    for letter, text in notes:
+        paint(f"{letter} {text}", "dim")
+    for text in table.notes:
+        paint(text, "dim")
+    _missing(table.commands, paint)
+    print()
+
+
+def _missing(commands: Sequence[str], paint: _Paint) -> None:
+    """What would fill the gaps, a command a line."""
+    for place, command in enumerate(dict.fromkeys(commands)):
+        paint(f"{'missing:' if place == 0 else '        '} {command}", "yellow")
+
+
+def _print_comparison(found: Comparison) -> None:
+    from engine.report.compare import BLOCK_TITLES
+
+    ids = [run.run.id for run in found.runs]
+    room = shutil.get_terminal_size().columns if output.is_terminal() else 10_000
+    if _TITLES + sum(len(id) + 2 for id in ids) > room:  # letters, and the ids above
+        letters = [_letter(place).upper() for place in range(len(ids))]
+        print("\n".join(f"{letter} {id}" for letter, id in zip(letters, ids, strict=True)) + "\n")
+        ids = letters
+    rows: list[list[str]] = []
+    said: dict[str, str] = {}
+    for quantity in found.quantities:
+        cells = []
+        for place, one in enumerate(quantity.numbers):
+            text = "-" if one is None else percent(one.value) if quantity.percent else number(one.value)
+            marks = [said.setdefault(label, _letter(len(said))) for label in one.labels] if one else []
+            star = "*" if place in quantity.best else " "
+            cells.append(f"{text}{star}{' ' + ','.join(marks) if marks else ''}")
+        rows.append([quantity.title, *cells])
+    if any(found.verdicts):
+        rows.append(["masked gradients", *(f"{verdict or '-'} " for verdict in found.verdicts)])
+    if rows:
+        print_table(["", *ids], rows, range(1, len(ids) + 1))
+        for label, letter in said.items():
+            print(f"{letter} {shown_line(label)}")
+        print("* the best")
+    else:
+        print("nothing has been measured of these runs; 'hah eval RUN' does")
+    for name, blocks in found.blocks.items():
+        top = max(one.value for numbers in blocks.values() for one in numbers if one)
+        print(f"\n{BLOCK_TITLES[name]}")
+        width = max(2, min(12, (room - 6) // len(ids) - 10))
+        lines = [
+            [n, *("-" if one is None else f"{_bar(one.value, top, width)} {one.value:6.3g}" for one in numbers)]
+            for n, numbers in blocks.items()
+        ]
+        print_table(["block", *ids], lines, (0,))
+    print("\nsettings that differ" if found.differences else "\nthe settings do not differ")
+    if found.differences:
+        print_table(["", *ids], [[name, *map(str, values)] for name, values in found.differences.items()])
+    for remark in found.remarks:
+        note(shown_line(remark, 600))
+
+
+def _letter(place: int) -> str:
+    """a, b, ..., z, a1, b1, ..."""
+    return chr(ord("a") + place % 26) + (str(place // 26) if place >= 26 else "")
+
+
+def _bar(value: float, top: float, width: int) -> str:
+    """A bar of text, full at ``top``."""
+    eighths = round(8 * width * max(0.0, value) / top) if top > 0 else 0
+    if (sys.stdout.encoding or "").lower().startswith("utf"):
+        return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]).strip().ljust(width)
+    return ("#" * round(eighths / 8)).ljust(width)
+
+
+class _Paint:
+    """Prints lines, in colour on a terminal."""
+
+    def __init__(self) -> None:
+        self._console: Any = None
+        if output.is_terminal():
+            from rich.console import Console
+
+            self._console = Console(highlight=False)
+
+    def __call__(self, text: str, style: str = "") -> None:
+        self.line([(text, style)])
+
+    def line(self, pieces: Sequence[tuple[str, str]]) -> None:
+        """Print pieces of text, each with its style, as one line."""
+        cleaned = [(shown_line(text, 700), style) for text, style in pieces]
+        if self._console is None:
+            print("".join(text for text, _ in cleaned).rstrip())
+            return
+        from rich.text import Text
+
+        self._console.print(Text.assemble(*cleaned))

@@ -1,0 +1,370 @@
+"""Tables 1 to 3: means and spreads over seeds, what is missing, and every format with the same numbers."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from engine.experiment import RequestError
+from engine.experiment.datasets import PAPER_CORRUPTIONS
+from engine.report import compare, figures, files, formats, tables
+from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY
+from tests.report.conftest import attacks, corruptions, everything, masking, noise, write
+
+
+def table(report, key):
+    return next(one for one in report.tables if one.key == key)
+
+
+def cell(report, key, preset, column):
+    return next(row for row in table(report, key).rows if row.network.preset == preset).cells[column]
+
+
+def all_formats(report):
+    drawn = figures.figures(report.networks)
+    return (
+        formats.markdown(report, drawn),
+        "\n".join(map(formats.latex, report.tables)),
+        formats.csv_table(report.tables),
+        json.dumps(formats.document(report, drawn)),
+    )
+
+
+def test_mean_and_spread_over_seeds_by_hand(runs, made):
+    for seed, accuracy in ((1, 0.60), (2, 0.62), (3, 0.67)):
+        made("paper-hah", seed=seed, results={"noise": noise({0.1: accuracy})})
+    found = cell(tables.paper(runs), "table-1", "paper-hah", NOISY)
+    assert found.ours.values == (0.60, 0.62, 0.67)
+    assert found.ours.mean == pytest.approx(0.63)
+    assert found.ours.spread == pytest.approx((0.0026 / 2) ** 0.5)  # deviations -.03, -.01, .04
+    assert found.published.value == 0.64
+    assert found.difference == pytest.approx(-0.01)
+
+
+def test_a_single_seed_has_no_spread(runs, made):
+    made("paper-hah", results={"noise": noise({0.1: 0.6})})
+    found = cell(tables.paper(runs), "table-1", "paper-hah", NOISY)
+    assert (found.ours.mean, found.ours.spread) == (0.6, None)
+    assert "60.0 |" in formats.markdown_table(table(tables.paper(runs), "table-1"))
+
+
+def test_every_number_of_all_suites_arrives_in_every_format(runs, made):
+    numbers = {"paper-standard": 0.10111, "paper-hah": 0.20222, "no-hah-loss": 0.3033, "batch-norm": 0.4044}
+    for preset, value in numbers.items():
+        made(preset, results={"attacks": attacks(("linf", 2 / 255, value), ("l2", 0.25, value + 0.05))})
+    report = tables.paper(runs)
+    markdown, latex, text, document = all_formats(report)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    for preset, value in numbers.items():
+        for column, expected in ((LINF, value), (L2, value + 0.05)):
+            keys = {"table-1": ("paper-standard", "paper-hah"), "table-3": tuple(numbers)[1:]}
+            keys = [key for key, presets in keys.items() if preset in presets]
+            for key in keys:
+                [row] = [r for r in rows if (r["table"], r["preset"], r["quantity"]) == (key, preset, column)]
+                assert float(row["ours"]) == expected
+                there = next(t for t in json.loads(document)["tables"] if t["key"] == key)
+                there = next(r for r in there["rows"] if r["preset"] == preset)["cells"][column]
+                assert there["ours"]["mean"] == expected
+                assert there["difference"] == expected - there["published"]["value"] == float(row["difference"])
+            assert f"{100 * expected:.1f}" in markdown
+            assert f"{100 * expected:.1f}" in latex
+
+
+def test_table_2_shows_severity_5_and_the_mean_of_severities(runs, made):
+    made("paper-hah", results={"corruptions": corruptions(dict.fromkeys(PAPER_CORRUPTIONS, 0.5), step=0.1)})
+    report = tables.paper(runs)
+    fog, mean = (cell(report, "table-2", "paper-hah", name) for name in ("fog", MEAN))
+    for one in (fog, mean):
+        assert one.ours.mean == pytest.approx(0.5)
+        assert one.all_severities.mean == pytest.approx(0.7)  # .5 .6 .7 .8 .9
+    assert fog.published.value == 0.633
+    assert mean.difference == pytest.approx(0.5 - 0.677)
+    assert fog.missing == mean.missing == ()
+
+
+def test_mce_is_relative_to_the_standard_network_by_hand(runs, made):
+    error = {name: 0.8 if name == "fog" else 0.4 for name in PAPER_CORRUPTIONS}
+    made("paper-standard", results={"corruptions": corruptions({n: 1 - e for n, e in error.items()}, step=0)})
+    made("paper-hah", results={"corruptions": corruptions(dict.fromkeys(PAPER_CORRUPTIONS, 0.8), step=0)})
+    report = tables.paper(runs)
+    # errors of .2 against .8 once and .4 fifteen times
+    expected = (0.2 / 0.8 + 15 * 0.2 / 0.4) / 16
+    assert cell(report, "table-2", "paper-hah", MCE).all_severities.mean == pytest.approx(expected)
+    assert cell(report, "table-2", "paper-standard", MCE).all_severities.mean == pytest.approx(1.0)
+
+
+def test_mce_without_a_standard_run_names_the_run_that_is_missing(runs, made):
+    made("paper-hah", results={"corruptions": corruptions(dict.fromkeys(PAPER_CORRUPTIONS, 0.8), step=0)})
+    found = cell(tables.paper(runs), "table-2", "paper-hah", MCE)
+    assert found.all_severities is None
+    assert found.missing == ("hah run paper-standard",)
+
+
+def test_generated_and_15_of_16_stand_wherever_such_a_number_is_shown(runs, made):
+    at_5 = dict.fromkeys(PAPER_CORRUPTIONS, 0.5)
+    made("paper-hah", results={"corruptions": corruptions(at_5, 0, source="generated", missing=["frost"])})
+    report = tables.paper(runs)
+    mean = cell(report, "table-2", "paper-hah", MEAN)
+    assert mean.ours.labels == ("generated", "15 of 16")
+    frost = cell(report, "table-2", "paper-hah", "frost")
+    assert frost.ours is None
+    assert frost.missing[0] == "hah data prepare cifar10-c"
+    markdown, latex, text, document = all_formats(report)
+    for heading in ("HaH, generated |", "15 of 16: without frost"):
+        assert heading in markdown
+    assert "HaH, generated}" in latex
+    rows = [row for row in csv.DictReader(io.StringIO(text)) if row["table"] == "table-2" and row["ours"]]
+    assert all("generated" in row["labels"] for row in rows if row["quantity"] != CLEAN)
+    assert json.loads(document)["tables"][1]["rows"][2]["cells"]["fog"]["ours"]["labels"] == ["generated"]
+    # The published means of the same 15, by hand: (16 * mean of 16 - frost) / 15 of the printed columns.
+    assert "the published means of these are Standard 52.4, Adversarial 8/255 63.4, HaH 67.4" in markdown
+
+
+def test_a_mean_of_less_than_15_is_no_mean(runs, made):
+    run = made("paper-hah", results={"corruptions": corruptions(dict.fromkeys(PAPER_CORRUPTIONS[:10], 0.5))})
+    found = cell(tables.paper(runs), "table-2", "paper-hah", MEAN)
+    assert (found.ours, found.all_severities) == (None, None)
+    assert found.missing == (f"hah eval {run.id} --suite corruptions",)
+
+
+def test_an_empty_folder_names_the_runs_to_make(runs):
+    report = tables.paper(runs)
+    assert table(report, "table-1").commands == ["hah run paper-standard", "hah run paper-hah"]
+    assert "hah run paper-adversarial" in table(report, "table-2").commands
+    assert table(report, "table-3").commands == [
+        f"hah run {name}" for name in ("paper-hah", "no-hah-loss", "batch-norm", "no-threshold")
+    ]
+    figure_6 = figures.figures(report.networks)[-1]
+    assert list(figure_6.missing) == [f"hah run blocks-{n}" for n in range(7)]
+    for text in all_formats(report):
+        assert "92.5" in text or "0.925" in text
+    assert "hah run no-threshold" in all_formats(report)[0]
+
+
+def test_what_is_missing_of_a_run_names_its_evaluation(runs, made):
+    run = made("paper-hah", results={"noise": noise({0.1: 0.6})})
+    report = tables.paper(runs)
+    assert cell(report, "table-1", "paper-hah", NOISY).missing == ()
+    assert cell(report, "table-1", "paper-hah", LINF).missing == (f"hah eval {run.id} --suite attacks",)
+    assert cell(report, "table-2", "paper-hah", "fog").missing == (f"hah eval {run.id} --suite corruptions",)
+    by_key = {figure.key: figure.missing for figure in figures.figures(report.networks)}
+    assert f"hah eval {run.id} --suite sparsity" in by_key["figure-2"]
+    assert by_key["figure-4"] == ("hah run paper-standard",)
+    assert f"hah eval {run.id} --suite minimum_norm" in by_key["figure-5"]
+    masked = {one.title: one.missing for one in report.suspicions}
+    assert masked["HaH"] == (f"hah eval {run.id} --suite masking",)
+
+
+def test_settings_that_would_not_measure_it_are_changed_in_the_command(runs, made):
+    sets = ["evaluate.attacks.linf=[8/255]", "evaluate.noise.levels=[0.05]"]
+    run = made("paper-hah", sets=sets, results={"attacks": attacks(("linf", 8 / 255, 0.01))})
+    report = tables.paper(runs)
+    assert cell(report, "table-1", "paper-hah", LINF).missing == (
+        f"hah eval {run.id} --suite attacks --set 'evaluate.attacks.linf=[2/255]'",
+    )
+    assert cell(report, "table-1", "paper-hah", L2).missing == (f"hah eval {run.id} --suite attacks",)
+    assert cell(report, "table-1", "paper-hah", NOISY).missing == (
+        f"hah eval {run.id} --suite noise --set 'evaluate.noise.levels=[0.1]'",
+    )
+
+
+def test_a_seed_that_lacks_a_suite_is_named_and_counted(runs, made):
+    made("paper-hah", seed=1, results={"noise": noise({0.1: 0.6}), "attacks": attacks(("linf", 2 / 255, 0.2))})
+    second = made("paper-hah", seed=2, results={"noise": noise({0.1: 0.7})})
+    report = tables.paper(runs)
+    found = cell(report, "table-1", "paper-hah", LINF)
+    assert found.ours.values == (0.2,)
+    assert found.missing == (f"hah eval {second.id} --suite attacks",)
+    assert "1 of 2 seeds" in formats.markdown_table(table(report, "table-1"))
+
+
+def test_training_stands_in_labelled_and_the_evaluation_is_still_missing(runs, made):
+    run = made("paper-hah", metrics={"test/accuracy": 0.87, "test/noisy_accuracy": 0.6})
+    report = tables.paper(runs)
+    found = cell(report, "table-1", "paper-hah", NOISY)
+    assert (found.ours.mean, found.ours.labels) == (0.6, ("last test of the training",))
+    assert found.missing == (f"hah eval {run.id} --suite noise",)
+    assert "HaH, last test of the training |" in formats.markdown_table(table(report, "table-1"))
+
+
+def test_twins_serve_each_other(runs, made):
+    """blocks-6 is paper-hah and blocks-0 paper-standard, under another name."""
+    made("blocks-6", seed=1, results={"noise": noise({0.1: 0.6})})
+    made("paper-standard", results={"noise": noise({0.1: 0.3})})
+    report = tables.paper(runs)
+    assert cell(report, "table-1", "paper-hah", NOISY).ours.values == (0.6,)
+    figure = figures.figures(report.networks)[-1]
+    noisy = next(series for series in figure.series if series.title == "noise 0.1")
+    assert [(point.x, point.y.mean) for point in noisy.points] == [(0, 30.0), (6, 60.0)]
+
+
+def test_a_run_of_an_own_file_with_the_same_network_counts(runs, made):
+    run = made("paper-hah", seed=5, results={"noise": noise({0.1: 0.6})})
+    state = json.loads(run.state.read_text())
+    run.state.write_text(json.dumps({**state, "preset": "mine"}))
+    assert cell(tables.paper(runs), "table-1", "paper-hah", NOISY).ours.values == (0.6,)
+
+
+def test_a_changed_run_stands_in_only_where_there_is_no_other_and_is_never_averaged(runs, made):
+    short = made("paper-hah", sets=["train.epochs=70", "train.milestones=[60]"], results={"noise": noise({0.1: 0.4})})
+    report = tables.paper(runs)
+    assert cell(report, "table-1", "paper-hah", NOISY).ours.values == (0.4,)
+    assert "not as in the preset: train.epochs=70, train.milestones=\\[60\\]" in formats.markdown(report, [])
+    made("paper-hah", results={"noise": noise({0.1: 0.6})})
+    report = tables.paper(runs)
+    assert cell(report, "table-1", "paper-hah", NOISY).ours.values == (0.6,)
+    assert any(short.id in remark and "train.epochs=70" in remark for remark in report.remarks)
+
+
+def test_what_does_not_change_the_network_does_not_matter(runs, made):
+    made("paper-hah", sets=["observe.images=10", "compute.device=cpu", "train.compile=true", "name=x"], seed=1,
+         results={"noise": noise({0.1: 0.6})})  # fmt: skip
+    assert cell(tables.paper(runs), "table-1", "paper-hah", NOISY).ours.values == (0.6,)
+
+
+def test_a_changed_live_setting_is_a_changed_run(runs, made):
+    made("paper-hah", results={"noise": noise({0.1: 0.6})}, changed={"hah.lambda": 0.5})
+    report = tables.paper(runs)
+    row = next(row for row in table(report, "table-1").rows if row.network.preset == "paper-hah")
+    assert row.network.changed == ("hah.lambda=0.5",)
+
+
+def test_one_run_stands_for_each_seed(runs, made):
+    made("paper-hah", seed=1, results={"noise": noise({0.1: 0.6})}, created=1)
+    twice = made("paper-hah", seed=1, created=2)  # newer, but nothing was measured of it
+    report = tables.paper(runs)
+    assert cell(report, "table-1", "paper-hah", NOISY).ours.values == (0.6,)
+    assert any(remark.startswith(twice.id) for remark in report.remarks)
+
+
+def test_named_runs_restrict_the_search(runs, made):
+    made("paper-hah", seed=1, results={"noise": noise({0.1: 0.6})})
+    chosen = made("paper-hah", seed=2, results={"noise": noise({0.1: 0.7})})
+    other = made("quickstart")
+    report = tables.paper(runs, [chosen, other])
+    assert cell(report, "table-1", "paper-hah", NOISY).ours.values == (0.7,)
+    assert any(other.id in remark and "none of the paper's networks" in remark for remark in report.remarks)
+
+
+def test_the_answer_to_the_suspicion_is_in_words(runs, made):
+    words = "Square leaves 31% | and <APGD> 15%, \x1b[31mno image fell to it alone"
+    made("paper-hah", results={"masking": masking("suspect", words)})
+    report = tables.paper(runs)
+    markdown, _, _, document = all_formats(report)
+    assert "| suspect | Square leaves 31% \\| and \\<APGD\\> 15%," in markdown
+    assert "\x1b" not in markdown + document
+    [check] = json.loads(document)["masking"][1]["runs"][0]["checks"]
+    assert (check["name"], check["verdict"]) == ("zero-gradient", "suspect")
+
+
+def balanced(text):
+    depth = 0
+    for letter in re.sub(r"\\.", "", text):
+        depth += {"{": 1, "}": -1}.get(letter, 0)
+        assert depth >= 0
+    return depth == 0
+
+
+def test_latex_is_balanced_and_every_row_has_its_columns(runs, made):
+    for preset, hah in (("paper-hah", True), ("paper-standard", False)):
+        for seed in (1, 2):
+            made(preset, seed=seed, results=everything(0.01 * seed, hah))
+    made("batch-norm", sets=["train.milestones=[60]"], metrics={"test/accuracy": 0.9})
+    for one in tables.paper(runs).tables:
+        text = formats.latex(one)
+        body = re.sub(r"%.*", "", text.replace(r"\%", ""))
+        assert balanced(body)
+        assert body.count(r"\begin{") == body.count(r"\end{") == 2
+        assert [body.count(rule) for rule in (r"\toprule", r"\bottomrule")] == [1, 1]
+        width = len(re.search(r"\\begin\{tabular\}\{l(r+)\}", body)[1])
+        for line in body.splitlines():
+            if line.endswith(r"\\") and not line.startswith(r"\multicolumn"):
+                assert line.replace(r"\&", "").count("&") == width, line
+        assert not re.search(r"(?<!\\)[_#]", body.replace(r"$\ell_", ""))
+        assert body.count("$") % 2 == 0
+        assert text.isascii()
+
+
+def test_latex_escapes_everything():
+    hostile = r"\input{/etc/passwd} & 100% $x_1^2$ #~<>{}" + '"[1]'
+    escaped = formats._tex(hostile)
+    assert escaped.startswith(r"\textbackslash{}input\{/etc/passwd\} \& 100\% \$x\_1")
+    assert balanced(escaped)
+
+
+def test_twenty_runs(runs, made):
+    for seed in range(10):
+        for preset, hah in (("paper-hah", True), ("paper-standard", False)):
+            made(preset, seed=seed, results=everything(0.001 * seed, hah))
+    report = tables.paper(runs)
+    found = cell(report, "table-1", "paper-hah", LINF)
+    assert len(found.ours.values) == 10
+    assert found.ours.mean == pytest.approx(0.2 + 0.0045)
+    assert report.remarks == ()
+
+
+def test_files_are_written_whole_and_again(tmp_path, runs, made):
+    made("paper-hah", results=everything())
+    report = tables.paper(runs)
+    found = figures.figures(report.networks)[2:3]
+    first = {path.name: path.read_bytes() for path in files.write(report, found, tmp_path / "a" / "b")}
+    written = files.write(report, found, tmp_path / "a" / "b")
+    assert {path.name: path.read_bytes() for path in written} == first  # over the old ones, to the byte
+    assert {"report.md", "report.json", "tables.csv", "table-1.tex", "figure-4.svg", "figure-4.png"} <= set(first)
+    assert json.loads(first["report.json"])["tables"][0]["key"] == "table-1"
+    for link in re.findall(rb"\]\((.*?)\)", first["report.md"]):
+        assert link.decode() in first
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match="cannot be written there"):
+        files.write(report, [], tmp_path / "file")
+
+
+def test_compare(made):
+    one = made("paper-hah", results=everything())
+    other = made("paper-standard", results=everything(hah=False), seed=7)
+    found = compare.compare([one, other])
+    quantities = {quantity.title: quantity for quantity in found.quantities}
+    assert [n.value for n in quantities["noise 0.1"].numbers] == pytest.approx([0.62, 0.32])
+    assert quantities["noise 0.1"].best == {0}
+    assert quantities["clean"].best == {0, 1}  # the same
+    assert [n.value for n in quantities["corruptions, severity 5"].numbers] == pytest.approx([0.675, 0.375])
+    assert quantities["mean minimum norm Linf"].best == {0}
+    assert [n.value for n in found.blocks["hoyer"][3]] == pytest.approx([0.23, 0.73])
+    assert [n.value for n in found.blocks["snr_db"][13]] == pytest.approx([19.6, 11.6])
+    assert found.differences == {
+        "seed": [2022, 7],
+        "model.hah_blocks": [6, 0],
+        "model.batch_norm_momentum": [0.19, 0.1],
+        "hah.alpha": [[4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4], [0.0]],
+    }
+    document = json.loads(json.dumps(compare.document(found)))
+    assert [run["id"] for run in document["runs"]] == [one.id, other.id]
+    assert document["blocks"]["hoyer"]["3"][1]["value"] == pytest.approx(0.73)
+
+
+def test_compare_of_runs_without_anything(made):
+    found = compare.compare([made("paper-hah"), made("paper-hah"), made("quickstart")])
+    assert found.quantities == ()
+    assert found.blocks == {}
+    assert found.differences["data.dataset"] == ["cifar10", "cifar10", "digits"]
+
+
+def test_a_run_is_not_compared_with_itself(made):
+    run = made("paper-hah")
+    with pytest.raises(RequestError, match="at least two different runs"):
+        compare.compare([run, run])
+
+
+def test_three_runs_differ_where_any_two_do(made):
+    found = compare.compare([made("paper-hah"), made("paper-hah"), made("paper-hah", sets=["hah.lambda=0.5"])])
+    assert found.differences == {"hah.lambda": [0.1, 0.1, 0.5]}
+
+
+def test_results_of_a_subset_are_marked(runs, made):
+    run = made("paper-hah", results={"noise": noise({0.1: 0.6})})
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.2)), images=1000)
+    text = formats.markdown_table(table(tables.paper(runs), "table-1"))
+    assert "20.0<sup>a</sup>" in text
+    assert "<sup>a</sup> first 1,000 images" in text
