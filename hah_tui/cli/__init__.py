@@ -9,7 +9,7 @@ import typer
 
 from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
-from hah_tui.cli import inspecting, keeping, preparing, running
+from hah_tui.cli import evaluating, inspecting, keeping, preparing, reporting, running
 from hah_tui.text import shown
 
 app = typer.Typer(
@@ -20,9 +20,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 running.add_to(app)
+evaluating.add_to(app)
 inspecting.add_to(app)
 keeping.add_to(app)
 preparing.add_to(app)
+reporting.add_to(app)
 
 
 def main() -> None:
