@@ -272,7 +272,7 @@ def draw(figure: Figure, kinds: Sequence[str] = ("svg", "png")) -> dict[str, byt
         wide = figure.key == "figure-5"
         drawing = Drawing(figsize=(9.0, 4.8) if wide else (6.0, 3.8), layout="constrained")
         FigureCanvasAgg(drawing)
-        said = "\n".join(line for sentence in _said(figure) for line in textwrap.wrap(sentence, 150 if wide else 112))
+        said = "\n".join(line for sentence in _said(figure) for line in textwrap.wrap(sentence, 145 if wide else 98))
         (_draw_norms if wide else _draw_lines)(drawing, figure, said)
         drawing.suptitle(figure.title, fontsize=10.5, fontweight="bold")
         files = {}
