@@ -1,0 +1,125 @@
+"""Masked gradients made on purpose are found; an ordinary network is not accused."""
+
+import pytest
+import torch
+from torch import nn
+
+from engine.evaluation.masking import MULTIPLES, PROBES, judge, probe, warnings
+from engine.experiment.mistakes import RequestError
+
+SMALL = {"norm": "linf", "steps": 20, "queries": 100}
+
+
+def examined(model, x, y, eps, standard=None, **settings):
+    """The verdict, from two batches."""
+    half, settings = len(x) // 2, {**SMALL, **settings}
+    found = {}
+    for name in PROBES:
+        parts = [
+            probe(name, model, part, labels, eps=eps, batch=batch, standard=standard, **settings)
+            for batch, (part, labels) in enumerate([(x[:half], y[:half]), (x[half:], y[half:])])
+        ]
+        assert all(len(part) == half for part in parts)
+        found[name] = torch.cat(parts)
+    return judge(found, settings["norm"], eps)
+
+
+def verdicts(judged):
+    return {check["name"]: check["verdict"] for check in judged["checks"]}
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_linear_model_is_clear(linear, norm):
+    eps = float(linear.exact(norm).median())
+    judged = examined(linear, linear.x, linear.y, eps, standard=linear, norm=norm)
+    assert judged["verdict"] == "clear", judged
+    found = verdicts(judged)
+    assert set(found.values()) == {"clear"}
+    values = {check["name"]: check["values"] for check in judged["checks"]}
+    assert values["noise"]["accuracy"] > values["square"]["accuracy"] >= values["one-step"]["accuracy"] > 0
+    assert values["transfer"]["accuracy"] == pytest.approx(values["one-step"]["iterative"], abs=0.06)
+    assert values["unbounded"]["accuracy"] == 0
+    assert list(values["loss"].values()) == sorted(values["loss"].values())
+    assert len(values["loss"]) == len(MULTIPLES)
+
+
+def test_an_ordinary_hah_network_is_clear(trained):
+    network, x, y = trained
+    judged = examined(network, x[:40], y[:40], 0.03)
+    assert judged["verdict"] == "clear", judged
+    assert verdicts(judged)["transfer"] == "not run"
+    for check in judged["checks"]:
+        assert check["words"].endswith(".")
+        assert all(isinstance(value, int | float) for value in check["values"].values())
+
+
+def test_saturated_scores_are_found(linear):
+    judged = examined(lambda images: 1e5 * linear(images), linear.x, linear.y, float(linear.exact("linf").median()))
+    found = verdicts(judged)
+    assert judged["verdict"] == "suspect"
+    assert found["zero-gradient"] == found["unbounded"] == "suspect"
+
+
+def test_rounded_images_are_found(linear):
+    def rounded(images):
+        return linear((images * 64).round() / 64) + 0 * images.sum((1, 2, 3))[:, None]
+
+    judged = examined(rounded, linear.x, linear.y, 2 * float(linear.exact("linf").median()), standard=linear)
+    found = verdicts(judged)
+    assert found["zero-gradient"] == found["unbounded"] == found["transfer"] == found["loss"] == "suspect"
+    words = {check["name"]: check["words"] for check in judged["checks"]}
+    assert words["transfer"].endswith("so APGD misses what a weaker attack finds.")
+
+
+def test_gradients_that_point_elsewhere_are_found(linear):
+    class Misleading(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return -gradient
+
+    judged = examined(
+        lambda images: linear(Misleading.apply(images)), linear.x, linear.y, 2 * float(linear.exact("linf").median()),
+        standard=linear,
+    )  # fmt: skip
+    found = verdicts(judged)
+    assert found["zero-gradient"] == "clear"
+    assert found["square"] == found["transfer"] == found["loss"] == "suspect"
+
+
+def test_warnings(linear):
+    x, y = linear.x, linear.y
+    assert warnings(linear, x, y) == []
+    assert warnings(lambda images: linear(images).softmax(1), x, y) == [
+        "the outputs look like probabilities; attacks need logits"
+    ]
+    dropping = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+
+    def random(images):
+        return dropping(nn.functional.dropout(images, 0.5))
+
+    assert any("two passes" in warning for warning in warnings(random, x, y))
+    zero = warnings(lambda images: 1e6 * linear(images), x, y)
+    assert any("input gradient of zero" in warning for warning in zero)
+
+
+def test_the_same_seed_gives_the_same_bits_and_nothing_is_disturbed(trained):
+    network, x, y = trained
+    x, y = x[:6], y[:6]
+    before, weights = torch.get_rng_state(), {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    for name in PROBES:
+        once, again = (probe(name, network, x, y, eps=0.02, seed=1, batch=2, **SMALL) for _ in range(2))
+        assert torch.equal(once, again), name
+    assert network.training
+    network.eval()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_a_probe_that_is_none(linear):
+    with pytest.raises(RequestError, match="none of outputs"):
+        probe("thorough", linear, linear.x, linear.y, norm="linf", eps=0.1)

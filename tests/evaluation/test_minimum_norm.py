@@ -1,0 +1,94 @@
+"""FMN: exact on a linear model, in agreement with attacks of a given size on a trained one, honest about failures."""
+
+import math
+
+import pytest
+import torch
+
+from engine.evaluation.attacks import robust
+from engine.evaluation.minimum_norm import NORMS, curve, minimum_norm, summary
+from engine.experiment.mistakes import RequestError
+from engine.training.adversarial import size
+
+
+def checked(model, x, y, norm, found):
+    """Every finite norm belongs to an image of that norm in [0, 1] that is misclassified."""
+    some = found.norms.isfinite()
+    assert found.adversarial.min() >= 0
+    assert found.adversarial.max() <= 1
+    torch.testing.assert_close(size(found.adversarial.double() - x.double(), norm)[some], found.norms[some])
+    with torch.no_grad():
+        assert (model(found.adversarial[some]).argmax(1) != y[some]).all()
+    return some
+
+
+@pytest.mark.parametrize(("norm", "median", "mean"), [("linf", 0.005, 0.02), ("l2", 0.005, 0.02), ("l1", 0.15, 0.15)])
+def test_on_a_linear_model_norms_are_the_known_ones(linear, norm, median, mean):
+    found = minimum_norm(linear, linear.x, linear.y, norm)
+    assert checked(linear, linear.x, linear.y, norm, found).all()
+    ratio = found.norms / linear.exact(norm)
+    assert ratio.min() > 1 - 1e-4
+    assert float(ratio.median()) == pytest.approx(1, abs=median)
+    assert ratio.mean() < 1 + mean
+
+
+def test_on_a_linear_model_l0_is_the_known_number_of_elements(linear):
+    found = minimum_norm(linear, linear.x, linear.y, "l0")
+    assert checked(linear, linear.x, linear.y, "l0", found).all()
+    exact = linear.exact("l0")
+    assert exact.max() > 2
+    assert (found.norms >= exact).all()
+    assert float((found.norms / exact).median()) == 1
+
+
+def test_a_trained_network_the_attacks_agree_and_more_steps_change_little(trained):
+    network, x, y = trained
+    found = minimum_norm(network, x, y, "linf")
+    assert checked(network, x, y, "linf", found).all()
+    longer = minimum_norm(network, x, y, "linf", 600)
+    assert summary(longer.norms)["mean"] == pytest.approx(summary(found.norms)["mean"], rel=0.03)
+    epsilons = [0.015, 0.035]
+    attacked = robust(network, x, y, ["apgd-ce", "apgd-t"], "linf", epsilons)
+    for (eps, implied), measured in zip(curve(found.norms, epsilons), attacked.accuracy[:, -1].tolist(), strict=True):
+        assert implied == pytest.approx(measured, abs=0.02), eps
+
+
+@pytest.mark.parametrize("norm", ["l0", "l1", "l2"])
+def test_a_trained_network_in_the_other_norms(trained, norm):
+    network, x, y = trained
+    x, y = x[:12], y[:12].clone()
+    y[0] = (y[0] + 1) % 10
+    found = minimum_norm(network, x, y, norm)
+    assert checked(network, x, y, norm, found).all()
+    assert found.norms[0] == 0
+    assert (found.norms[1:] > 0).all()
+    assert torch.equal(found.norms, minimum_norm(network, x, y, norm).norms)
+
+
+def test_failures_are_infinite():
+    def constant(images):
+        return torch.tensor([[1.0, 0.0]]).expand(len(images), 2) + 0 * images.sum((1, 2, 3))[:, None]
+
+    x, y = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1])
+    for norm in NORMS:
+        found = minimum_norm(constant, x, y, norm, 20)
+        assert found.norms.tolist() == [math.inf, math.inf, 0]
+        assert torch.equal(found.adversarial, x)
+
+
+def test_summary_and_curve():
+    norms = torch.tensor([0.0, 0.1, 0.3, math.inf, 0.2])
+    assert summary(norms) == {
+        "median": pytest.approx(0.2),
+        "mean": pytest.approx(0.2),
+        "success_rate": 0.8,
+        "misclassified": 1,
+    }
+    assert curve(norms, [0, 0.15, 0.25, 1]) == [(0, 0.8), (0.15, 0.6), (0.25, 0.4), (1, 0.2)]
+    assert summary(torch.tensor([0.1, math.inf, math.inf]))["median"] is None
+    assert summary(torch.tensor([math.inf]))["mean"] is None
+
+
+def test_a_norm_that_is_none(linear):
+    with pytest.raises(RequestError, match="none of l0, l1, l2, linf"):
+        minimum_norm(linear, linear.x, linear.y, "l3")
