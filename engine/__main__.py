@@ -178,7 +178,7 @@ def _eval(path: Path, descriptor: int | None, stop: _Signals) -> int:
     record = None
     try:
         experiment = presets.load(str(directory.config))
-        device, choice = _chosen(experiment)
+        device, choice = _chosen(experiment, exact=True)
 
         from engine.evaluation.job import Evaluation
         from engine.training.loop import Stopped
@@ -214,7 +214,7 @@ def _eval(path: Path, descriptor: int | None, stop: _Signals) -> int:
 def _estimate(arguments: argparse.Namespace) -> dict[str, Any]:
     """How long an evaluation would take."""
     experiment = presets.parse(json.loads(arguments.estimate))
-    device, choice = _chosen(experiment)
+    device, choice = _chosen(experiment, exact=True)
 
     from engine.evaluation.job import estimate
 
@@ -235,8 +235,8 @@ class _Signals:
         self.asked = True
 
 
-def _chosen(experiment: Experiment) -> tuple[Any, devices.Choice]:
-    """The torch device that the experiment asks for, with its arithmetic, and why it is that one."""
+def _chosen(experiment: Experiment, exact: bool = False) -> tuple[Any, devices.Choice]:
+    """The torch device that the experiment asks for, with its arithmetic (``exact``: float32), and why it is that one."""
     choice = devices.choose(experiment.compute.device)
     if choice.gpu is not None:  # by UUID: what it means does not depend on the order of enumeration
         os.environ["CUDA_VISIBLE_DEVICES"] = choice.gpu.uuid
@@ -251,7 +251,7 @@ def _chosen(experiment: Experiment) -> tuple[Any, devices.Choice]:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.fp32_precision = (  # type: ignore[attr-defined]
-        "tf32" if experiment.train.precision in ("tf32", "bf16", "auto") else "ieee"
+        "tf32" if experiment.train.precision in ("tf32", "bf16", "auto") and not exact else "ieee"
     )
     return torch.device("cuda" if usable and choice.device != "cpu" else "cpu"), choice
 
