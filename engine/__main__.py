@@ -200,7 +200,8 @@ def _eval(path: Path, descriptor: int | None, stop: _Signals) -> int:
             record.end("stopped")
             return 130
     except BaseException as error:
-        traceback.print_exc()
+        if not isinstance(error, RequestError):
+            traceback.print_exc()
         text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
         if record is None:
             replace(state, status="failed", error=text).write(directory)
@@ -236,7 +237,7 @@ class _Signals:
 
 
 def _chosen(experiment: Experiment, exact: bool = False) -> tuple[Any, devices.Choice]:
-    """The torch device that the experiment asks for, with its arithmetic (``exact``: float32), and why it is that one."""
+    """The torch device that the experiment asks for, with its arithmetic (``exact``: float32), and why that one."""
     choice = devices.choose(experiment.compute.device)
     if choice.gpu is not None:  # by UUID: what it means does not depend on the order of enumeration
         os.environ["CUDA_VISIBLE_DEVICES"] = choice.gpu.uuid
