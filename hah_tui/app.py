@@ -224,9 +224,9 @@ class HahApp(App[None]):
             for action in keys.of(place):
                 if action.each or action.id == "command_palette":
                     continue
-                keyed = f"  ({action.shown_keys})" if action.keys else ""
-                title = action.label[0].upper() + action.label[1:] + keyed
-                yield SystemCommand(title, action.help, partial(self.run_action, action.id, node))
+                title = f"{action.label[0].upper()}{action.label[1:]}: {action.help}"
+                said = f"key {action.shown_keys}" if action.keys else "from here only"
+                yield SystemCommand(title, said, partial(self.run_action, action.id, node))
         for theme in THEMES:
             title = f"Theme {theme.name.removeprefix('hah-')}"
             yield SystemCommand(title, "take this theme", partial(setattr, self, "theme", theme.name))

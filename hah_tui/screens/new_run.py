@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from rich.text import Text
 from textual import on
@@ -175,6 +176,7 @@ class NewRunScreen(Page):
         self._kept_when = 0.0
         self._speeds: list[Speed] = []
         self._devices: list[tuple[str, str]] = [("auto", "auto"), ("cpu", "cpu")]
+        self._summed = WeakKeyDictionary[Static, Text]()  # what stands in the two summaries
         self._wanted = ""  # the setting to put the cursor on when its tab is there
         self._busy = ""  # what a launch waits for
         self._keeper = Keeper()
@@ -413,7 +415,7 @@ class NewRunScreen(Page):
             head.append(f"  {self._busy}", f"bold {colour('waiting')}")
         if self._keeper.problem:
             head.append(f"  {self._keeper.problem}", colour("bad"))
-        self.query_one("#head", Static).update(head)
+        self.query_one("#head", Static).update(head, layout=False)
 
     def _cost(self, experiment: Any) -> list[str]:
         from hah_tui.draft import expected_seconds
@@ -503,9 +505,10 @@ class NewRunScreen(Page):
             text.append_text(self._facts(draft.experiment))
         text.append(f"\nDifferences from {shown_line(draft.origin, 40)}\n", f"bold {colour('accent')}")
         text.append_text(self._changes(draft))
-        self.query_one("#summary", Static).update(text)
-        for overview in self.query("#overview").results(Static):
-            overview.update(text)
+        for place in self.query("#summary, #overview").results(Static):
+            if text != self._summed.get(place):
+                self._summed[place] = text
+                place.update(text)
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         self._explain()
@@ -532,7 +535,7 @@ class NewRunScreen(Page):
             text.append(f"{field.help}. ")
             if name in draft.texts:
                 text.append(f"ctrl+t: back to {draft.base_text(name) or 'null'}", colour("accent"))
-        self.query_one("#explain", Static).update(text)
+        self.query_one("#explain", Static).update(text, layout=False)
 
     # What arrives from threads
 

@@ -230,7 +230,7 @@ class ResultsScreen(Page):
         head.append("  Results  ", "bold")
         head.append(f"{shown_line(run.id)}  ", colour("accent"))
         head.append("measured beside published" if self._read else "reading...", colour("quiet"))
-        self.query_one("#head", Static).update(head)
+        self.query_one("#head", Static).update(head, layout=False)
         table = self.query_one(DataTable)
         width, row = self.size.width, table.cursor_row
         narrow = width < 64

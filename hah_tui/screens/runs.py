@@ -104,7 +104,15 @@ class RunTable(DataTable[Text]):
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
         if self.is_mounted and new != old:
-            self.screen.call_later(self.screen.scrolled)  # type: ignore[attr-defined]
+            self.screen.see()  # type: ignore[attr-defined]
+
+    def on_mouse_scroll_down(self) -> None:
+        if self.scroll_y >= self.max_scroll_y:
+            self.screen.slide(max(1, self.max_scroll_y // 2))  # type: ignore[attr-defined]
+
+    def on_mouse_scroll_up(self) -> None:
+        if self.scroll_y <= 0:
+            self.screen.slide(-max(1, self.max_scroll_y // 2))  # type: ignore[attr-defined]
 
 
 class RunsScreen(Page):
@@ -123,6 +131,7 @@ class RunsScreen(Page):
         self._cells: list[list[Cell]] = []  # what the slots show
         self._current = ""  # id of the run under the cursor
         self._selected: dict[str, None] = {}
+        self._said: dict[str, Text] = {}
         self._problem = ""
         self._filter = ""
         self._loaded = False  # one whole round is done
@@ -167,7 +176,7 @@ class RunsScreen(Page):
 
     def redraw(self) -> None:
         """Draw everything again: another theme, ASCII mode."""
-        self._columns = []
+        self._columns, self._said = [], {}
         self._lay_out(self.size.width)
 
     def _lay_out(self, width: int) -> None:
@@ -235,7 +244,7 @@ class RunsScreen(Page):
                 return index
         return max(0, min(self._offset + self.table.cursor_row, len(self._order) - 1))
 
-    def _show(self) -> None:
+    def _show(self, scroll: bool = True) -> None:
         """Bring the slots up to date, cell by cell where something differs."""
         if not self._columns or not self.is_mounted:
             return
@@ -259,8 +268,8 @@ class RunsScreen(Page):
                         table.update_cell_at(Coordinate(slot, column), _text(new))
                 self._cells[slot] = cells
             if page and table.cursor_row != place - self._offset:
-                table.move_cursor(row=place - self._offset, animate=False)
-            self._see()
+                table.move_cursor(row=place - self._offset, animate=False, scroll=scroll)
+            self.see()
             self._show_around()
 
     def _cells_of(self, row: Row) -> list[Cell]:
@@ -290,33 +299,23 @@ class RunsScreen(Page):
         }
         return [found[column.name]() for column in self._columns]
 
-    def _see(self) -> None:
+    def see(self) -> None:
         """Tell the thread which runs are on the screen."""
         top = self._offset + int(self.table.scroll_y)
         self._visible = tuple(row.id for row in self._order[top : top + max(self.table.size.height, 1)])
 
-    def scrolled(self) -> None:
-        """The wheel has moved the table: slide the list where it came to an end of the slots."""
-        table = self.table
-        if table.max_scroll_y and len(self._order) > PAGE:
-            if table.scroll_y >= table.max_scroll_y and self._offset + PAGE < len(self._order):
-                self._slide(PAGE // 2)
-            elif table.scroll_y <= 0 and self._offset > 0:
-                self._slide(-PAGE // 2)
-        self._see()
-        self._wake.set()
-
-    def _slide(self, by: int) -> None:
-        """Move the list through the slots, the picture standing still and the cursor on what is in view."""
-        table = self.table
-        old = self._offset
+    def slide(self, by: int) -> None:
+        """The wheel is at an end of the slots: move the list through them, the picture standing still."""
+        table, old = self.table, self._offset
         offset = max(0, min(old + by, len(self._order) - PAGE))
+        if offset == old:
+            return
         top = max(0, int(table.scroll_y) + old - offset)
-        place = min(max(self._place(), offset), offset + PAGE - 1)
-        place = place if by < 0 else max(place, offset + top)
+        place = min(max(self._place(), offset), offset + PAGE - 1)  # the cursor stays in the slots
         self._offset, self._current = offset, self._order[place].id
-        self._show()
+        self._show(scroll=False)
         table.scroll_to(y=top, animate=False, immediate=True)
+        self.see()
 
     def slide_to(self, index: int) -> None:
         """Put the cursor on a run by its place in the list; -1 is the last."""
@@ -350,13 +349,19 @@ class RunsScreen(Page):
             head.append(f"  the runs folder has not answered for {silent:.0f} s", f"bold {colour('bad')}")
         else:
             head.append(f"  {_home(app.folder)}", colour("quiet"))
-        self.query_one("#head", Static).update(head)
+        self._say("#head", head)
         empty = self._loaded and not self._order
         self.set_class(empty, "empty")
         if empty:
             self.query_one("#empty", Static).update(self._nothing())
         else:
-            self.query_one("#detail", Static).update(self._detail())
+            self._say("#detail", self._detail())
+
+    def _say(self, where: str, text: Text) -> None:
+        """Put a text in a place of fixed size: no layout, and nothing where it is the same."""
+        if self._said.get(where) != text:
+            self._said[where] = text
+            self.query_one(where, Static).update(text, layout=False)
 
     def _nothing(self) -> Text:
         if self._problem:
@@ -411,7 +416,7 @@ class RunsScreen(Page):
         elif event.cursor_row == 0 and self._offset:
             self._offset = max(0, self._offset - PAGE // 2)
             self._show()
-        self._see()
+        self.see()
         self._show_around()
 
     @on(DataTable.HeaderSelected)

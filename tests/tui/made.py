@@ -5,7 +5,7 @@ import math
 import os
 
 from engine.runs.events import EventLog
-from engine.runs.layout import create, replace_json
+from engine.runs.layout import RunDirectory, create, replace_json
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
 
@@ -21,16 +21,22 @@ def config(preset="quickstart", sets=()):
 _QUICKSTART = []
 
 
-def made(folder, name="quickstart", status="finished", epoch=12, epochs=12, clean=0.9, noisy=0.8, points=40, **state):
+def made(
+    folder, name="quickstart", status="finished", epoch=12, epochs=12, clean=0.9, noisy=0.8, points=40, id=None,
+    age=3600.0, **state,
+):  # fmt: skip
     """A run with a state, a record of ``points`` training records and a configuration; returns its directory."""
     if not _QUICKSTART:
         _QUICKSTART.append(config())
     run = create(folder, name, _QUICKSTART[0])
+    if id is not None:
+        run = RunDirectory(run.path.rename(folder / id))
+    os.utime(run.config, (NOW - age, NOW - age))
     steps = epochs * 23
     step = round(steps * epoch / epochs)
     metrics = {"train/loss": 0.5, "test/accuracy": clean, "test/noisy_accuracy": noisy} if epoch else {}
     facts = {
-        "name": name, "preset": "quickstart", "tags": ["quick"], "device": "cpu", "created": NOW - 3600,
+        "name": name, "preset": "quickstart", "tags": ["quick"], "device": "cpu", "created": NOW - age,
         "updated": NOW, "began": NOW - 3500, "trained_seconds": 55.0, **state,
     }  # fmt: skip
     State(

@@ -1,0 +1,74 @@
+"""One table of actions: every key of it leads somewhere, and nothing is bound twice."""
+
+from collections import Counter
+
+import pytest
+
+from hah_tui import keys
+from hah_tui.app import HahApp
+from hah_tui.screens.compare import CompareScreen
+from hah_tui.screens.help import TITLES
+from hah_tui.screens.monitor import MonitorScreen
+from hah_tui.screens.new_run import NewRunScreen
+from hah_tui.screens.results import ResultsScreen
+from hah_tui.screens.runs import RunsScreen
+from tests.tui.driving import drive, until
+
+SCREENS = {
+    "all": HahApp, "runs": RunsScreen, "new": NewRunScreen, "monitor": MonitorScreen, "compare": CompareScreen,
+    "results": ResultsScreen,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", SCREENS)
+def test_every_action_has_its_method_and_every_key_one_action(place):
+    for action in keys.of(place):
+        assert hasattr(SCREENS[place], f"action_{action.id}"), action
+        assert action.help, action
+    used = Counter(key for action in keys.of(place) for key in action.keys.split(",") if key)
+    assert not [key for key, times in used.items() if times > 1]
+    assert SCREENS[place] is HahApp or SCREENS[place].PLACE == place
+
+
+@pytest.mark.parametrize("place", [place for place in SCREENS if place != "all"])
+def test_screens_leave_the_keys_that_work_everywhere(place):
+    everywhere = {key for action in keys.of("all") for key in action.keys.split(",") if key} - {"escape"}
+    assert everywhere.isdisjoint(key for action in keys.of(place) for key in action.keys.split(","))
+
+
+def test_every_place_is_one_the_help_knows():
+    assert {place for action in keys.ACTIONS for place in action.screen.split("|")} == set(TITLES)
+
+
+def test_help_and_palette_have_every_action(runs):
+    async def body(pilot, app):
+        await pilot.press("question_mark")
+        said = " ".join(
+            str(cell) for static in app.screen.query("Static") for cell in _cells(static.visual) if cell is not None
+        )
+        for action in keys.ACTIONS:
+            assert action.help in said
+        await pilot.press("escape")
+        titles = [command.title for command in app.get_system_commands(app.screen)]
+        for action in [*keys.of("runs"), *keys.of("all")]:
+            if action.id != "command_palette":
+                assert any(action.help in title for title in titles)
+
+    drive(runs, body)
+
+
+def _cells(visual):
+    renderable = getattr(visual, "_renderable", None)
+    return [cell for column in renderable.columns for cell in column.cells] if renderable is not None else []
+
+
+def test_the_palette_does_what_it_says(runs):
+    async def body(pilot, app):
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: type(app.screen).__name__ == "CommandPalette")
+        await pilot.press(*"preset, change")
+        await until(pilot, lambda: app.screen.query_one("CommandList").option_count)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: type(app.screen).__name__ == "NewRunScreen")
+
+    drive(runs, body)

@@ -1,0 +1,393 @@
+"""The form: presets, fields with their mistakes beside them, rows of blocks, launch, drafts."""
+
+import time
+
+import pytest
+from textual.widgets import Input, OptionList, Select, Static, Switch, Tabs
+
+from engine.experiment import presets
+from engine.experiment.mistakes import RequestError
+from engine.runs import devices, launch
+from hah_tui import orders
+from hah_tui.screens import new_run
+from hah_tui.screens.dialogs import Message
+from hah_tui.settings import stored_draft
+from tests.tui.driving import answer, drive, until, words
+from tests.tui.made import made
+
+
+@pytest.fixture
+def launched(monkeypatch, runs):
+    """What would have been started; nothing is."""
+    asked = []
+
+    class Process:
+        returncode = None
+
+        def poll(self):
+            return 0
+
+    def begin(experiment, preset, path, sets, folder):
+        asked.append((experiment, preset, sets, folder))
+        return made(runs, id="launched", status="running"), Process()
+
+    monkeypatch.setattr(orders, "begin", begin)
+    monkeypatch.setattr(launch, "await_start", lambda run, process: None)
+    return asked
+
+
+async def form(pilot, app, preset="quickstart"):
+    """Open the form of a preset."""
+    await pilot.press("n")
+    await until(pilot, lambda: type(app.screen).__name__ == "NewRunScreen")
+    box = app.screen.query_one(OptionList)
+    await until(pilot, lambda: box.option_count)
+    box.highlighted = box.get_option_index(f"p:{preset}")
+    await pilot.press("enter")
+    await until(pilot, lambda: app.screen.draft is not None and app.screen.query("#fields Input"))
+
+
+def control(app, name):
+    """The mounted control of a setting, if it is."""
+    found = [one for one in app.screen.query("#fields Input, #fields Select, #fields Switch") if one.name == name]
+    return found[0] if found else None
+
+
+async def to(pilot, app, name):
+    """Bring the cursor to a setting."""
+    app.screen.show_field(name)
+    await until(pilot, lambda: (app.screen.focused.name or "").partition("[")[0] == name if app.screen.focused else 0)
+
+
+async def retype(pilot, app, text):
+    app.screen.focused.value = ""
+    await pilot.press(*["full_stop" if letter == "." else "minus" if letter == "-" else letter for letter in text])
+    await pilot.pause()
+
+
+def beside(app, name):
+    """What stands beside a field."""
+    row = control(app, name).parent
+    return str(row.query_one(".says", Static).render()), row.has_class("bad")
+
+
+def test_presets_stand_in_groups_with_what_they_are(runs):
+    async def body(pilot, app):
+        await pilot.press("n")
+        box = app.screen.query_one(OptionList)
+        await until(pilot, lambda: box.option_count)
+        lines = [str(box.get_option_at_index(index).prompt) for index in range(box.option_count)]
+        assert [line for line in lines if not line.startswith(" ")] == ["Quick", "The paper's", "Ablations"]
+        assert {line.strip() for line in lines if line.startswith(" ")} == {p.name for p in presets.listed()}
+        said = words(app, "#description")
+        assert "handwritten digits" in said
+        assert "[ 3]" in said  # the diagram
+        assert "MACs per image" in said
+        box.highlighted = box.get_option_index("p:paper-hah")
+        await pilot.pause()
+        assert "[ 6]    7" in words(app, "#description")
+        await pilot.press("escape")
+        assert app.screen.PLACE == "runs"
+
+    drive(runs, body)
+
+
+def test_every_field_of_the_schema_is_in_the_form_and_few_are_mounted(runs):
+    from engine.experiment.fields import fields
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        seen = set()
+        for _ in app.screen._sheets:
+            mounted = [one.name for one in app.screen.query("#fields Input, #fields Select, #fields Switch")]
+            assert len(mounted) <= 15
+            seen |= {name.partition("[")[0] for name in mounted}
+            before = app.screen._sheet
+            await pilot.press("ctrl+n")
+            await until(pilot, lambda before=before: app.screen._sheet != before and app.screen.query("#fields .field"))
+            await pilot.pause()
+        assert seen == set(fields())
+        await pilot.press("pageup")
+        await until(pilot, lambda: app.screen._sheet == len(app.screen._sheets) - 1)
+
+    drive(runs, body)
+
+
+def test_a_mistake_is_said_beside_its_field_and_never_launches(runs, launched):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "hah.lambda")
+        await retype(pilot, app, "-1")
+        assert beside(app, "hah.lambda") == ("must be a number at least 0, got -1", True)
+        assert "1 mistake" in words(app, "#head")
+        assert "must be a number at least 0" in words(app, "#explain")
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+        assert not launched
+        assert "hah.lambda" in list(app._notifications)[-1].message
+        await pilot.press("ctrl+s")  # nor is it saved
+        assert app.screen.PLACE == "new"
+        await pilot.press("ctrl+t")
+        assert beside(app, "hah.lambda")[1] is False
+        assert app.screen.draft.experiment is not None
+
+    drive(runs, body)
+
+
+def test_mistakes_of_other_fields_are_found_by_a_key(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.epochs")
+        await retype(pilot, app, "9")  # a milestone is at 10
+        assert app.screen.draft.wrong == ["train.milestones"]
+        await to(pilot, app, "seed")
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: app.screen.focused is control(app, "train.milestones"))
+        assert "within the 9 epochs" in beside(app, "train.milestones")[0]
+
+    drive(runs, body)
+
+
+def test_blocks_have_a_row_each_and_follow_their_number(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "model.hah_blocks")
+        await retype(pilot, app, "8")
+        titles = [sheet.title for sheet in app.screen._sheets]
+        assert "blocks 8+" in titles
+        await to(pilot, app, "hah.alpha")
+        assert len(app.screen.query("BlockRow")) == 7
+        await retype(pilot, app, "0.5")
+        assert app.screen.draft.experiment.alphas == [0.5, 0.025, *[0.013] * 6]
+        assert "0.045, 0.025, 0.013" in words(app, "#summary")
+        await retype(pilot, app, "x")
+        row = app.screen.query("BlockRow").first()
+        assert "alpha must be" in str(row.query_one(".says", Static).render())
+        await pilot.press("ctrl+t")
+        assert app.screen.focused.value == "0.045"
+        await to(pilot, app, "model.hah_blocks")
+        await retype(pilot, app, "0")
+        index = next(i for i, sheet in enumerate(app.screen._sheets) if sheet.title == "blocks")
+        app.screen._go(index)
+        await until(pilot, lambda: app.screen._sheet == index and not app.screen.query("#fields Input"))
+        await until(pilot, lambda: "No HaH blocks" in str(app.screen.query("#fields Static").first(Static).render()))
+
+    drive(runs, body, (160, 48))
+
+
+def test_choices_switches_and_sections(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.adversarial")
+        assert control(app, "train.adversarial.eps") is None or control(app, "train.adversarial.eps").disabled
+        await pilot.press("space")
+        assert isinstance(app.screen.focused, Switch)
+        assert app.screen.draft.experiment.train.adversarial is not None
+        await to(pilot, app, "model.divisive_norm.pool")
+        assert isinstance(app.screen.focused, Select)
+        app.screen.focused.value = "1"
+        await pilot.pause()
+        assert app.screen.draft.experiment.model.divisive_norm.pool == 1
+        app.screen._go(0)
+        await until(pilot, lambda: app.screen.query("#overview"))
+        assert "model.divisive_norm.pool" in words(app, "#overview")
+
+    drive(runs, body)
+
+
+def test_launch_goes_through_the_one_way_and_opens_the_monitor(runs, launched):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await retype(pilot, app, "mine")
+        await to(pilot, app, "train.lr")
+        await retype(pilot, app, "0.01")
+        assert stored_draft() or app.screen._keeper._busy
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: type(app.screen).__name__ == "MonitorScreen")
+        experiment, preset, sets, folder = launched[0]
+        assert (experiment.name, experiment.train.lr, preset, folder) == ("mine", 0.01, "quickstart", runs)
+        assert presets.load(preset, sets) == experiment
+        await until(pilot, lambda: not stored_draft())  # it became a run
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen.PLACE == "runs")
+
+    drive(runs, body)
+
+
+def test_the_screen_lives_while_the_engine_starts(runs, launched, monkeypatch):
+    go_on = []
+
+    def slowly(run, process):
+        while not go_on:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(launch, "await_start", slowly)
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "is starting" in words(app, "#head"))
+        await pilot.press("ctrl+r")  # once is enough
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: app.screen._sheet == 1)
+        go_on.append(True)
+        await until(pilot, lambda: type(app.screen).__name__ == "MonitorScreen")
+        assert len(launched) == 1
+
+    drive(runs, body)
+
+
+def test_what_only_the_engine_knows_stands_beside_the_field_too(runs, monkeypatch):
+    def refuse(*_):
+        raise RequestError("compute.device: cuda:1 is not there; this machine shows cuda:0")
+
+    monkeypatch.setattr(orders, "begin", refuse)
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.lr")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: control(app, "compute.device") is not None and beside(app, "compute.device")[1])
+        assert "this machine shows cuda:0" in beside(app, "compute.device")[0]
+        assert app.screen.PLACE == "new"
+
+    drive(runs, body)
+
+
+def test_an_engine_that_dies_at_the_start_is_shown(runs, launched, monkeypatch):
+    def die(run, process):
+        raise launch.LaunchError("x did not start\nTraceback: [bold]no[/]")
+
+    monkeypatch.setattr(launch, "await_start", die)
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(app.screen, Message))
+        await pilot.press("enter")
+        assert app.screen.PLACE == "new"
+
+    drive(runs, body)
+
+
+def test_drafts_are_kept_at_every_change_and_offered(runs):
+    async def write(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.lr")
+        await retype(pilot, app, "0.0")
+        await until(pilot, lambda: stored_draft().get("texts") == {"train.lr": "0.0"})
+
+    async def find(pilot, app):
+        await pilot.press("n")
+        box = app.screen.query_one(OptionList)
+        await until(pilot, lambda: box.option_count)
+        assert "train.lr" in words(app, "#description")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.draft is not None and app.screen.query("#fields Input"))
+        assert app.screen.draft.text("train.lr") == "0.0"
+        assert "must be" in app.screen.draft.mistakes["train.lr"]
+        app.screen.action_discard()
+        await pilot.pause()
+        assert app.screen.draft.mistakes == {}
+        await until(pilot, lambda: not stored_draft())
+        await pilot.press("escape")
+        assert app.screen.has_class("choosing")
+
+    drive(runs, write)  # gone without a word
+    drive(runs, find)
+
+
+def test_a_broken_draft_is_survived(runs):
+    from hah_tui.settings import draft_path
+
+    draft_path().parent.mkdir(parents=True)
+    draft_path().write_text('{"base": 3, "written": "x"}')
+
+    async def body(pilot, app):
+        await form(pilot, app)
+
+    drive(runs, body)
+
+
+def test_save_as_a_preset_of_ones_own(runs, own_presets):
+    async def body(pilot, app):
+        await form(pilot, app, "paper-hah")
+        await to(pilot, app, "hah.lambda")
+        await retype(pilot, app, "0.3")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: type(app.screen).__name__ == "Ask")
+        await pilot.press("slash")
+        assert "1 to 80 letters" in words(app, "#said")
+        await answer(pilot, "mine")
+        await until(pilot, lambda: (own_presets / "mine.yaml").exists())
+        assert presets.load("mine").hah.lambda_ == 0.3
+
+    drive(runs, body)
+
+
+def test_clone_a_run_and_edit_it(runs, launched):
+    made(runs, id="a-run", changed={"hah.lambda": 0.7})
+
+    async def body(pilot, app):
+        await pilot.press("c")
+        await until(pilot, lambda: getattr(app.screen, "draft", None) is not None and app.screen.query("#fields Input"))
+        assert "a-run" in words(app, "#head")
+        assert app.screen.draft.text("hah.lambda") == "0.7"
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: launched)
+        assert launched[0][2] == ["hah.lambda=0.7"]
+
+    drive(runs, body)
+
+
+def test_devices_are_offered_with_their_free_memory(runs, monkeypatch):
+    gpu = devices.Gpu(0, "GPU-1", "NVIDIA [H200]", 139.0, 120.5, 0.0, True)
+    monkeypatch.setattr(new_run, "_devices", lambda: [gpu])
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        await until(pilot, lambda: len(control(app, "compute.device")._options) == 3)
+        offered = [str(prompt) for prompt, _ in control(app, "compute.device")._options]
+        assert offered[2] == "cuda:0  NVIDIA [H200], 120 of 139 GiB free, has an engine"
+        control(app, "compute.device").value = "cuda:0"
+        await pilot.pause()
+        assert app.screen.draft.experiment.compute.device == "cuda:0"
+
+    drive(runs, body)
+
+
+def test_time_is_expected_from_earlier_runs(runs):
+    import socket
+
+    made(runs, images_per_second=1442.0, engine={"host": socket.gethostname()})
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        await until(pilot, lambda: "about 0:12" in words(app, "#head"))
+
+    drive(runs, body)
+
+
+def test_keys_of_the_form_are_not_there_before_it(runs):
+    async def body(pilot, app):
+        await pilot.press("n", "ctrl+r", "ctrl+n", "ctrl+s", "ctrl+t")
+        assert app.screen.PLACE == "new"
+        assert app.screen.draft is None
+
+    drive(runs, body)
+
+
+def test_letters_are_text_and_arrows_move(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await pilot.press("q", "question_mark", "T")
+        assert app.screen.focused.value.endswith("q?T")
+        first = app.screen.focused
+        await pilot.press("down")
+        assert isinstance(app.screen.focused, Input)
+        assert app.screen.focused is not first
+        await pilot.press("up")
+        assert app.screen.focused is first
+        assert isinstance(app.screen.query_one(Tabs), Tabs)
+
+    drive(runs, body)

@@ -1,0 +1,397 @@
+"""The list of runs: what it shows, and every key of it."""
+
+import shutil
+import threading
+import time
+
+import pytest
+from textual import events
+
+from engine.runs import control, launch, store
+from engine.runs.events import EventLog
+from hah_tui import orders
+from hah_tui.screens import runs as runs_screen
+from hah_tui.screens.dialogs import Ask, Confirm
+from hah_tui.screens.help import HelpScreen
+from hah_tui.settings import Settings
+from tests.tui.driving import answer, drive, ids, until, words
+from tests.tui.made import alive, broken, made
+
+
+@pytest.fixture
+def three(runs):
+    """a (newest, 91%), b (stopped) and c (failed)."""
+    return [
+        made(runs, id="a-run", age=10, clean=0.91, noisy=0.7),
+        made(runs, id="b-run", age=20, status="stopped", epoch=4, clean=0.6, noisy=0.65, preset="paper-hah"),
+        made(runs, id="c-run", age=30, status="failed", epoch=2, clean=0.3, noisy=0.1, error="out of [memory]"),
+    ]
+
+
+def cell(app, slot, column):
+    names = [one.name for one in app.screen._columns]
+    return app.screen._cells[slot][names.index(column)][0]
+
+
+def test_what_a_row_says(runs, three):
+    async def body(pilot, app):
+        assert ids(app) == ["a-run", "b-run", "c-run"]
+        assert [cell(app, 1, name).strip() for name in ("status", "percent", "clean", "noisy")] == [
+            "stopped", "33%", "60.0%", "65.0%",
+        ]  # fmt: skip
+        await until(pilot, lambda: cell(app, 0, "loss").strip())
+        line = cell(app, 0, "loss")
+        assert line[0] == "█"  # it falls
+        assert line.rstrip()[-1] == "▁"
+        await pilot.press("down", "down")
+        assert "out of [memory]" in words(app, "#detail")
+
+    drive(runs, body, (160, 30))
+
+
+def test_no_runs_say_how_to_begin(runs):
+    async def body(pilot, app):
+        await until(pilot, lambda: app.screen.has_class("empty"))
+        assert "quickstart" in words(app, "#empty")
+
+    drive(runs, body)
+
+
+def test_filter_and_its_end(runs, three):
+    async def body(pilot, app):
+        await pilot.press("slash", *"status:s")
+        assert ids(app) == ["b-run"]
+        await pilot.press("space", *"nothing")
+        assert ids(app) == []
+        assert "None of 3 runs" in words(app, "#empty")
+        await pilot.press("escape")
+        assert len(ids(app)) == 3
+        await pilot.press("slash", *"preset:paper", "enter", "q")
+        assert app._exit  # the table had the focus again
+
+    drive(runs, body)
+
+
+def test_q_in_the_filter_is_a_letter(runs, three):
+    async def body(pilot, app):
+        await pilot.press("slash", "q")
+        assert not app._exit
+        assert app.screen._filter == "q"
+
+    drive(runs, body)
+
+
+def test_orders(runs, three):
+    async def body(pilot, app):
+        await pilot.press("o")  # name
+        await pilot.press("O")
+        assert ids(app) == ["c-run", "b-run", "a-run"]
+        assert (app.settings.sort, app.settings.reverse) == ("name", True)
+        await pilot.press("o", "o", "o")
+        assert app.settings.sort == "noisy"
+        assert ids(app)[0] == "a-run"
+        assert Settings.load()[0].sort == "noisy"  # kept
+
+    drive(runs, body)
+
+
+def test_select_copy_pin_and_paths(runs, three):
+    async def body(pilot, app):
+        await pilot.press("space", "space")
+        assert list(app.screen._selected) == ["a-run", "b-run"]
+        assert "2 selected" in words(app, "#head")
+        await pilot.press("C")
+        assert app.clipboard == "a-run b-run"
+        await pilot.press("asterisk")
+        assert len(app.screen._selected) == 3
+        await pilot.press("asterisk")
+        assert not app.screen._selected
+        await pilot.press("p")
+        assert app.settings.reference == "c-run"
+        await pilot.press("p")
+        assert app.settings.reference == ""
+        app.screen.action_copy_path()
+        assert app.clipboard == str(three[2].path)
+        await pilot.press("space", "escape")
+        assert not app.screen._selected
+
+    drive(runs, body)
+
+
+def test_j_k_g_and_clicks_move(runs, three):
+    async def body(pilot, app):
+        for key, now in (("j", "b-run"), ("j", "c-run"), ("k", "b-run"), ("G", "c-run"), ("g", "a-run")):
+            await pilot.press(key)
+            assert app.screen._current == now
+        await pilot.click("RunTable", offset=(5, 2))
+        assert app.screen._current == "b-run"
+        await pilot.click("RunTable", offset=(5, 0))  # the title of the ids: by name
+        assert app.settings.sort == "name"
+
+    drive(runs, body)
+
+
+def test_tag_and_note(runs, three):
+    async def body(pilot, app):
+        await pilot.press("t")
+        await answer(pilot, "fig6 good")
+        await until(pilot, lambda: app.screen._rows["a-run"].labels.tags == ("fig6", "good"))
+        await pilot.press("t")
+        await answer(pilot, "-good")
+        await until(pilot, lambda: store.labels(three[0]).tags == ("fig6",))
+        await pilot.press("a")
+        await answer(pilot, "second try")
+        await until(pilot, lambda: "second try" in words(app, "#detail"))
+        await pilot.press("t")
+        assert isinstance(app.screen, Ask)
+        await pilot.press("escape")
+        assert store.labels(three[0]).note == "second try"
+
+    drive(runs, body)
+
+
+def test_a_bad_tag_is_said(runs, three):
+    async def body(pilot, app):
+        await pilot.press("t")
+        await answer(pilot, "a/b")
+        await until(pilot, lambda: [note for note in app._notifications if "cannot be a tag" in note.message])
+
+    drive(runs, body)
+
+
+def test_delete_names_what_goes_and_asks(runs, three):
+    (three[0].checkpoints / "last.pt").write_bytes(b"x" * 2_000_000)
+
+    async def body(pilot, app):
+        await pilot.press("space", "space", "d")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        named = "\n".join(app.screen._lines)
+        assert "a-run" in named
+        assert "b-run" in named
+        assert "1.9 MiB  1 checkpoint" in named
+        await pilot.press("escape")
+        assert three[0].path.exists()
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: ids(app) == ["c-run"])
+        assert not three[0].path.exists()
+
+    drive(runs, body)
+
+
+def test_what_lives_is_not_deleted(runs):
+    _, lock = alive(runs, epoch=3)
+
+    async def body(pilot, app):
+        await pilot.press("d")
+        assert "stop it first" in list(app._notifications)[-1].message
+        assert not isinstance(app.screen, Confirm)
+
+    drive(runs, body)
+    lock.release()
+
+
+def test_stop_reaches_a_live_engine_and_its_answer_is_waited_for(runs):
+    run, lock = alive(runs, epoch=3)
+    seen = []
+
+    def engine():
+        inbox, log = control.Inbox(run), EventLog(run.events)
+        while not seen:
+            for command in inbox.read():
+                seen.append(command.verb)
+                log.append("command", id=command.id, ok=True, text="")
+                inbox.done(command)
+            time.sleep(0.01)
+        log.close()
+
+    thread = threading.Thread(target=engine)
+    thread.start()
+
+    async def body(pilot, app):
+        assert "1 live" in words(app, "#head")
+        await pilot.press("s")
+        await until(pilot, lambda: [note for note in app._notifications if note.message.endswith("stopped")])
+
+    drive(runs, body)
+    thread.join()
+    assert seen == ["stop"]
+    lock.release()
+
+
+def test_pause_resume_and_extend_go_to_the_engine(runs, monkeypatch, three):
+    _, lock = alive(runs, id="d-run", age=1, epoch=3)
+    asked = []
+    monkeypatch.setattr(orders, "ask", lambda run, verb, *rest: asked.append((verb, run.id)))
+    monkeypatch.setattr(orders, "resume", lambda run, epochs=None: asked.append(("resume", run.id, epochs)))
+    monkeypatch.setattr(launch, "await_start", lambda run, process: None)
+
+    async def body(pilot, app):
+        await pilot.press("z")
+        await until(pilot, lambda: ("pause", "d-run") in asked)
+        await pilot.press("r")  # it runs: nothing to resume
+        assert "cannot resume d-run" in list(app._notifications)[-1].message
+        await pilot.press("e")
+        assert "a run that has ended" in list(app._notifications)[-1].message
+        await pilot.press("down", "e")
+        assert isinstance(app.screen, Ask)
+        await answer(pilot, "5")  # fewer than it has
+        assert isinstance(app.screen, Ask)
+        assert "above 12" in words(app, "#said")
+        await answer(pilot, "40")
+        await until(pilot, lambda: ("resume", "a-run", 40) in asked)
+        await pilot.press("down", "r")
+        await until(pilot, lambda: ("resume", "b-run", None) in asked)
+
+    drive(runs, body)
+    lock.release()
+
+
+def test_a_refused_order_is_said(runs, three, monkeypatch):
+    def refuse(run, epochs=None):
+        raise launch.LaunchError("it did not start\nTraceback [bold]")
+
+    monkeypatch.setattr(orders, "resume", refuse)
+
+    async def body(pilot, app):
+        await pilot.press("down", "r")
+        await until(pilot, lambda: type(app.screen).__name__ == "Message")
+        await pilot.press("escape")
+        assert app.screen.PLACE == "runs"
+
+    drive(runs, body)
+
+
+def test_open_compare_new_clone_results_help(runs, three):
+    async def body(pilot, app):
+        screens = {"enter": "MonitorScreen", "R": "ResultsScreen", "n": "NewRunScreen", "c": "NewRunScreen"}
+        for key, name in screens.items():
+            await pilot.press(key)
+            await until(pilot, lambda name=name: type(app.screen).__name__ == name)
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen.PLACE == "runs")
+        await pilot.press("v")
+        assert "select two runs" in list(app._notifications)[-1].message
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape")
+        assert app.screen.PLACE == "runs"
+
+    drive(runs, body)
+
+
+def test_new_runs_come_and_lost_engines_are_seen(runs, three):
+    async def body(pilot, app):
+        _, lock = alive(runs, id="new-run", age=1, epoch=1)
+        await until(pilot, lambda: ids(app)[0] == "new-run")
+        assert cell(app, 0, "status") == "running"
+        assert app.screen._current == "a-run"  # the cursor stays with its run
+        lock.release()
+        killed = time.monotonic()
+        await until(pilot, lambda: cell(app, 0, "status") == "lost", 10)
+        assert time.monotonic() - killed < 5 + 1
+
+    drive(runs, body)
+
+
+def test_broken_runs_and_hostile_text(runs):
+    broken(runs)
+
+    async def body(pilot, app):
+        assert len(ids(app)) == 5
+        hostile = next(index for index, name in enumerate(ids(app)) if "hostile" in name)
+        await pilot.press(*["down"] * hostile)
+        said = words(app, "#detail")
+        assert "[red]x[/]" in said
+        assert "\x1b" not in said
+        assert "\x07" not in said
+
+    drive(runs, body)
+
+
+def test_a_folder_that_disappears_and_comes_back(runs, three, tmp_path):
+    async def body(pilot, app):
+        shutil.move(runs, tmp_path / "elsewhere")
+        await until(pilot, lambda: "has disappeared" in words(app, "#head"))
+        assert ids(app) == []
+        shutil.move(tmp_path / "elsewhere", runs)
+        await until(pilot, lambda: len(ids(app)) == 3)
+        assert "disappeared" not in words(app, "#head")
+
+    drive(runs, body)
+
+
+def test_a_folder_that_cannot_be_written(runs, three, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system", "labels.json")
+
+    monkeypatch.setattr(store, "replace_json", read_only)
+
+    async def body(pilot, app):
+        await pilot.press("t")
+        await answer(pilot, "x")
+        await until(pilot, lambda: [note for note in app._notifications if "Read-only" in note.message])
+
+    drive(runs, body)
+
+
+def test_a_folder_that_does_not_answer(runs, three, monkeypatch):
+    monkeypatch.setattr(runs_screen, "SILENCE_SECONDS", 0.0)
+
+    async def body(pilot, app):
+        app.screen._heard = time.monotonic() - 9
+        app.screen._show_around()
+        assert "has not answered for 9 s" in words(app, "#head")
+
+    drive(runs, body)
+
+
+def test_a_long_list_slides_through_the_slots(runs, monkeypatch):
+    monkeypatch.setattr(runs_screen, "PAGE", 16)
+    for index in range(40):
+        made(runs, id=f"r{index:02}", age=index + 1, points=0)
+
+    async def body(pilot, app):
+        await until(pilot, lambda: len(ids(app)) == 40)
+        table = app.screen.table
+        assert table.row_count == 16
+        await pilot.press(*["pagedown"] * 2, *["down"] * 3)
+        place = ids(app).index(app.screen._current)
+        assert place > 16
+        assert cell(app, table.cursor_row, "id").strip() == app.screen._current
+        await pilot.press("G")
+        assert app.screen._current == "r39"
+        await pilot.press(*["k"] * 18)
+        assert app.screen._current == "r21"
+        await pilot.press("home")
+        assert app.screen._current == "r00"
+        for _ in range(40):
+            await pilot._post_mouse_events([events.MouseScrollDown], table, button=0)
+        assert app.screen._offset == 24
+        assert app.screen._visible[-1] == "r39"
+        assert table.row_count == 16
+
+    drive(runs, body, (80, 16))
+
+
+@pytest.mark.parametrize("width", [40, 63, 64, 80, 100, 120, 160, 250])
+def test_columns_fill_the_width(width):
+    assert sum(column.width for column in runs_screen.columns(width)) == width - 1
+    assert all(column.width > 0 for column in runs_screen.columns(width))
+
+
+def test_plain_characters_and_themes(runs, three):
+    async def body(pilot, app):
+        app.action_ascii()
+        await pilot.pause()
+        assert all(ord(letter) < 128 for row in app.screen._cells for text, _ in row for letter in text)
+        assert Settings.load()[0].ascii
+        seen = {app.theme}
+        for _ in range(3):
+            await pilot.press("T")
+            seen.add(app.theme)
+        assert len(seen) == 4
+        assert Settings.load()[0].theme == app.theme
+
+    drive(runs, body)
