@@ -196,10 +196,11 @@ class Source:
 
     def take(self, reading: Reading) -> bool:
         """Add what was read; returns whether anything is new."""
-        new = bool(reading.events) or reading.look != self.look or reading.more == self.loaded
-        self.gone = reading.look is None
+        gone = reading.look is None
+        new = bool(reading.events) or gone != self.gone or reading.more == self.loaded
+        new, self.gone = new or (not gone and reading.look != self.look), gone
         self.look = reading.look or self.look
-        self.log = reading.log or self.log
+        new, self.log = new or reading.log not in ("", self.log), reading.log or self.log
         self.curves.take(reading.events)
         self.loaded = self.loaded or not reading.more
         return new
@@ -252,8 +253,8 @@ class Replay:
         while self._waiting:
             time = self._waiting[0].get("time")
             time = float(time) if isinstance(time, int | float) else self._now or 0.0
-            if self._now is None or time - self._now > max(_BREAK, 5 * self.speed):
-                self._now = time  # nobody trained in between
+            if self._now is None or abs(time - self._now) > max(_BREAK, 5 * self.speed):
+                self._now = time  # nobody trained in between, or the clock was set
             if time > self._now:
                 break
             due.append(self._waiting.popleft())

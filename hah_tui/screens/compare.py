@@ -164,7 +164,7 @@ class CompareScreen(PanelScreen):
     def _names(self) -> list[str]:
         """What the runs are called here: their ids, what all begin with left away where there is little room."""
         ids = [source.run.id for source in self.sources]
-        if max(map(len, ids)) * len(ids) <= self.size.width // 3:
+        if max(map(len, ids)) * len(ids) <= self.size.width // 5:
             return ids
         return (
             [name.rpartition("-")[2] or name for name in ids]
@@ -281,5 +281,7 @@ def _settings(run: RunDirectory) -> dict[str, Any] | str:
     """The settings of a run as they are now, or why they cannot be read."""
     try:
         return store.experiment_of(run, read_state(run)).dump()
-    except (RequestError, OSError) as error:
-        return shown_line(error)
+    except RequestError as error:
+        return shown_line(error.mistakes[0].what)
+    except OSError as error:
+        return shown_line(error.strerror)

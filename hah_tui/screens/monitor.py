@@ -255,6 +255,9 @@ class MonitorScreen(PanelScreen):
             word = "over" if self.playback.over else "playing" if self.playback.playing else "held"
             said = f" replay {word}, {self.playback.speed:g} times as fast; space holds, > < change the speed, esc ends"
             rows.append(canvas.row((said, canvas.MARK), width=width))
+        elif status == "lost":
+            said = "its engine is gone without a word; r resumes" if width >= 48 else "its engine is gone; r resumes"
+            rows.append(canvas.row((f" {said}", ink), width=width))
         elif why:
             again = "" if "resume" in why or look.live or status == "finished" else "; r resumes"
             text = shown_line(why.replace("'hah resume'", "r"), 400) + again

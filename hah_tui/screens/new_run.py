@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hah_tui.draft import Draft, Speed
 
 MOUNTED = 14  # fields at a time: each costs at every layout
+MOST_BLOCKS = 16
 ROWS = 7  # HaH blocks at a time, with two fields each
 SPEEDS = 30  # earlier runs that are asked how fast they were
 
@@ -48,9 +49,14 @@ class Sheet:
     fields: tuple[Field, ...] = ()
     blocks: tuple[int, ...] = ()  # numbers of HaH blocks
 
+    @property
+    def there(self) -> bool:
+        """Whether there is something on it; the first of the blocks says so if there are none."""
+        return bool(self.fields or self.blocks) or self.title == "blocks"
+
 
 def sheets(hah_blocks: int) -> list[Sheet]:
-    """The form as tabs: the sections of the schema, cut where they are long, and the HaH blocks."""
+    """The form as tabs: the sections of the schema, cut where they are long, and the HaH blocks there could be."""
     from engine.experiment.fields import fields
 
     sections: dict[str, list[Field]] = {"run": []}
@@ -66,9 +72,9 @@ def sheets(hah_blocks: int) -> list[Sheet]:
             chunk = members[part * len(members) // count : (part + 1) * len(members) // count]
             found.append(Sheet(title if count == 1 else f"{title} {part + 1}", tuple(chunk)))
         if title == "model":
-            numbers = list(range(1, hah_blocks + 1))
-            pieces = [tuple(numbers[start : start + ROWS]) for start in range(0, hah_blocks, ROWS)] or [()]
-            found += [Sheet("blocks" if index == 0 else f"blocks {p[0]}+", (), p) for index, p in enumerate(pieces)]
+            for start in range(1, MOST_BLOCKS + 1, ROWS):
+                numbers = tuple(range(start, min(start + ROWS, hah_blocks + 1)))
+                found.append(Sheet("blocks" if start == 1 else f"blocks {start}+", (), numbers))
     return found
 
 
@@ -294,16 +300,20 @@ class NewRunScreen(Page):
     def _lay_tabs(self) -> None:
         """Tabs for the sections; the HaH blocks may need more of them than before."""
         assert self.draft is not None
-        found = sheets(self.draft.hah_blocks)
         tabs = self.query_one(Tabs)
-        if [sheet.title for sheet in found] != [sheet.title for sheet in self._sheets]:
-            tabs.clear()
-            for index, sheet in enumerate(found):
+        if not self._sheets:
+            for index, sheet in enumerate(sheets(0)):
                 tabs.add_tab(Tab(sheet.title, id=f"sheet-{index}"))
-        self._sheets = found
-        self._sheet = min(self._sheet, len(found) - 1)
+        self._follow_blocks()
         tabs.active = f"sheet-{self._sheet}"
         self._mount_sheet()
+
+    def _follow_blocks(self) -> None:
+        """There are as many tabs of blocks as the HaH blocks need."""
+        assert self.draft is not None
+        self._sheets = sheets(self.draft.hah_blocks)
+        for index, sheet in enumerate(self._sheets):
+            self.query_one(f"#sheet-{index}", Tab).display = sheet.there
 
     @on(Tabs.TabActivated)
     def _activated(self, event: Tabs.TabActivated) -> None:
@@ -371,17 +381,7 @@ class NewRunScreen(Page):
             self.draft.type(name, text)
         self._keeper.keep(self.draft.dump())
         if name == "model.hah_blocks":
-            wanted = [sheet.title for sheet in sheets(self.draft.hah_blocks)]
-            if wanted != [sheet.title for sheet in self._sheets]:
-                tabs, here = self.query_one(Tabs), self._sheet
-                self._sheets = sheets(self.draft.hah_blocks)
-                with self.prevent(Tabs.TabActivated):
-                    tabs.clear()
-                    for index, title in enumerate(wanted):
-                        tabs.add_tab(Tab(title, id=f"sheet-{index}"))
-                    tabs.active = f"sheet-{here}"
-            else:
-                self._sheets = sheets(self.draft.hah_blocks)
+            self._follow_blocks()
         self._look()
 
     def _look(self) -> None:
@@ -577,13 +577,17 @@ class NewRunScreen(Page):
             self.hah.pop_screen()
 
     def action_next_section(self) -> None:
-        self._go(self._sheet + 1)
+        self._go(self._sheet + 1, 1)
 
     def action_previous_section(self) -> None:
-        self._go(self._sheet - 1)
+        self._go(self._sheet - 1, -1)
 
-    def _go(self, sheet: int) -> None:
-        self.query_one(Tabs).active = f"sheet-{sheet % len(self._sheets)}"
+    def _go(self, sheet: int, way: int = 1) -> None:
+        """Open a tab, or the next one that way which is there."""
+        sheet %= len(self._sheets)
+        while not self._sheets[sheet].there:
+            sheet = (sheet + way) % len(self._sheets)
+        self.query_one(Tabs).active = f"sheet-{sheet}"
 
     def action_next_mistake(self) -> None:
         draft = self.draft

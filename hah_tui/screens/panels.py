@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.events import Resize
 from textual.widgets import Footer
@@ -49,6 +51,7 @@ class PanelScreen(Page):
     PanelScreen .panel { background: $surface; }
     """
 
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", show=False)]  # ours, before the app's
     PRIORITY: tuple[str, ...] = ()  # ids of panels, the most important first, where not all have room
 
     def __init__(self) -> None:

@@ -303,6 +303,12 @@ class Chart(Canvas, can_focus=True):
                 texts = [shown_line(text, 40) for text in said if cell_len(text) == len(text)]
                 name = f" {'  '.join([shown, *texts])} "[:width]
                 start = max(0, min(left + round(x.fraction(value) * (plot - 1)) - len(name) // 2, width - len(name)))
+                left_end, right_end = start, start + len(name)
+                while left_end and chars[left_end - 1] != " ":  # no half a tick beside it
+                    left_end -= 1
+                while right_end < width and chars[right_end] != " ":
+                    right_end += 1
+                chars[left_end:right_end] = " " * (right_end - left_end)
                 chars[start : start + len(name)] = name
                 inks[start : start + len(name)] = bytes([canvas.CURSOR]) * len(name)
         return "".join(chars)[:width], bytes(inks[:width])

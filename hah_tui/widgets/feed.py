@@ -128,10 +128,11 @@ class Sheet(Lines):
         if not self.cells:
             return [[(f" {self.empty}", QUIET)]]
         table = [self.header, *self.cells]
-        first = min(max(len(row[0][0]) for row in table), max(10, width // 3))
         columns = len(self.header) - 1
+        longest = [max(len(row[n][0]) for row in table if n < len(row)) for n in range(columns + 1)]
+        first = max(8, min(longest[0], width - 2 - sum(2 + min(wide, 12) for wide in longest[1:])))
         each = max(6, (width - first - 2) // max(1, columns) - 2)
-        wide = [min(each, max(len(row[n][0]) for row in table if n < len(row))) for n in range(1, columns + 1)]
+        wide = [min(each, length) for length in longest[1:]]
         return [
             [(f" {_cut(row[0][0], first):<{first}}", row[0][1])]
             + [(f"  {_cut(text, wide[n]):>{wide[n]}}", ink) for n, (text, ink) in enumerate(row[1:])]

@@ -194,7 +194,7 @@ def limits(low: float, high: float, before: Limits | None = None, log: bool = Fa
         new = Limits(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
     if before is not None and before.log == log and before.low <= low and high <= before.high:
         filled = before.fraction(new.high) - before.fraction(new.low)
-        if filled > 0.6:
+        if filled > 0.4:
             return before
     return new
 
