@@ -113,9 +113,11 @@ def prepare(images: Bytes, labels: npt.NDArray[Any], progress: Callable[[str], N
     for name in there:
         for severity in SEVERITIES:
             _official(name, severity, labels)
-    progress(f"{len(there)} of {len(CORRUPTIONS)} official files are in {official_folder()} and are right")
+    progress(
+        f"{len(there)} of {len(CORRUPTIONS)} official files are in {official_folder()}" + ", checked" * bool(there)
+    )
     if len(there) < len(CORRUPTIONS):
-        progress(f"the others are in {OFFICIAL}; unpack them there. What they lack is generated now")
+        progress(f"all are in {OFFICIAL}, to be unpacked into that folder; what is missing is generated now")
     lacking = [name for name in CORRUPTIONS if name not in there and name not in missing()]
     if "frost" in missing():
         progress(
@@ -214,7 +216,7 @@ _WAYS_OUT = f"take it from {OFFICIAL}, or move the folder away and the images ar
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except (OSError, ValueError, EOFError) as error:
         raise RequestError(f"{path} is not an array of NumPy's: {error}; {_WAYS_OUT}") from None
 
@@ -242,9 +244,9 @@ def _kept(path: Path, images: Bytes, name: str, severity: int) -> Bytes | None:
     """What was made before of these images, if it is whole."""
     try:
         with path.open("rb") as file:
-            made = np.load(file, allow_pickle=False)
+            made = np.lib.format.read_array(file, allow_pickle=False)
             digest = file.read()
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, MemoryError):
         return None
     right = made.shape == images.shape and made.dtype == np.uint8 and digest == _digest(made, images, name, severity)
     return made if right else None

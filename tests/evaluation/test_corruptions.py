@@ -247,6 +247,9 @@ def spoil(path, how):
     elif how == "without its hash":
         del data[-32:]
     path.write_bytes(data)
+    if how == "an archive":
+        with path.open("wb") as file:
+            np.savez(file, made=np.zeros(3))
 
 
 def test_a_made_set_is_kept_and_made_anew_when_it_is_not_right(folder, monkeypatch):
@@ -270,7 +273,7 @@ def test_a_made_set_is_kept_and_made_anew_when_it_is_not_right(folder, monkeypat
     assert np.array_equal(corruptions.corrupted(*arguments)[0], expected)
     assert np.array_equal(corruptions.corrupted(*arguments, count=5)[0], expected[:5])
     assert not calls
-    for how in ("truncated", "emptied", "one bit", "without its hash"):
+    for how in ("truncated", "emptied", "one bit", "without its hash", "an archive"):
         spoil(path, how)
         assert np.array_equal(corruptions.corrupted(*arguments)[0], expected), how
         assert len(calls) == 1, how
@@ -342,7 +345,14 @@ def test_mean_corruption_error():
 
 
 def test_corruptions_bring_no_torch():
-    code = "import sys, engine.evaluation.corruptions; print([n for n in ('torch', 'sklearn') if n in sys.modules])"
+    """The modules themselves; the package beside them offers what needs torch too."""
+    code = (
+        "import sys, types, engine\n"
+        "package = sys.modules['engine.evaluation'] = types.ModuleType('engine.evaluation')\n"
+        "package.__path__ = [engine.__path__[0] + '/evaluation']\n"
+        "import engine.evaluation.corruptions\n"
+        "print([name for name in ('torch', 'sklearn', 'engine.evaluation.attacks') if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
