@@ -1,14 +1,18 @@
 """What a trained network withstands: noise, corruptions, attacks, and whether its gradients can be trusted.
 
 Everything here takes any PyTorch classifier over images in [0, 1] (normalization inside the model); `suites` and `job`
-put it together for `hah eval`.
+put it together for `hah eval`. Names are loaded when they are used: corruptions need no torch.
 """
 
-from engine.evaluation.attacks import attack, robust
-from engine.evaluation.corruptions import corrupt, corrupted, mean_corruption_error
-from engine.evaluation.looking import noisy, sparsity, under_noise
-from engine.evaluation.masking import judge, probe
-from engine.evaluation.minimum_norm import minimum_norm
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.evaluation.attacks import attack, robust
+    from engine.evaluation.corruptions import corrupt, corrupted, mean_corruption_error
+    from engine.evaluation.looking import noisy, sparsity, under_noise
+    from engine.evaluation.masking import judge, probe
+    from engine.evaluation.minimum_norm import minimum_norm
 
 __all__ = [
     "attack",
@@ -23,3 +27,18 @@ __all__ = [
     "sparsity",
     "under_noise",
 ]
+
+_HOMES = {
+    "attacks": ("attack", "robust"),
+    "corruptions": ("corrupt", "corrupted", "mean_corruption_error"),
+    "looking": ("noisy", "sparsity", "under_noise"),
+    "masking": ("judge", "probe"),
+    "minimum_norm": ("minimum_norm",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"engine.evaluation.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,6 +36,7 @@ def prepare(run: RunDirectory, experiment: Experiment, checkpoint: str) -> State
     job = run.evaluation
     replace_text(job.config, presets.dumped(experiment))
     replace_json(job.manifest, {"run": run.id, "checkpoint": checkpoint})
+    job.log.unlink(missing_ok=True)  # what an earlier evaluation said
     Inbox(job).clear()
     state = State(name=experiment.name, created=time.time(), epochs=len(experiment.evaluate.suites))
     state.write(job)
