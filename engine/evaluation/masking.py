@@ -143,7 +143,7 @@ def judge(found: Mapping[str, Tensor], norm: str, eps: float) -> dict[str, Any]:
         suspect = count > too_many
         words = (
             f"{what} leaves {accuracy[name]:.1%} at {at}, APGD {strong:.1%}; "
-            f"{_images(count)} {'falls' if count == 1 else 'fall'} to it and not to APGD"
+            f"{_images(count)} {'falls' if count <= 1 else 'fall'} to it and not to APGD"
         )
         words += ", so APGD misses what a weaker attack finds" if suspect else ""
         check(name, suspect, words + ".", accuracy=accuracy[name], iterative=strong, fell_only=count)
@@ -151,7 +151,7 @@ def judge(found: Mapping[str, Tensor], norm: str, eps: float) -> dict[str, Any]:
     zero = int(((found["gradient"][:, 0] == 0) & correct).sum())
     share = zero / max(1, int(correct.sum()))
     words = f"{_images(zero).capitalize()} of {int(correct.sum())} that are classified correctly"
-    words += f" {'has' if zero == 1 else 'have'} a gradient of zero."
+    words += f" {'has' if zero <= 1 else 'have'} a gradient of zero."
     check("zero-gradient", share > ZERO_GRADIENT, words, images=zero, fraction=share)
     against("noise", f"Random {'sign ' if norm == 'linf' else ''}noise, {NOISE_DRAWS} draws,")
     against("one-step", "One gradient step")

@@ -36,8 +36,9 @@ def test_a_linear_model_is_clear(linear, norm):
     found = verdicts(judged)
     assert set(found.values()) == {"clear"}
     values = {check["name"]: check["values"] for check in judged["checks"]}
-    assert values["noise"]["accuracy"] > values["square"]["accuracy"] >= values["one-step"]["accuracy"] > 0
-    assert values["transfer"]["accuracy"] == pytest.approx(values["one-step"]["iterative"], abs=0.06)
+    assert values["noise"]["accuracy"] >= values["square"]["accuracy"] >= values["one-step"]["accuracy"] > 0
+    assert values["noise"]["accuracy"] > values["one-step"]["accuracy"]
+    assert values["noise"]["accuracy"] > values["transfer"]["accuracy"] >= values["transfer"]["iterative"] > 0
     assert values["unbounded"]["accuracy"] == 0
     assert list(values["loss"].values()) == sorted(values["loss"].values())
     assert len(values["loss"]) == len(MULTIPLES)
@@ -64,9 +65,11 @@ def test_rounded_images_are_found(linear):
     def rounded(images):
         return linear((images * 64).round() / 64) + 0 * images.sum((1, 2, 3))[:, None]
 
-    judged = examined(rounded, linear.x, linear.y, 2 * float(linear.exact("linf").median()), standard=linear)
+    eps = 4 * float(linear.exact("linf").median())
+    judged = examined(rounded, linear.x, linear.y, eps, standard=linear, queries=300)
     found = verdicts(judged)
-    assert found["zero-gradient"] == found["unbounded"] == found["transfer"] == found["loss"] == "suspect"
+    assert found["zero-gradient"] == found["unbounded"] == found["loss"] == "suspect"
+    assert found["transfer"] == found["square"] == "suspect"
     words = {check["name"]: check["words"] for check in judged["checks"]}
     assert words["transfer"].endswith("so APGD misses what a weaker attack finds.")
 
@@ -82,12 +85,11 @@ def test_gradients_that_point_elsewhere_are_found(linear):
             return -gradient
 
     judged = examined(
-        lambda images: linear(Misleading.apply(images)), linear.x, linear.y, 2 * float(linear.exact("linf").median()),
-        standard=linear,
+        lambda images: linear(Misleading.apply(images)), linear.x, linear.y, 4 * float(linear.exact("linf").median())
     )  # fmt: skip
     found = verdicts(judged)
     assert found["zero-gradient"] == "clear"
-    assert found["square"] == found["transfer"] == found["loss"] == "suspect"
+    assert found["unbounded"] == found["loss"] == "suspect"
 
 
 def test_warnings(linear):
