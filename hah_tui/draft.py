@@ -170,7 +170,9 @@ class Draft:
                     del self.mistakes[name]  # the rows follow the number of blocks, once that is right
                 item = re.search(r" \(item (\d+)\)$", what)
                 if item and name in PER_BLOCK:
-                    self.mistakes[f"{name}[{item[1]}]"] = what[: item.start()]
+                    self.mistakes[f"{name}[{item[1]}]"] = what[: item.start()].replace(
+                        " or a list of numbers, each", ""
+                    )
 
     def _block_values(self, name: str) -> list[Any]:
         """The list of a per-block setting: one value where the base has one and all are the same."""

@@ -161,12 +161,17 @@ class BlockRow(Horizontal):
         self.set_class(bool(found), "bad")
 
 
+class Fields(VerticalScroll, inherit_bindings=False):
+    """The mounted fields; arrows move between them instead of scrolling."""
+
+
 class NewRunScreen(Page):
     """First the presets, then the form; a draft is kept at every change."""
 
     PLACE = "new"
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("new"),
+        Binding("escape", "leave", "back"),
         Binding("down", "app.focus_next", "next field", show=False),
         Binding("up", "app.focus_previous", "previous field", show=False),
     ]
@@ -196,7 +201,7 @@ class NewRunScreen(Page):
         with Vertical(id="form"):
             yield Tabs(id="tabs")
             with Horizontal(id="middle"):
-                yield VerticalScroll(id="fields", can_focus=False)
+                yield Fields(id="fields", can_focus=False)
                 with VerticalScroll(id="side", can_focus=False):
                     yield Static(id="summary")
             yield Static(id="explain")
@@ -328,7 +333,7 @@ class NewRunScreen(Page):
 
         draft, sheet = self.draft, self._sheets[self._sheet]
         assert draft is not None
-        box = self.query_one("#fields", VerticalScroll)
+        box = self.query_one("#fields", Fields)
         title = sheet.title.split(" ")[0]
         rows: list[Widget] = [
             FieldRow(field, draft, "" if title == "run" else f"{title}.", self._devices) for field in sheet.fields
@@ -343,8 +348,7 @@ class NewRunScreen(Page):
                 rows.append(BlockRow(number, about, draft))
             if not sheet.blocks:
                 rows = [Static(Text("No HaH blocks: model.hah_blocks is 0. This is a standard network."))]
-        if title == "run":
-            rows.append(Static(id="overview"))
+        rows.append(Static(id="overview"))  # where there is no room beside the fields
 
         async def put() -> None:
             async with self.batch():
@@ -563,8 +567,8 @@ class NewRunScreen(Page):
         names = ("launch", "save_preset", "next_mistake", "restore", "discard", "next_section", "previous_section")
         return not (action in names and self.draft is None)
 
-    def key_escape(self) -> None:
-        """esc: from the form to the presets, from there to the runs."""
+    def action_leave(self) -> None:
+        """From the form to the presets, from there to the runs."""
         if self.draft is not None and self._run is None:
             self.draft = None
             self.add_class("choosing")
@@ -712,6 +716,8 @@ class NewRunScreen(Page):
 
 def limits(field: Field) -> str:
     """What a field may be, short enough to stand beside it."""
+    if field.per_block:
+        return field.allowed().replace("a number or a list of numbers, each", "a number")
     match field.kind:
         case "flag" | "section":
             told = "on or off"

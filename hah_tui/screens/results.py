@@ -234,8 +234,14 @@ class ResultsScreen(Page):
         table = self.query_one(DataTable)
         width, row = self.size.width, table.cursor_row
         narrow = width < 64
-        title = max(14, width - 1 - 9 * 3) if narrow else 28
-        widths = [title, 9, 11 if not narrow else 9, 9, 0 if narrow else max(10, width - 1 - title - 29)]
+        title = max(12, width - 1 - 9 * 2) if narrow else 28
+        widths = [
+            title,
+            9,
+            11 if not narrow else 9,
+            0 if narrow else 9,
+            0 if narrow else max(10, width - 1 - title - 29),
+        ]
         titles = ["", "measured", "published" if not narrow else "paper", "diff.", "of it"]
         table.clear(columns=True)
         for place, (name, cells) in enumerate(zip(titles, widths, strict=True)):

@@ -119,7 +119,10 @@ class RunsScreen(Page):
     """The list of runs, kept up to date by one thread."""
 
     PLACE = "runs"
-    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("runs")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *keys.bindings("runs"),
+        Binding("escape", "leave", "clear", show=False),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,6 +221,8 @@ class RunsScreen(Page):
         changed = rows != self._rows or problem != self._problem or whole > self._loaded
         self._rows, self._losses, self._problem = rows, losses, problem
         self._loaded = self._loaded or whole
+        if not self.is_current:
+            return  # drawing under another screen would repaint all of that one
         if changed:
             self._selected = {name: None for name in self._selected if name in rows}
             self._sort()
@@ -288,7 +293,7 @@ class RunsScreen(Page):
             "status": lambda: (_cut(look.status + unsure, 9, plain), hue),
             "progress": lambda: (bar(done, width["progress"] - 1, plain), hue if look.live else quiet),
             "percent": lambda: (f"{100 * done:3.0f}% ", ""),
-            "eta": lambda: (duration(state.eta_seconds if look.status == "running" else None).rjust(7) + " ", ""),
+            "eta": lambda: (duration(state.eta_seconds).rjust(7) + " " if look.status == "running" else "", ""),
             "clean": lambda: (percent(state.metrics.get("test/accuracy")).rjust(6) + " ", ""),
             "noisy": lambda: (percent(state.metrics.get("test/noisy_accuracy")).rjust(6) + " ", ""),
             "loss": lambda: (line_of(self._losses.get(row.id, []), width["loss"] - 1, plain), colour("live")),
@@ -445,12 +450,13 @@ class RunsScreen(Page):
         box.add_class("open")
         box.focus()
 
-    def key_escape(self) -> None:
-        """esc clears the filter; on the list there is nowhere to go back to."""
+    def action_leave(self) -> None:
+        """Clear the filter, or the selection; from the list there is nowhere to go back to."""
         box = self.query_one("#filter", Input)
         box.value = ""
         box.remove_class("open")
-        self._selected.clear() if not box.has_focus else None
+        if not box.has_focus:
+            self._selected.clear()
         self.table.focus()
         self._sort()
 
@@ -662,7 +668,7 @@ class RunsScreen(Page):
 
     def _confirm_delete(self, rows: list[Row], lines: list[str]) -> None:
         more = [f"and {len(rows) - len(lines):,} more"] if len(rows) > len(lines) else []
-        where = f"from {self.hah.folder}"
+        where = f"from {_home(self.hah.folder)}"
 
         def gone(_: object) -> None:
             self._selected.clear()

@@ -123,7 +123,12 @@ def test_what_is_launched_is_what_the_command_line_would_launch(name, seed):
         assert draft.mistakes
 
 
-@given(st.recursive(st.text(max_size=3) | st.integers() | st.none(), lambda x: st.lists(x) | st.dictionaries(st.text(max_size=6), x), max_leaves=5))  # fmt: skip
+leaves = st.text(max_size=3) | st.integers() | st.none()
+names = st.sampled_from(["hah", "lambda", "hah.lambda", "hah.alpha", "name"]) | st.text(max_size=3)
+
+
+@settings(deadline=None)
+@given(st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=5))
 def test_any_stored_draft_is_a_draft_or_refused(stored):
     document = {"base": stored, "texts": stored, "lists": stored, "origin": stored}
     try:

@@ -27,7 +27,7 @@ def test_every_action_has_its_method_and_every_key_one_action(place):
         assert action.help, action
     used = Counter(key for action in keys.of(place) for key in action.keys.split(",") if key)
     assert not [key for key, times in used.items() if times > 1]
-    assert SCREENS[place] is HahApp or SCREENS[place].PLACE == place
+    assert SCREENS[place] is HahApp or place == SCREENS[place].PLACE
 
 
 @pytest.mark.parametrize("place", [place for place in SCREENS if place != "all"])

@@ -1,0 +1,188 @@
+"""Text pictures of the list, the form, the results and the help at three sizes, the clock frozen."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from textual.widgets import Input
+
+from engine.runs import store
+from hah_tui import text
+from hah_tui.screens import runs as runs_screen
+from tests.tui import made as making
+from tests.tui.driving import drive, until
+from tests.tui.made import broken, made
+from tests.tui.snapshot import SIZES, check
+from tests.tui.test_new_run import form, retype, to
+
+sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+
+
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch):
+    monkeypatch.setattr(text, "time", SimpleNamespace(time=lambda: making.NOW))
+    monkeypatch.setattr(runs_screen, "_home", lambda path: f"~/runs/{path.name}")
+
+
+async def still(pilot, app):
+    """No cursor blinks, nothing is on its way."""
+    for box in app.screen.query(Input):
+        box.cursor_blink = False
+        box._cursor_visible = False
+    await pilot.pause(0.1)
+
+
+def some(runs):
+    made(runs, id="quickstart-ab12", age=400, clean=0.983, noisy=0.871, created=making.NOW - 400)
+    made(runs, id="paper-hah-q7xy", age=9e4, status="stopped", epoch=37, epochs=100, clean=0.8, noisy=0.55,
+         preset="paper-hah", device="cuda:0", tags=["paper"])  # fmt: skip
+    run = made(runs, id="no-threshold-with-a-long-name-k2m4", age=2e5, status="failed", epoch=3, epochs=100, clean=0.31,
+               noisy=0.2, error="CUDA out of memory [tried 2 GiB]", preset="no-threshold", points=3)  # fmt: skip
+    store.label(run, add=["table3"], note="second try, alpha doubled")
+    made(runs, id="blocks-4-zz99", age=3e5, status="running", epoch=50, epochs=100, clean=0.7, noisy=0.6)  # lost
+
+
+@sizes
+def test_runs(runs, size):
+    some(runs)
+
+    async def body(pilot, app):
+        await pilot.press("space", "down")
+        await until(pilot, lambda: len(app.screen._losses) == 4)
+        await pilot.pause(0.1)
+        app.screen._show()
+        await still(pilot, app)
+        check(app, "runs")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_no_runs(runs, size):
+    async def body(pilot, app):
+        await until(pilot, lambda: app.screen.has_class("empty"))
+        await still(pilot, app)
+        check(app, "runs-none")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_broken_runs_in_plain_characters(runs, size):
+    for index, run in enumerate(broken(runs)):
+        run.path.rename(runs / f"broken-{index}")
+
+    async def body(pilot, app):
+        app.action_ascii()
+        await pilot.press("o")
+        await still(pilot, app)
+        check(app, "runs-broken-ascii")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_delete(runs, size):
+    some(runs)
+
+    async def body(pilot, app):
+        await pilot.press("space", "space", "d")
+        await until(pilot, lambda: type(app.screen).__name__ == "Confirm")
+        await still(pilot, app)
+        check(app, "delete")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_help(runs, size):
+    async def body(pilot, app):
+        await pilot.press("question_mark")
+        await still(pilot, app)
+        check(app, "help")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_presets(runs, size):
+    async def body(pilot, app):
+        await pilot.press("n")
+        await until(pilot, lambda: "handwritten" in str(app.screen.query_one("#description").render()))
+        await still(pilot, app)
+        check(app, "presets")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_form_with_a_mistake(runs, size):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "hah.lambda")
+        await retype(pilot, app, "-1")
+        await still(pilot, app)
+        check(app, "form-mistake")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_form_of_blocks(runs, size):
+    async def body(pilot, app):
+        await form(pilot, app, "paper-hah")
+        await to(pilot, app, "hah.alpha")
+        await retype(pilot, app, "9")
+        await still(pilot, app)
+        check(app, "form-blocks")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_form_overview(runs, size):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await still(pilot, app)
+        check(app, "form-overview")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_results(runs, size, monkeypatch):
+    from hah_tui.screens import results as results_screen
+
+    monkeypatch.setattr(results_screen, "age", lambda moment: "2 min")
+    run = evaluated(runs)
+
+    async def body(pilot, app):
+        await pilot.press("R")
+        await until(pilot, lambda: app.screen._read)
+        await still(pilot, app)
+        check(app, "results")
+
+    drive(runs, body, size)
+    assert run.results.exists()
+
+
+def evaluated(runs):
+    """A run of paper-hah with results of noise and attacks."""
+    run = made(runs, id="paper-hah-q7xy", preset="paper-hah", epoch=100, epochs=100, clean=0.871, noisy=0.633)
+    run.config.write_text(making.config("paper-hah"))
+    base = {
+        "schema_version": 1, "run": run.id, "dataset": "cifar10", "images": 10000, "test_images": 10000, "seed": 2022,
+        "checkpoint": {"name": "last", "epoch": 100, "step": 39100}, "settings": {}, "clean_accuracy": 0.871,
+        "versions": {}, "device": "cpu",
+    }  # fmt: skip
+    levels = [
+        {"std": std, "accuracy": [mean], "mean": mean, "spread": 0.0, "snr_db": {str(n): 22.0 - n for n in range(1, 4)}}
+        for std, mean in ((0.05, 0.8), (0.1, 0.633), (0.2, 0.3))
+    ]
+    noise = {"distribution": "gaussian", "levels": levels, "examples": None}
+    methods = [{"name": "apgd-ce", "accuracy": 0.23}, {"name": "apgd-t", "accuracy": 0.211}]
+    attack = {"norm": "linf", "eps": 2 / 255, "methods": methods, "robust_accuracy": 0.211, "stands": "01"}
+    (run.results / "noise-0123abcd.json").write_text(json.dumps({**base, "suite": "noise", "result": noise}))
+    document = {**base, "suite": "attacks", "images": 1000, "settings": {"steps": 20}, "result": {"attacks": [attack]}}
+    (run.results / "attacks-0123abcd.json").write_text(json.dumps(document))
+    return run
