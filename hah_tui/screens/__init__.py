@@ -18,6 +18,13 @@ class Page(Screen[None]):
     PLACE: ClassVar[str] = ""  # its name in keys.ACTIONS
 
     @property
+    def seen(self) -> bool:
+        """Whether nothing but dialogs lies over it (`is_current` also counts the screen under a whole one, whose
+        repainting repaints that one)."""
+        stack = self.app.screen_stack
+        return self in stack and all(screen.is_modal for screen in stack[stack.index(self) + 1 :])
+
+    @property
     def hah(self) -> HahApp:
         """The app, by its own type."""
         return cast("HahApp", self.app)

@@ -188,6 +188,7 @@ class NewRunScreen(Page):
         self._speeds: list[Speed] = []
         self._devices: list[tuple[str, str]] = [("auto", "auto"), ("cpu", "cpu")]
         self._summed = WeakKeyDictionary[Static, Text]()  # what stands in the two summaries
+        self._into = True  # whether the cursor goes into the fields of a tab that opens
         self._wanted = ""  # the setting to put the cursor on when its tab is there
         self._busy = ""  # what a launch waits for
         self._keeper = Keeper()
@@ -358,8 +359,9 @@ class NewRunScreen(Page):
             first = next((widget for widget in box.query("Input, Select, Switch") if not widget.disabled), None)
             if self._wanted:
                 self._focus_on(self._wanted)
-            elif first is not None and not isinstance(self.focused, Tabs):
+            elif first is not None and (self._into or not isinstance(self.focused, Tabs)):
                 first.focus()
+                self._into = False
             self._look()
 
         self.run_worker(put(), exclusive=True, group="sheet")
@@ -591,6 +593,7 @@ class NewRunScreen(Page):
         sheet %= len(self._sheets)
         while not self._sheets[sheet].there:
             sheet = (sheet + way) % len(self._sheets)
+        self._into = True
         self.query_one(Tabs).active = f"sheet-{sheet}"
 
     def action_next_mistake(self) -> None:

@@ -221,7 +221,7 @@ class RunsScreen(Page):
         changed = rows != self._rows or problem != self._problem or whole > self._loaded
         self._rows, self._losses, self._problem = rows, losses, problem
         self._loaded = self._loaded or whole
-        if not self.is_current:
+        if not self.seen:
             return  # drawing under another screen would repaint all of that one
         if changed:
             self._selected = {name: None for name in self._selected if name in rows}
@@ -231,7 +231,7 @@ class RunsScreen(Page):
 
     def _tick(self) -> None:
         """Ages, remaining times, and whether the folder still answers."""
-        if self.is_current and self.is_mounted:
+        if self.seen and self.is_mounted:
             self._show()
 
     # What is shown

@@ -121,7 +121,7 @@ def test_open_change_alpha_launch_watch_detach_reopen_stop_compare(tmux, runs):
     terminal.press("*")
     terminal.until("2 selected")
     terminal.press("v")
-    terminal.until(lambda seen: "Compare" in seen and "other-run" in seen and "Runs  " not in seen, 30)
+    terminal.until(lambda seen: "Settings that differ" in seen and "other-run" in seen, 30)
     terminal.press("q")
     terminal.until("left with 0", 20)
 
