@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.evaluation.attacks import attack, robust
     from engine.evaluation.corruptions import corrupt, corrupted, mean_corruption_error
+    from engine.evaluation.fmn import minimum_norm
     from engine.evaluation.looking import noisy, sparsity, under_noise
     from engine.evaluation.masking import judge, probe
-    from engine.evaluation.minimum_norm import minimum_norm
 
 __all__ = [
     "attack",
@@ -33,7 +33,7 @@ _HOMES = {
     "corruptions": ("corrupt", "corrupted", "mean_corruption_error"),
     "looking": ("noisy", "sparsity", "under_noise"),
     "masking": ("judge", "probe"),
-    "minimum_norm": ("minimum_norm",),
+    "fmn": ("minimum_norm",),
 }
 
 

@@ -7,7 +7,6 @@ by (seed, batch), do not depend on the machine.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,10 +21,9 @@ from torch import Tensor, nn
 from engine.data.archives import Images
 from engine.data.batches import Draw, Split, generator, to_images
 from engine.evaluation import corruptions as made
-from engine.evaluation import looking
+from engine.evaluation import fmn, looking
 from engine.evaluation.attacks import robust
 from engine.evaluation.masking import PROBES, Probe, judge, probe
-from engine.evaluation.minimum_norm import minimum_norm as fmn
 from engine.evaluation.pieces import Pieces
 from engine.experiment.datasets import Suite
 from engine.experiment.schema import (
@@ -221,29 +219,22 @@ def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces) -
     """The smallest perturbation that changes each prediction, and the accuracy against eps that follows from it."""
     norms = {}
     for norm in settings.norms:
-        values: list[float | None] = []  # 0: misclassified as it is; None: nothing adversarial was found
+        values: list[float] = []
         for number, images, labels in subject.batches():
 
             def measure(x: Tensor = images, y: Tensor = labels, norm: Norm = norm) -> Any:
-                found = fmn(subject.network, x, y, norm, settings.steps).norms.tolist()
+                found = fmn.minimum_norm(subject.network, x, y, norm, settings.steps, settings.targets).norms.tolist()
                 return [value if math.isfinite(value) else None for value in found]
 
-            values += pieces.get(f"minimum_norm/{norm}/{number}", measure)
-        ordered = sorted(math.inf if value is None else value for value in values)
-        middle = statistics.median(ordered)
-        found = [value for value in values if value]
-        attacked = len(values) - values.count(0.0)
-        reached = [0.0, *sorted(set(found))]
-        # Thinned to a hundred sizes; at each, the images whose norm is larger still stand.
-        sizes = [reached[round(place * (len(reached) - 1) / 99)] for place in range(100)]
-        curve = [[eps, sum(value > eps for value in ordered) / len(values)] for eps in sorted(set(sizes))]
+            found = pieces.get(f"minimum_norm/{norm}/{number}", measure)
+            values += [math.inf if value is None else value for value in found]
+        every = torch.tensor(values, dtype=torch.float64)
+        reached = [0.0, *sorted({value for value in values if 0 < value < math.inf})]
+        sizes = sorted({reached[round(place * (len(reached) - 1) / 99)] for place in range(100)})  # a hundred at most
         norms[norm] = {
-            "median": middle if math.isfinite(middle) else None,
-            "mean": sum(found) / len(found) if found else None,
-            "success_rate": len(found) / attacked if attacked else None,
-            "misclassified": values.count(0.0),
-            "curve": curve,
-            "values": values,
+            **fmn.summary(every),
+            "curve": fmn.curve(every, sizes),
+            "values": [value if math.isfinite(value) else None for value in values],
         }
     return {"norms": norms}
 
@@ -292,7 +283,8 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
             return 2 + sizes * passes, sizes * gradients, batches * (1 + bool(settings.linf) + bool(settings.l2))
         case MinimumNormSuite():
             norms = len(settings.norms)
-            return 2 + norms, norms * settings.steps, batches * (1 + norms)
+            searches = norms * (1 + min(settings.targets, targets))
+            return 2 + 12 * searches, searches * settings.steps, batches * (1 + norms)
         case MaskingSuite():
             return settings.queries + 40, (3 + targets + 8 / 5) * settings.steps + 140, batches * (1 + len(PROBES))
     raise AssertionError(suite)

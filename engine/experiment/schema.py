@@ -268,6 +268,10 @@ class MinimumNormSuite(Section):
 
     norms: list[Literal["l0", "l1", "l2", "linf"]] = option(["l0", "l1", "l2", "linf"], "which norms", min_length=1)
     steps: int = option(300, "iterations; fewer than 300 overstate the norms", unit="steps", ge=1, le=100_000)
+    targets: int = option(
+        3, "searches towards so many of the likeliest other classes besides; none overstates the norms of HaH networks",
+        unit="classes", ge=0, le=99,
+    )  # fmt: skip
 
 
 class MaskingSuite(Section):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.evaluation.attacks import robust
-from engine.evaluation.minimum_norm import NORMS, curve, minimum_norm, summary
+from engine.evaluation.fmn import NORMS, curve, minimum_norm, summary
 from engine.experiment.mistakes import RequestError
 from engine.training.adversarial import size
 
