@@ -106,7 +106,7 @@ class CompareScreen(PanelScreen):
                 not source.ended or now - self._read_at.get(name, 0.0) >= 2 * IDLE_SECONDS
             ):
                 self._read(source)
-        if (self._dirty or self.stale) and self.is_current:
+        if (self._dirty or self.stale) and self.seen:
             self.draw()
 
     def _read(self, source: Source) -> None:

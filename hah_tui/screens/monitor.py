@@ -173,7 +173,7 @@ class MonitorScreen(PanelScreen):
             self.hah.in_background(reference.read, partial(self._took_reference, reference), self._not_read)
         if self.playback is not None:
             self._play(self.playback, passed)
-        if (self._dirty or self.stale) and self.is_current:
+        if (self._dirty or self.stale) and self.seen:
             self.draw()
 
     def _read(self) -> None:

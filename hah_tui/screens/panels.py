@@ -21,6 +21,7 @@ from hah_tui.widgets.bars import Bars
 from hah_tui.widgets.canvas import REFERENCE, Canvas
 from hah_tui.widgets.chart import AXES, BETAS, Chart, Line, View, position, window
 from hah_tui.widgets.feed import Lines
+from hah_tui.widgets.sparing import spare
 
 LEAST = (36, 6)  # cells a panel needs
 ASPECT = 3.6  # columns over rows of the best panel
@@ -56,6 +57,7 @@ class PanelScreen(Page):
 
     def __init__(self) -> None:
         super().__init__()
+        spare(self)
         self.view = View()
         self.wanted: dict[str, bool] = {}  # by id: whether a panel is wanted
         self.current = ""

@@ -20,6 +20,8 @@ LINES, FAINT = 8, 8
 TEXT, QUIET, TITLE, FOCUSED, MARK, CURSOR, REFERENCE, STRONG, GOOD, BAD, WAITING, LIVE = range(17, 29)
 BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND, HISTORY = range(29, 37)
 
+APART = 8  # cells between two changes in a row that are sent for themselves
+
 Row = tuple[str, bytes]  # one character a cell, and the ink of each
 
 
@@ -35,14 +37,21 @@ def row(*pieces: tuple[str, int], width: int, right: Sequence[tuple[str, int]] =
     return text + " " * gap + end, inks + bytes(gap) + end_inks
 
 
-def changed(old: Row, new: Row) -> tuple[int, int]:
-    """(First, one after the last) cell in which two rows of the same width differ; (0, 0) where they are equal."""
+def changes(old: Row, new: Row) -> list[tuple[int, int]]:
+    """The cells, as (first, one after the last), in which two rows differ; what is between two of them by less than
+    APART stays with them."""
     if old == new:
-        return 0, 0
+        return []
     if len(old[0]) != len(new[0]):
-        return 0, max(len(old[0]), len(new[0]))
-    differ = [i for i in range(len(new[0])) if old[0][i] != new[0][i] or old[1][i] != new[1][i]]
-    return differ[0], differ[-1] + 1
+        return [(0, max(len(old[0]), len(new[0])))]
+    spans: list[tuple[int, int]] = []
+    for cell, (a, b, c, d) in enumerate(zip(old[0], new[0], old[1], new[1], strict=True)):
+        if a != b or c != d:
+            if spans and cell - spans[-1][1] < APART:
+                spans[-1] = spans[-1][0], cell + 1
+            else:
+                spans.append((cell, cell + 1))
+    return spans
 
 
 class Canvas(Widget):
@@ -70,8 +79,7 @@ class Canvas(Widget):
             return
         regions = []
         for y, (before, after) in enumerate(zip(old, rows, strict=True)):
-            first, end = changed(before, after)
-            if end:
+            for first, end in changes(before, after):
                 self.repainted += end - first
                 regions.append(Region(first, y, end - first, 1))
         if regions:

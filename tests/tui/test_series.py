@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hah_tui.screens.panels import LEAST, arrange
-from hah_tui.widgets.canvas import changed, row, runs
+from hah_tui.widgets.canvas import changes, row, runs
 from hah_tui.widgets.raster import Raster
 from hah_tui.widgets.series import Limits, Series, growing, labels, limits, nice_step, ticks
 
@@ -240,10 +240,10 @@ def test_a_line_over_a_band_has_its_own_ink_and_no_dots_of_the_band():
 
 
 def test_only_cells_that_differ_are_repainted():
-    old, new = row(("abc", 1), ("def", 2), width=10), row(("abX", 1), ("def", 3), width=10)
-    assert changed(old, old) == (0, 0)
-    assert changed(old, new) == (2, 6)
-    assert changed(old, ("", b""))[1] == 10
+    old, new = row(("abc", 1), ("def", 2), width=30), row(("abX", 1), ("def", 3), width=30, right=[("end", 1)])
+    assert changes(old, old) == []
+    assert changes(old, new) == [(2, 6), (27, 30)]
+    assert changes(old, ("", b"")) == [(0, 30)]
 
 
 def test_rows_have_their_width_and_few_changes_of_colour():
