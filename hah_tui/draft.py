@@ -73,6 +73,7 @@ class Draft:
             for name, row in lists.items()
             if name in PER_BLOCK and isinstance(row, list) and len(row) == _MOST_BLOCKS
         }
+        base = presets.parse(base).dump()
         facts = [str(stored.get(name, "")) for name in ("origin", "preset", "preset_path")]
         return cls(facts[0], facts[1], facts[2], base, good, rows)
 
