@@ -188,10 +188,10 @@ def live(folder: Path, settings: Path, size: tuple[int, int], steps: int, second
         terminal.until("Loss")
         opened = time.monotonic()
         idle = 0
-        while idle < 2 and time.monotonic() - opened < 300:  # until what was there is read
+        while idle < 3 and time.monotonic() - opened < 300:  # until what was there is read
             cpu = terminal.cpu()
             terminal.read(2)
-            idle = idle + 1 if terminal.cpu() - cpu < 1.2 else 0
+            idle = idle + 1 if terminal.cpu() - cpu < 0.6 else 0
         return {**terminal.over(seconds), "steps_before": steps}
     finally:
         terminal.close()

@@ -84,6 +84,7 @@ class Feed(Lines):
         self.engine_log = False
         self._events: Sequence[Event] = ()
         self._log, self._epochs = "", 0
+        self._words: dict[tuple[int, int], list[tuple[str, int]]] = {}  # by the events' identities
 
     def draw(self, events: Sequence[Event], log: str, epochs: int) -> None:
         """Show the end of ``events``, or of ``log``."""
@@ -98,14 +99,20 @@ class Feed(Lines):
         return [[(f" {shown_line(text, 500)}", TEXT)] for text in shown(self._log, 100_000).splitlines()]
 
     def _told(self) -> list[list[tuple[str, int]]]:
-        lines = []
+        """The events' lines; each event is put into words once, as long as it is among those that are kept."""
+        known, self._words = self._words, {}
         for event in self._events:
-            text = line(event, self._epochs) or _short(event)
-            if text:
-                moment = event.get("time")
-                clock = time.strftime(" %H:%M:%S ", time.localtime(moment)) if _is_time(moment) else " " * 10
-                lines.append([(clock, QUIET), (text, _INKS.get(event["kind"], TEXT))])
-        return lines
+            key = id(event), self._epochs
+            self._words[key] = known[key] if key in known else self._worded(event)
+        return [words for words in self._words.values() if words]
+
+    def _worded(self, event: Event) -> list[tuple[str, int]]:
+        text = line(event, self._epochs) or _short(event)
+        if not text:
+            return []
+        moment = event.get("time")
+        clock = time.strftime(" %H:%M:%S ", time.localtime(moment)) if _is_time(moment) else " " * 10
+        return [(clock, QUIET), (text, _INKS.get(event["kind"], TEXT))]
 
 
 class Sheet(Lines):

@@ -9,6 +9,9 @@ _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # [column][row] of
 _MASKS = tuple(  # [column][first row][last row]: the dots between
     tuple(tuple(sum(bits[first : last + 1]) for last in range(4)) for first in range(4)) for bits in _BITS
 )
+_LOOSE = tuple(  # the same of a checkerboard
+    tuple(tuple(mask & (0x05, 0x90)[column] for mask in line) for line in lines) for column, lines in enumerate(_MASKS)
+)
 _BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
 GLYPHS = "*+ox#%@&"  # of ASCII lines, by ink
 
@@ -28,19 +31,24 @@ class Raster:
 
     def line(self, points: Iterable[tuple[float, float]], ink: int) -> None:
         """Connect points (x, y) in dots, x not falling; a NaN in y is a gap, and a point between two gaps a dot."""
-        before: tuple[int, float] | None = None
+        at, last, top, bottom = -1, 0.0, math.nan, math.nan  # the column, its last y, and how far it is filled
         for x, y in points:
             if math.isnan(y):
-                before = None
+                self._fill(at, top, bottom, ink)
+                top = math.nan
                 continue
             column = round(x)
-            if before is None:
-                self._fill(column, y, y, ink)
-            elif column <= before[0]:
-                self._fill(column, before[1], y, ink)
+            if math.isnan(top):
+                top = bottom = y
+            elif column <= at:
+                column, top, bottom = at, min(top, y), max(bottom, y)
             else:
-                self._connect(before, (column, y), ink)
-            before = (column, y)
+                self._fill(at, top, bottom, ink)
+                if column - at > 1 or abs(y - last) > 1:
+                    self._connect((at, last), (column, y), ink)
+                top = bottom = y
+            at, last = column, y
+        self._fill(at, top, bottom, ink)
 
     def band(self, columns: Iterable[tuple[float, float, float]], ink: int) -> None:
         """Fill between (x, top, bottom) in dots, x rising, loosely: every other dot, to stay behind the lines."""
@@ -50,16 +58,18 @@ class Raster:
                 before = None
                 continue
             column = round(x)
-            first = before[0] + 1 if before is not None else column
-            for between in range(max(0, min(first, column)), min(column, self.columns - 1) + 1):
-                share = 1.0
-                if before is not None and column > before[0]:
-                    share = (between - before[0]) / (column - before[0])
-                a, b = (top, bottom) if before is None else (
-                    before[1] + share * (top - before[1]),
-                    before[2] + share * (bottom - before[2]),
-                )  # fmt: skip
-                self._stipple(between, a, b, ink)
+            if before is not None and column == before[0]:
+                top, bottom = min(top, before[1]), max(bottom, before[2])
+                if (top, bottom) != before[1:]:
+                    self._fill(column, top, bottom, ink, behind=True)
+            elif before is None:
+                self._fill(column, top, bottom, ink, behind=True)
+            else:
+                first, wide = before[0], column - before[0]
+                for step in range(1, wide + 1):
+                    share = step / wide
+                    above, below = before[1] + share * (top - before[1]), before[2] + share * (bottom - before[2])
+                    self._fill(first + step, above, below, ink, behind=True)
             before = (column, top, bottom)
 
     def cells(self, row: int) -> tuple[str, bytes]:
@@ -84,32 +94,25 @@ class Raster:
             self._fill(column, y, after, ink)
             y = after
 
-    def _fill(self, column: int, y0: float, y1: float, ink: int) -> None:
-        """The dots of a column from y0 to y1, both included, cut at the edges."""
-        if not 0 <= column < self.columns:
+    def _fill(self, column: int, y0: float, y1: float, ink: int, behind: bool = False) -> None:
+        """The dots of a column from y0 to y1, both included, cut at the edges; ``behind``: a band's, every other one."""
+        if not 0 <= column < self.columns or y0 != y0:
             return
         top, bottom = round(min(y0, y1)), round(max(y0, y1))
         if bottom < 0 or top >= self.rows:
             return
         top, bottom = max(top, 0), min(bottom, self.rows - 1)
+        dots, inks = (self._back, self._back_inks) if behind else (self._dots, self._inks)
         if self.ascii:
             for row in range(top, bottom + 1):
-                self._dots[row * self.width + column] = 1
-                self._inks[row * self.width + column] = ink
+                dots[row * self.width + column] = 1
+                inks[row * self.width + column] = ink
             return
-        masks, cell = _MASKS[column & 1], column >> 1
-        for row in range(top >> 2, (bottom >> 2) + 1):
-            index = row * self.width + cell
-            self._dots[index] |= masks[max(0, top - 4 * row)][min(3, bottom - 4 * row)]
-            self._inks[index] = ink
-
-    def _stipple(self, column: int, top: float, bottom: float, ink: int) -> None:
-        first, last = max(0, round(top)), min(self.rows - 1, round(bottom))
+        masks, cell = (_LOOSE if behind else _MASKS)[column & 1], column >> 1
+        first, last = top >> 2, bottom >> 2
         for row in range(first, last + 1):
-            if self.ascii:
-                self._back[row * self.width + column] = 1
-                self._back_inks[row * self.width + column] = ink
-            elif (row + column) % 2 == 0:
-                index = (row >> 2) * self.width + (column >> 1)
-                self._back[index] |= _BITS[column & 1][row & 3]
-                self._back_inks[index] = ink
+            mask = masks[top & 3 if row == first else 0][bottom & 3 if row == last else 3]
+            if mask:
+                index = row * self.width + cell
+                dots[index] |= mask
+                inks[index] = ink

@@ -192,7 +192,8 @@ def limits(low: float, high: float, before: Limits | None = None, log: bool = Fa
             low, high = low - pad, high + pad
         step = nice_step((high - low) / 4)
         new = Limits(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
-    if before is not None and before.log == log and before.low <= low and high <= before.high:
+    slack = 0.0 if log else 1e-9 * (high - low)
+    if before is not None and before.log == log and before.low <= low + slack and high <= before.high + slack:
         filled = before.fraction(new.high) - before.fraction(new.low)
         if filled > 0.4:
             return before

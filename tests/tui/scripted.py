@@ -53,7 +53,8 @@ class Scripted:
                 self.records(1)
             epoch, shift = self.step // PER_EPOCH, self.shift
             observed = {
-                "test/loss": 0.4 * math.exp(-epoch / 4) + 0.05, "test/accuracy": 0.95 - 0.5 * math.exp(-epoch / 3) - shift,
+                "test/loss": 0.4 * math.exp(-epoch / 4) + 0.05,
+                "test/accuracy": 0.95 - 0.5 * math.exp(-epoch / 3) - shift,
                 "test/noisy_accuracy": 0.85 - 0.4 * math.exp(-epoch / 3) - 2 * shift,
             }  # fmt: skip
             for n in range(1, BLOCKS + 1):
