@@ -95,7 +95,7 @@ class Raster:
             y = after
 
     def _fill(self, column: int, y0: float, y1: float, ink: int, behind: bool = False) -> None:
-        """The dots of a column from y0 to y1, both included, cut at the edges; ``behind``: a band's, every other one."""
+        """Dots of a column from y0 to y1, both included, cut at the edges; ``behind``: every other one, of a band."""
         if not 0 <= column < self.columns or y0 != y0:
             return
         top, bottom = round(min(y0, y1)), round(max(y0, y1))
