@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import re
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from engine.runs import launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.state import Look, Watcher
-from hah_tui.widgets.series import Series
+from hah_tui.widgets.series import HUGE, TINY, Series
 
 BATCH = 1 << 18  # bytes that one poll reads: some hundred records, applied within a frame
 SERIES_LIMIT = 600  # metrics of a run: 19 blocks have 76
 MARKS_LIMIT = 200
 EVENTS_LIMIT = 500
 LOG_LINES = 200  # of engine.log
+_BLOCK = re.compile("[1-9][0-9]{0,2}")
 _BREAK = 60.0  # seconds between two records of one engine beyond which nobody trained (a suspended machine)
 
 
@@ -56,7 +58,7 @@ class Curves:
         for event in events:
             self.taken += 1
             time = event.get("time")
-            if isinstance(time, int | float) and math.isfinite(time):
+            if isinstance(time, int | float) and 0 < time < 1e11:
                 self.time = float(time)
             kind, step, values = event["kind"], event.get("step"), event.get("values")
             if kind in ("train", "epoch") and _is_step(step) and isinstance(values, dict):
@@ -90,8 +92,8 @@ class Curves:
         found = []
         for name in self.series:
             parts = name.split("/")
-            if len(parts) == 3 and parts[0] == "block" and parts[2] == metric and parts[1].isdecimal():
-                found.append(int(parts[1][:6]))
+            if len(parts) == 3 and parts[0] == "block" and parts[2] == metric and _BLOCK.fullmatch(parts[1]):
+                found.append(int(parts[1]))
         return sorted(n for n in found if len(self.series[f"block/{n}/{metric}"]))
 
     def epoch_of(self, step: float) -> float:
@@ -117,7 +119,7 @@ class Curves:
         if not isinstance(losses, list):
             return
         first = step - len(losses) + 1
-        if all(type(loss) is float for loss in losses):
+        if all(type(loss) is float and TINY < abs(loss) < HUGE for loss in losses):
             self._named("train/loss").add_all(max(0, first), losses)
         else:
             for offset, loss in enumerate(losses):  # null is what was not finite
@@ -264,4 +266,4 @@ class Replay:
 
 
 def _is_step(value: Any) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value < 1 << 62
+    return type(value) is int and 0 <= value < 1 << 52

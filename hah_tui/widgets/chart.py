@@ -466,7 +466,7 @@ def _shorter(entries: list[list[tuple[str, int]]], width: int) -> list[list[tupl
     """A legend without the glyphs before the labels where it is too long with them."""
     if sum(2 + sum(len(text) for text, _ in entry) for entry in entries) - 2 <= width:
         return entries
-    return [[(e[0][0][2:] if e[0][0][1:2] == " " else e[0][0], e[0][1]), *e[1:]] for e in entries]
+    return [[(e[0][0][2:] if e[0][0][:2] in ("━ ", "█ ") else e[0][0], e[0][1]), *e[1:]] for e in entries]
 
 
 def _clamp(row: int, height: int) -> int:

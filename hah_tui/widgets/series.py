@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 CAPACITY = 512  # bins of a series; pairs are merged beyond it, so a long one has 256 to 512
+HUGE, TINY = 1e30, 1e-30  # what is beyond is a gap, what is below is 0: arithmetic on axes has room
 
 
 class Series:
@@ -52,8 +53,10 @@ class Series:
             while len(self.number) > self.capacity:
                 self._merge()
         self.last_step = max(step, self.last_step)
-        if not math.isfinite(value):
+        if not -HUGE < value < HUGE:  # NaN too
             return
+        if -TINY < value < TINY:
+            value = 0.0
         self.last = value
         self.count[-1] += 1
         self.total[-1] += value

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import random
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from hah_tui.record import Curves, Replay, Source
 from hah_tui.screens.dialogs import Ask, Message
 from hah_tui.screens.monitor import MonitorScreen, PickRun, SetDialog
 from hah_tui.widgets.chart import Chart
+from hah_tui.widgets.picture import as_csv, as_svg
 from tests.tui.driving import until
 from tests.tui.scripted import PER_EPOCH, Scripted
 from tests.tui.snapshot import SIZES, check, picture
@@ -624,6 +626,45 @@ def test_ascii_mode_has_nothing_but_ascii(folder):
         for panel in (*screen.panels(), screen.query_one("#head")):
             assert panel.text().isascii(), [c for c in panel.text() if not c.isascii()]
         assert "*" in screen.query_one("#loss").text()
+
+    monitor(Scripted(folder).run, body)
+
+
+def test_whatever_the_record_says_is_drawn(folder):
+    """Numbers at the ends of what JSON can say, blocks by any name: no key and no axis fails over them."""
+    numbers = [0.0, -0.0, 1.0, 1e308, -1e308, 1e-320, 1e-12, 5e29, -3.0, float("nan"), None, 7, True, "x"]
+    draw = random.Random(7)
+
+    async def body(pilot, app, screen):
+        for case in range(40):
+            curves, step = Curves(), 0
+            kinds = [numbers, numbers[:3], [1e308], [1e-320, 0.0], [-3.0], [5e29, -5e29], [2.0, 2.0 + 1e-15]][case % 7]
+            for _ in range(draw.choice([0, 1, 2, 60, 700])):
+                step += draw.choice([0, 1, 1, 5, 1 << 40 if case % 3 == 0 else 1])
+                values = {name: draw.choice(kinds) for name in ("train/loss", "train/cross_entropy", "test/accuracy")}
+                values |= {f"block/{n}/sparsity": draw.choice(kinds) for n in ("1", "2", "01", "12345678", "x", "999")}
+                losses = [draw.choice(kinds) for _ in range(draw.choice([0, 1, 3]))]
+                moment = draw.choice([1.0, 1e9, 1e300, -5.0, step % 1000, "x", None])
+                said = {"time": moment, "step": step, "values": values}
+                curves.take([{"kind": "train", "epoch": 1, "losses": losses, **said}])
+                curves.take([{"kind": "epoch", "epoch": draw.choice([0, 1, 3]), **said}])
+            screen.source.curves = curves
+            for chart in screen.query(Chart):
+                chart.log_y, chart.y = draw.random() < 0.5, None
+                if hasattr(chart, "as_curves"):
+                    chart.as_curves = draw.random() < 0.5
+            screen.view.axis = draw.choice(["step", "epoch", "time"])
+            screen.view.smooth, screen.view.zoom = draw.randrange(8), draw.randrange(4)
+            screen.view.cursor = draw.choice([None, 0.0, step / 2])
+            screen.stale = True
+            screen.draw()
+            screen._move(draw.choice([-1, 1]))
+            screen.draw()
+            chart = screen.query_one("#loss", Chart)
+            picture_ = as_svg(chart, screen.view, chart._x, "[x]", app.series, True)
+            assert "inf" not in picture_.replace("infinite", "")
+            as_csv(screen.metrics(chart), screen.view)
+            assert all(len(row[0]) == len(row[1]) == chart.size.width for row in chart.rows)
 
     monitor(Scripted(folder).run, body)
 
