@@ -250,8 +250,13 @@ def form(folder: Path, settings: Path) -> dict[str, Any]:
         terminal.read(3)
         terminal.press("\r")  # take the preset: the form
         terminal.read(3)
-        terminal.press("\x0e")  # the next section
-        terminal.read(3)
+        terminal.press("\t5")  # into a field, and it takes what is typed
+        terminal.read(1)
+        before = len(terminal.output)
+        terminal.press("777")
+        terminal.read(2)
+        if b"7" not in terminal.output[before:]:
+            raise RuntimeError("the form has no field in focus")
         cpu = terminal.cpu()
         terminal.read(5)
         idle, cpu = (terminal.cpu() - cpu) / 5, terminal.cpu()
