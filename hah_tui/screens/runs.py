@@ -137,6 +137,7 @@ class RunsScreen(Page):
         self._said: dict[str, Text] = {}
         self._problem = ""
         self._filter = ""
+        self._followed = False  # whether the cursor stays with its run
         self._loaded = False  # one whole round is done
         self._heard = time.monotonic()
         self._visible: tuple[str, ...] = ()
@@ -228,6 +229,7 @@ class RunsScreen(Page):
             self._sort()
         elif drawn:
             self._show()
+        self._followed = self._followed or whole
 
     def _tick(self) -> None:
         """Ages, remaining times, and whether the folder still answers."""
@@ -243,7 +245,12 @@ class RunsScreen(Page):
         self._show()
 
     def _place(self) -> int:
-        """Where the current run is in the list; where it is not, its old place or the end."""
+        """Where the current run is in the list; where it is not, its old place or the end.
+
+        While the folder is read for the first time the cursor stays on top, unless somebody has moved it.
+        """
+        if not self._followed:
+            return 0
         for index, row in enumerate(self._order):
             if row.id == self._current:
                 return index
@@ -358,15 +365,15 @@ class RunsScreen(Page):
         empty = self._loaded and not self._order
         self.set_class(empty, "empty")
         if empty:
-            self.query_one("#empty", Static).update(self._nothing())
+            self._say("#empty", self._nothing(), True)
         else:
             self._say("#detail", self._detail())
 
-    def _say(self, where: str, text: Text) -> None:
-        """Put a text in a place of fixed size: no layout, and nothing where it is the same."""
+    def _say(self, where: str, text: Text, layout: bool = False) -> None:
+        """Put a text in a place, mostly of fixed size: no layout, and nothing where it is the same."""
         if self._said.get(where) != text:
             self._said[where] = text
-            self.query_one(where, Static).update(text, layout=False)
+            self.query_one(where, Static).update(text, layout=layout)
 
     def _nothing(self) -> Text:
         if self._problem:
@@ -414,7 +421,7 @@ class RunsScreen(Page):
             return
         if self._order[place].id == self._current:
             return
-        self._current = self._order[place].id
+        self._current, self._followed = self._order[place].id, True
         if event.cursor_row == PAGE - 1 and self._offset + PAGE < len(self._order):
             self._offset = min(self._offset + PAGE // 2, len(self._order) - PAGE)
             self._show()
