@@ -9,6 +9,7 @@ import argparse
 import os
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -149,6 +150,11 @@ class HahApp(App[None]):
             self.say(self._said, "warning")
 
     def _reap(self) -> None:
+        if not self.is_headless:
+            try:
+                termios.tcgetattr(sys.__stdin__)  # type: ignore[arg-type]
+            except (OSError, ValueError, termios.error):
+                os._exit(129)  # the terminal is gone and no SIGHUP came; reading its end would keep a core busy
         self._engines = [engine for engine in self._engines if engine.poll() is None]
 
     async def on_event(self, event: events.Event) -> None:
