@@ -190,7 +190,7 @@ def limits(low: float, high: float, before: Limits | None = None, log: bool = Fa
         if new.low == new.high:
             new = Limits(new.low / 2, new.high * 2, True)
     else:
-        if high - low <= 1e-9 * max(abs(low), abs(high)):
+        if high - low <= max(TINY, 1e-9 * max(abs(low), abs(high))):
             pad = max(abs(low), abs(high)) * 0.1 or 1.0
             low, high = low - pad, high + pad
         step = nice_step((high - low) / 4)
