@@ -135,10 +135,11 @@ def seconds(step: Callable[[torch.Tensor, torch.Tensor], None], data: tuple[torc
 
 
 def peak_mib(kind: str, arguments: argparse.Namespace) -> float:
-    """Peak memory of three steps beyond what the process had before them, in a process of its own."""
+    """Peak memory of three steps beyond what the process had before them: the median of three processes."""
     command = [sys.executable, __file__, "--only", kind, "--batch-size", str(arguments.batch_size)]
     command += ["--width", str(arguments.width)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    said = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
+    return statistics.median(float(text.split()[-1]) for text in said)  # the allocator's luck differs
 
 
 def measure_memory(kind: str, arguments: argparse.Namespace) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numba
@@ -303,11 +303,17 @@ class _HaHBlock(torch.autograd.Function):
         to_input = torch.empty_like(y) if separate else to_weight
         arrays = [tensor.numpy() for tensor in (g, y, o, divisor, peak, kth if K else divisor, to_input, to_weight)]
         numbers = (H, W, K, settings.sigma, settings.pool, strong, weak, separate, ctx.tied)
-        _each_part(y, lambda part: _backward(*(array[part] for array in arrays), *numbers))
+        _each_part(y, partial(_backward_part, arrays, numbers))
+        del arrays, g, g_o  # what is not needed any more makes room for the convolutions
         size = (B, H, W, N)
-        dx = _convolution_backward(to_input.view(size), x, weight, True) if ctx.needs_input_grad[0] else None
         dw = _convolution_backward(to_weight.view(size), x, weight, False) if ctx.needs_input_grad[1] else None
+        del to_weight
+        dx = _convolution_backward(to_input.view(size), x, weight, True) if ctx.needs_input_grad[0] else None
         return dx, dw, None
+
+
+def _backward_part(arrays: list[Any], numbers: tuple[Any, ...], part: slice) -> None:
+    _backward(*(array[part] for array in arrays), *numbers)
 
 
 def _each_part(y: Tensor, work: Callable[[slice], None]) -> None:
