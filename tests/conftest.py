@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.terminal import Terminal
+
 # Networks here are tiny and tests run side by side: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -59,3 +61,17 @@ def hah():
         return done
 
     return call
+
+
+@pytest.fixture
+def terminal():
+    """terminal(command...) in a pseudo-terminal, closed at the end."""
+    opened = []
+
+    def start(*command, **options):
+        opened.append(Terminal(list(command), **options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.nn.kernels import Settings
+from engine.nn.kernels import Settings, convolution_backward
 
 _PART_ELEMENTS = 1 << 18  # of the activations that a thread takes at a time
 _APART = 16  # between maps, whose size is a power of two, so that their beginnings do not share a cache set
@@ -306,9 +306,9 @@ class _HaHBlock(torch.autograd.Function):
         _each_part(y, partial(_backward_part, arrays, numbers))
         del arrays, g, g_o  # what is not needed any more makes room for the convolutions
         size = (B, H, W, N)
-        dw = _convolution_backward(to_weight.view(size), x, weight, False) if ctx.needs_input_grad[1] else None
+        dw = convolution_backward(to_weight.view(size), x, weight, False) if ctx.needs_input_grad[1] else None
         del to_weight
-        dx = _convolution_backward(to_input.view(size), x, weight, True) if ctx.needs_input_grad[0] else None
+        dx = convolution_backward(to_input.view(size), x, weight, True) if ctx.needs_input_grad[0] else None
         return dx, dw, None
 
 
@@ -328,13 +328,3 @@ def _each_part(y: Tensor, work: Callable[[slice], None]) -> None:
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "hah-block")
-
-
-def _convolution_backward(g: Tensor, x: Tensor, weight: Tensor, to_input: bool) -> Tensor:
-    pad = weight.shape[2] // 2
-    result = torch.ops.aten.convolution_backward(
-        g.permute(0, 3, 1, 2), x, weight, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], 1,
-        [to_input, not to_input, False],
-    )  # fmt: skip
-    gradient: Tensor = result[0 if to_input else 1]
-    return gradient

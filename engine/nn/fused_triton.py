@@ -24,7 +24,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.nn.kernels import Settings
+from engine.nn.kernels import Settings, convolution_backward
 
 LARGEST_MAP = 4096  # locations of an image that fit one program of `normalize`
 # Activations in one program, chosen so that nothing spills out of the registers (`ptxas -v`, sm_90).
@@ -215,15 +215,15 @@ class _HaHBlock(torch.autograd.Function):
         split = u.dtype != weight.dtype
         g = g_o.permute(0, 2, 3, 1).contiguous()
         to_input, to_weight = backward(u, o, g, g_cost, field, source, settings, split)
-        dx = _convolution_backward(to_input, x, weight, True) if ctx.needs_input_grad[0] else None
-        dw = _convolution_backward(to_input if split else to_weight, x, weight, False).to(weight.dtype)
+        dx = convolution_backward(to_input, x, weight, True) if ctx.needs_input_grad[0] else None
+        dw = convolution_backward(to_input if split else to_weight, x, weight, False).to(weight.dtype)
         if (
             split and settings.K
         ):  # the mask has products of its own, and its factor is applied in the weights' precision
             factor = g_cost / (settings.K * (u.numel() // u.shape[3]))
-            dw = dw + factor * _convolution_backward(to_weight, x, weight, False).to(weight.dtype)
+            dw = dw + factor * convolution_backward(to_weight, x, weight, False).to(weight.dtype)
             if dx is not None and not settings.local:
-                dx = dx + (factor * _convolution_backward(to_weight, x, weight, True)).to(dx.dtype)
+                dx = dx + (factor * convolution_backward(to_weight, x, weight, True)).to(dx.dtype)
         return dx, dw, None
 
 
@@ -325,13 +325,3 @@ def _tiles(filters: int) -> tuple[int, int]:
 def _bits(u: Tensor) -> int:
     """Leading bits that tell two non-negative numbers of this dtype apart as float32."""
     return 15 if u.dtype == torch.bfloat16 else 31
-
-
-def _convolution_backward(g: Tensor, x: Tensor, weight: Tensor, to_input: bool) -> Tensor:
-    pad = weight.shape[2] // 2
-    result = torch.ops.aten.convolution_backward(
-        g.permute(0, 3, 1, 2), x, weight.to(x.dtype), None, [1, 1], [pad, pad], [1, 1], False, [0, 0], 1,
-        [to_input, not to_input, False],
-    )  # fmt: skip
-    gradient: Tensor = result[0 if to_input else 1]
-    return gradient

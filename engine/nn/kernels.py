@@ -32,6 +32,17 @@ class Settings:
 Fused = Callable[[Tensor, Tensor, Settings], tuple[Tensor, Tensor]]
 
 
+def convolution_backward(g: Tensor, x: Tensor, weight: Tensor, to_input: bool) -> Tensor:
+    """The gradient of x [B, C, H, W] or of weight [N, C, h, w] for that of the output, g [B, H, W, N], in x's dtype."""
+    pad = weight.shape[2] // 2
+    result = torch.ops.aten.convolution_backward(
+        g.permute(0, 3, 1, 2), x, weight.to(x.dtype), None, [1, 1], [pad, pad], [1, 1], False, [0, 0], 1,
+        [to_input, not to_input, False],
+    )  # fmt: skip
+    gradient: Tensor = result[0 if to_input else 1]
+    return gradient
+
+
 def fused(device: torch.device, dtype: torch.dtype) -> tuple[str, Fused] | None:
     """The fused block for convolutions in ``dtype`` on ``device``: its name and function, or None.
 

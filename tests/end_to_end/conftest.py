@@ -12,7 +12,6 @@ import pytest
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
-from tests.terminal import Terminal
 
 TINY = [
     "model.width=0.0625", "model.hah_blocks=2", "hah.alpha=[0.09, 0.05]", "hah.top_k=0.3", "data.train_limit=150",
@@ -30,20 +29,6 @@ def settings(values):
 def program():
     """The path of the installed `hah`."""
     return str(Path(sys.executable).with_name("hah"))
-
-
-@pytest.fixture
-def terminal():
-    """terminal(command...) in a pseudo-terminal, closed at the end."""
-    opened = []
-
-    def start(*command, **options):
-        opened.append(Terminal(list(command), **options))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
 
 
 @pytest.fixture(autouse=True)

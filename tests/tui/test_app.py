@@ -5,27 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from hah_tui.settings import Settings
-from tests.terminal import Terminal
 from tests.tui.driving import drive, until
 from tests.tui.made import alive, made
 
 PROGRAM = str(Path(sys.executable).with_name("hah-tui"))
-
-
-@pytest.fixture
-def terminal():
-    opened = []
-
-    def start(*command, **options):
-        opened.append(Terminal(list(command), **options))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
 
 
 def test_q_leaves_with_0(runs, terminal):
