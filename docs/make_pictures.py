@@ -69,9 +69,10 @@ async def capture(folder: Path, name: str, *keys: str, before: Callable[[HahApp]
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        os.environ["HAH_RUNS"] = temporary
-        os.environ["XDG_CONFIG_HOME"] = str(folder / ".config")
+        folder = Path(temporary) / "runs"
+        os.environ["HOME"] = temporary  # pictures show ~/runs, not a path of this machine
+        os.environ["HAH_RUNS"] = str(folder)
+        os.environ["XDG_CONFIG_HOME"] = str(folder.with_name(".config"))
         standard = start("--name", "standard", "--set", "model.hah_blocks=0", "--set", "hah.alpha=0")
         wait(standard, lambda look: not look.live)
         run = start("--name", "hah")
@@ -82,7 +83,7 @@ def main() -> None:
         live = start("--name", "hah-more-alpha", "--set", "hah.alpha=[0.09, 0.05, 0.026]", "--set", "train.epochs=60")
         wait(live, lambda look: look.state.epoch >= 4)
         asyncio.run(capture(folder, "runs"))
-        asyncio.run(capture(folder, "monitor", "down", "p", "enter"))
+        asyncio.run(capture(folder, "monitor", "down", "enter", "p", "down", "down", "enter"))
         subprocess.run([HAH, "stop", live.id], check=True)
         asyncio.run(capture(folder, "compare", "down", "space", "down", "space", "v"))
         asyncio.run(capture(folder, "new-run", "n", "enter"))
