@@ -19,7 +19,7 @@ from hah_tui.screens import Page
 from hah_tui.widgets import picture
 from hah_tui.widgets.bars import Bars
 from hah_tui.widgets.canvas import REFERENCE, Canvas
-from hah_tui.widgets.chart import AXES, BETAS, Chart, Line, View, position, window
+from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, Line, View, position, window
 from hah_tui.widgets.feed import Lines
 from hah_tui.widgets.sparing import spare
 
@@ -220,7 +220,7 @@ class PanelScreen(Page):
         self._smooth(-1)
 
     def _smooth(self, by: int) -> None:
-        self.view.smooth = min(max(self.view.smooth + by, 0), len(BETAS) - 1)
+        self.view.smooth = min(max(self.view.smooth + by, 0), len(SMOOTHING) - 1)
         self.redraw()
 
     def action_log_y(self) -> None:

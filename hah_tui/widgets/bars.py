@@ -119,16 +119,18 @@ class Bars(Chart):
 
     def _up(self, values: list[tuple[Line, float, float]], width: int, height: int) -> list[Row]:
         """One column a block: value above, number below."""
-        group = max(3, min(8, (width - 1) // max(1, len(values))))
-        values = values[: (width - 1) // group]
-        tall = max(1, height - 2)
+        group = max(2, min(8, width // max(1, len(values))))  # a gap and a bar
+        values = values[: width // group]
+        valued = group > 2  # thin bars have no room for their values, and for every second number only
+        tall = max(1, height - 1 - valued)
         scale = self.scale or Limits(0, 1)
         top = max(scale.high, 1e-12)
         rows: list[Row] = []
-        pieces = [(_short(now, self.kind, group - 1).rjust(group - 1) + " ", TEXT) for _, now, _ in values]
-        rows.append(canvas.row((" ", 0), *pieces, width=width))
+        if valued:
+            shown = "".join(f" {_short(now, self.kind, group - 1):>{group - 1}}" for _, now, _ in values)
+            rows.append(canvas.row((shown, TEXT), width=width))
         for level in range(tall - 1, -1, -1):
-            cells: list[tuple[str, int]] = [(" ", 0)]
+            cells: list[tuple[str, int]] = []
             for line, now, then in values:
                 ink, over, marked = self._inks(line)
                 eighths = max(0, min(8, round(8 * (now / top * tall - level)))) if math.isfinite(now) else 0
@@ -141,11 +143,12 @@ class Bars(Chart):
                     chosen = over if behind else ink
                 else:
                     char, chosen = ("." if behind and self.plain else " "), canvas.BEHIND if behind else 0
-                cells += [(char * (group - 1), chosen), (" ", 0)]
+                cells += [(" ", 0), (char * (group - 1), chosen)]
             rows.append(canvas.row(*cells, width=width))
-        numbers = [(line.label.center(group - 1) + " ", QUIET) for line, _, _ in values]
         if height >= 3:
-            rows.append(canvas.row((" ", 0), *numbers, width=width))
+            every = 1 if valued else 2
+            numbers = "".join(f" {line.label:^{every * group - 1}}" for line, _, _ in values[::every])
+            rows.append(canvas.row((numbers[:width], QUIET), width=width))
         return rows[:height]
 
 
@@ -174,11 +177,12 @@ class Groups(Chart):
         left = max(len(name) for name in labels(at)) + 1
         gutter = {round((1 - found.fraction(v)) * (height - 1)): n for v, n in zip(at, labels(at), strict=True)}
         group = max(len(inks) + 1, min(16, (width - left) // len(blocks)))
-        blocks, bar = blocks[: (width - left) // group], max(1, (group - 1) // len(inks))
+        fitting, bar = blocks[: (width - left) // group], max(1, (group - 1) // len(inks))
+        self.outside = f"first {len(fitting)} of {len(blocks)}" if len(fitting) < len(blocks) else ""
         rows: list[Row] = []
         for level in range(height - 1, -1, -1):
             pieces = [(gutter.get(height - 1 - level, "").rjust(left - 1) + " ", QUIET)]
-            for block in blocks:
+            for block in fitting:
                 for ink in inks:
                     value = values.get((block, ink), math.nan)
                     tall = found.fraction(value) * height if math.isfinite(value) else 0.0
@@ -188,7 +192,7 @@ class Groups(Chart):
                 pieces.append((" " * (group - bar * len(inks)), 0))
             rows.append(canvas.row(*pieces, width=width))
         if below:
-            numbers = "".join(str(block).center(bar * len(inks)).ljust(group) for block in blocks)
+            numbers = "".join(str(block).center(bar * len(inks)).ljust(group) for block in fitting)
             rows.append(canvas.row((" " * left + numbers, QUIET), width=width))
         return rows
 

@@ -20,7 +20,7 @@ from hah_tui.widgets.series import Limits, Series, growing, labels, limits, tick
 
 Axis = Literal["step", "epoch", "time"]
 AXES: tuple[Axis, ...] = ("step", "epoch", "time")
-BETAS = (0.0, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998)  # of the running mean, a record back
+SMOOTHING = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)  # horizons of the running mean, as parts of the run
 
 
 @dataclass
@@ -40,17 +40,18 @@ class View:
     """What charts beside each other share; ``cursor`` is a step of the run in front."""
 
     axis: Axis = "step"
-    smooth: int = 0  # of BETAS
+    smooth: int = 0  # of SMOOTHING
     cursor: float | None = None
     zoom: int = 0  # times the axis was halved
     centre: float = 1.0  # of the zoomed part, as a fraction of the whole axis
     ends: dict[Axis, float] = field(default_factory=dict)  # the right end of each axis so far
     total: float = math.inf  # steps there will be
+    steps: float = 1.0  # the same, or where it is not known a little more than there are
 
     @property
-    def beta(self) -> float:
-        """Weight of the past in the running mean."""
-        return BETAS[self.smooth]
+    def horizon(self) -> float:
+        """Steps after which a value has 1/e of its weight in the running mean."""
+        return SMOOTHING[self.smooth] * self.steps
 
 
 def position(axis: Axis, curves: Curves, step: float) -> float:
@@ -62,6 +63,8 @@ def position(axis: Axis, curves: Curves, step: float) -> float:
 
 def window(view: View, all_curves: Sequence[Curves]) -> Limits:
     """The part of the axis that is shown; the end of the whole grows with the runs, but rarely."""
+    longest = max((curves.step for curves in all_curves), default=0)
+    view.steps = view.total if math.isfinite(view.total) else growing(longest, view.steps)
     last = max((position(view.axis, curves, curves.step) for curves in all_curves), default=0.0)
     end = math.inf
     if math.isfinite(view.total) and all_curves:
@@ -123,8 +126,8 @@ class Chart(Canvas, can_focus=True):
         self._view, self._x = view, x
         if not self.size.width or not self.display:
             return
-        state = (self.size, self.has_focus, self.app.theme, self.plain, self.log_y, view.axis, view.smooth, view.cursor,
-                 x, len(self.marks), self._state())  # fmt: skip
+        state = (self.size, self.has_focus, self.app.theme, self.plain, self.log_y, view.axis, view.horizon,
+                 view.cursor, x, len(self.marks), self._state())  # fmt: skip
         if state == self._drawn and not force:
             return
         self._drawn = state
@@ -167,8 +170,8 @@ class Chart(Canvas, can_focus=True):
         view, said = self._view, [self.outside] if self.outside else []
         if self.log_y:
             said.append("log")
-        if view.beta:
-            said.append(f"mean {view.beta:g}")
+        if view.horizon:
+            said.append(f"mean {max(1, round(view.horizon)):,} steps")
         if view.zoom:
             said.append(f"{2**view.zoom}x")
         return said
@@ -194,8 +197,8 @@ class Chart(Canvas, can_focus=True):
             index = series.nearest(step)
             if index is None:
                 return math.nan
-            return series.smoothed(self._view.beta)[index] if self._view.beta else series.mean(index)
-        return series.last if not self._view.beta else series.smoothed(self._view.beta)[-1]
+            return series.smoothed(self._view.horizon)[index]
+        return series.smoothed(self._view.horizon)[-1] if self._view.horizon else series.last
 
     def _step_of_reference(self, line: Line, cursor: float) -> float:
         if self._view.axis == "step" or not self.lines:
@@ -227,12 +230,12 @@ class Chart(Canvas, can_focus=True):
         front = [line for line in self.lines if not line.reference]
         for line in self.lines:
             if line.reference:
-                raster.line(place.points(line, line.series.smoothed(view.beta)), REFERENCE)
+                raster.line(place.points(line, line.series.smoothed(view.horizon)), REFERENCE)
         for line in front:
             if line.band:
                 raster.band(place.band(line), line.ink + FAINT)
         for line in reversed(front):
-            raster.line(place.points(line, line.series.smoothed(view.beta)), line.ink)
+            raster.line(place.points(line, line.series.smoothed(view.horizon)), line.ink)
         gutter = {}
         for value, name in zip(at, names, strict=True):
             gutter[_clamp(round((1 - y.fraction(value)) * (height - 1)), height)] = name
@@ -327,7 +330,7 @@ class Chart(Canvas, can_focus=True):
                 continue
             first, last = self._visible(line)
             values = sorted(
-                v for v in series.smoothed(self._view.beta)[first:last] if v > 0 or (v <= 0 and not self.log_y)
+                v for v in series.smoothed(self._view.horizon)[first:last] if v > 0 or (v <= 0 and not self.log_y)
             )
             if not values:
                 continue

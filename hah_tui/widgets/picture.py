@@ -22,10 +22,10 @@ def as_csv(lines: Sequence[tuple[str, str, Line]], view: View) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "metric", "first_step", "last_step", "epoch", "seconds", "count", "mean", "minimum",
-                     "maximum", f"running_mean_{view.beta:g}"])  # fmt: skip
+                     "maximum", f"running_mean_{view.horizon:g}_steps"])  # fmt: skip
     for run, metric, line in lines:
         series, curves = line.series, line.curves
-        smooth = series.smoothed(view.beta)
+        smooth = series.smoothed(view.horizon)
         for index in range(len(series)):
             if series.count[index]:
                 middle = series.middle(index)
@@ -88,7 +88,7 @@ def as_svg(chart: Chart, view: View, x: Limits, title: str, colours: Sequence[st
             parts.append(
                 f'<polygon clip-path="url(#plot)" fill="{colour}" fill-opacity="0.18" points="{_points(points)}"/>'
             )
-        for piece in _pieces(line, view.beta):
+        for piece in _pieces(line, view.horizon):
             points = [(across(line, step), down(value)) for step, value in piece if value > 0 or not y.log]
             parts.append(f'<polyline clip-path="url(#plot)" fill="none" stroke="{colour}" stroke-width="2" '
                          f'stroke-linejoin="round" points="{_points(points)}"/>')  # fmt: skip
@@ -107,10 +107,10 @@ def free_path(folder: Path, name: str, suffix: str) -> Path:
     return found
 
 
-def _pieces(line: Line, beta: float) -> list[list[tuple[float, float]]]:
+def _pieces(line: Line, horizon: float) -> list[list[tuple[float, float]]]:
     """The line between gaps."""
     pieces: list[list[tuple[float, float]]] = [[]]
-    for index, value in enumerate(line.series.smoothed(beta)):
+    for index, value in enumerate(line.series.smoothed(horizon)):
         if math.isnan(value):
             pieces.append([])
         else:

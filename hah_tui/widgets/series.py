@@ -8,9 +8,22 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 CAPACITY = 512  # bins of a series; pairs are merged beyond it, so a long one has 256 to 512
 HUGE, TINY = 1e30, 1e-30  # what is beyond is a gap, what is below is 0: arithmetic on axes has room
+
+
+class _Mean(NamedTuple):
+    """A running mean up to a step, before its bias is taken out."""
+
+    end: int
+    weighted: float = 0.0
+    weight: float = 0.0
+
+    @property
+    def value(self) -> float:
+        return self.weighted / self.weight
 
 
 class Series:
@@ -30,7 +43,7 @@ class Series:
         self.total, self.low, self.high = array("d"), array("d"), array("d")
         self.last, self.last_step = math.nan, -1
         self._generation = 0  # changes when bins that were complete change
-        self._cache: tuple[float, int, array[float], float, float] | None = None
+        self._cache: tuple[float, int, array[float], _Mean] | None = None
 
     def __len__(self) -> int:
         return len(self.number)
@@ -114,31 +127,31 @@ class Series:
             return after if before is None else before
         return before if abs(self.middle(before) - step) <= abs(self.middle(after) - step) else after
 
-    def smoothed(self, beta: float) -> array[float]:
-        """The debiased running mean at each bin, NaN at gaps: of the values y_1 .. y_n up to the bin's last,
-        sum_i beta^(n - i) y_i / sum_i beta^(n - i), where each value of a bin counts as the bin's mean.
+    def smoothed(self, horizon: float) -> array[float]:
+        """The debiased running mean at each bin, NaN at gaps: a value d steps back has exp(-d / ``horizon``) of the
+        weight, so that curves that are recorded at every step and curves that are recorded once an epoch lag alike.
 
-        Costs only what is new since the last call with the same ``beta``.
+        The sum is an integral over steps: a bin stands for the steps since the last bin with values. A ``horizon`` of
+        0 gives the means of the bins. Costs only what is new since the last call with the same horizon.
         """
-        if self._cache is None or self._cache[0] != beta or self._cache[1] != self._generation:
-            self._cache = (beta, self._generation, array("d"), 0.0, 0.0)
-        _, _, done, weighted, weight = self._cache
+        if self._cache is None or self._cache[0] != horizon or self._cache[1] != self._generation:
+            self._cache = (horizon, self._generation, array("d"), _Mean(self.first_step() - 1))
+        _, _, done, past = self._cache
         for index in range(len(done), max(0, len(self) - 1)):
-            value, weighted, weight = self._smooth(index, beta, weighted, weight)
-            done.append(value)
-        self._cache = (beta, self._generation, done, weighted, weight)
+            past = self._smooth(index, horizon, past)
+            done.append(past.value if self.count[index] else math.nan)
+        self._cache = (horizon, self._generation, done, past)
         if not len(self):
             return array("d")
-        return done + array("d", [self._smooth(len(self) - 1, beta, weighted, weight)[0]])  # may still change
+        now = self._smooth(len(self) - 1, horizon, past).value if self.count[-1] else math.nan
+        return done + array("d", [now])  # may still change
 
-    def _smooth(self, index: int, beta: float, weighted: float, weight: float) -> tuple[float, float, float]:
-        count = self.count[index]
-        if not count:
-            return math.nan, weighted, weight
-        kept = beta**count
-        weighted = kept * weighted + (1 - kept) * self.mean(index)
-        weight = kept * weight + (1 - kept)
-        return weighted / weight, weighted, weight
+    def _smooth(self, index: int, horizon: float, past: _Mean) -> _Mean:
+        if not self.count[index]:
+            return past
+        end = min(((self.number[index] + 1) << self.shift) - 1, self.last_step)
+        kept = math.exp(-max(end - past.end, 1) / horizon) if horizon else 0.0
+        return _Mean(end, kept * past.weighted + (1 - kept) * self.mean(index), kept * past.weight + (1 - kept))
 
     def _merge(self) -> None:
         """Bins of twice the width."""

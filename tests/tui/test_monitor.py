@@ -181,7 +181,7 @@ def test_keys_that_change_what_is_seen(folder):
         await pilot.press("plus", "plus", "minus", "plus")
         assert screen.view.smooth == 2
         await drawn(pilot, screen)
-        assert "mean 0.8" in loss.text()
+        assert "mean 5 steps" in loss.text()
         before = loss.rows
         await pilot.press("y")
         await drawn(pilot, screen)
@@ -561,7 +561,7 @@ def test_manifest_copy_and_export(folder, tmp_path):
     table = (tmp_path / "scripted-aaaa-loss.csv").read_text().splitlines()
     assert table[0].split(",") == [
         "run", "metric", "first_step", "last_step", "epoch", "seconds", "count", "mean", "minimum", "maximum",
-        "running_mean_0.6",
+        "running_mean_2.4_steps",
     ]  # fmt: skip
     losses = [line.split(",") for line in table[1:] if line.split(",")[1] == "train/loss"]
     assert sum(int(line[6]) for line in losses) == 240

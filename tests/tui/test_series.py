@@ -55,40 +55,56 @@ def test_many_values_at_once_are_as_one_by_one(first, batches):
     assert (one.last_step, one.shift) == (many.last_step, many.shift)
 
 
-@given(st.lists(st.one_of(NUMBER, st.just(math.nan)), min_size=1, max_size=60), st.sampled_from([0.0, 0.6, 0.9, 0.99]))
-def test_the_running_mean_is_debiased(values, beta):
+HORIZON = st.sampled_from([0.0, 1.0, 7.5, 100.0])
+
+
+def slow_mean(ends, means, horizon):
+    """The integral over steps of the means, each held since the end before, weighted by exp(-steps back / horizon)."""
+    held = [(mean, end - before, ends[-1] - end) for mean, end, before in zip(means, ends, [-1, *ends], strict=False)]
+    weights = [math.exp(-back / horizon) * (1 - math.exp(-steps / horizon)) for _, steps, back in held]
+    return math.fsum(w * mean for w, (mean, _, _) in zip(weights, held, strict=True)) / math.fsum(weights)
+
+
+@given(st.lists(st.one_of(NUMBER, st.just(math.nan)), min_size=1, max_size=60), HORIZON)
+def test_the_running_mean_is_debiased(values, horizon):
     series = Series(64)
     for step, value in enumerate(values):
         series.add(step, value)
-        series.smoothed(beta)  # the cache must not change what comes later
-    for step, smooth in enumerate(series.smoothed(beta)):
-        seen = [value for value in values[: step + 1] if not math.isnan(value)]
+        series.smoothed(horizon)  # the cache must not change what comes later
+    for step, smooth in enumerate(series.smoothed(horizon)):
         if math.isnan(values[step]):
             assert math.isnan(smooth)
             continue
-        weights = [beta ** (len(seen) - 1 - i) for i in range(len(seen))]
-        slow = math.fsum(w * v for w, v in zip(weights, seen, strict=True)) / math.fsum(weights)
+        seen = [(n, value) for n, value in enumerate(values[: step + 1]) if not math.isnan(value)]
+        slow = slow_mean([n for n, _ in seen], [v for _, v in seen], horizon) if horizon else values[step]
         assert smooth == pytest.approx(slow, rel=1e-6, abs=1e-3)
 
 
-@given(st.lists(NUMBER, min_size=1, max_size=200), st.floats(0.1, 0.99))
-def test_a_bin_counts_in_the_running_mean_as_often_as_it_has_values(values, beta):
+@given(st.lists(NUMBER, min_size=1, max_size=200), st.floats(1, 1000))
+def test_a_bin_counts_in_the_running_mean_for_its_steps(values, horizon):
     series = Series(8)
     for step, value in enumerate(values):
         series.add(step, value)
-        series.smoothed(beta)
-    spread = []
-    for index in range(len(series)):
-        spread += [series.mean(index)] * series.count[index]
-    weights = [beta ** (len(spread) - 1 - i) for i in range(len(spread))]
-    slow = math.fsum(w * v for w, v in zip(weights, spread, strict=True)) / math.fsum(weights)
-    assert series.smoothed(beta)[-1] == pytest.approx(slow, rel=1e-6, abs=1e-2)
+        series.smoothed(horizon)
+    ends = [min(((number + 1) << series.shift) - 1, series.last_step) for number in series.number]
+    means = [series.mean(index) for index in range(len(series))]
+    assert series.smoothed(horizon)[-1] == pytest.approx(slow_mean(ends, means, horizon), rel=1e-6, abs=1e-2)
+
+
+def test_curves_of_one_course_are_smoothed_alike_however_often_they_are_recorded():
+    often, seldom = Series(), Series()
+    for step in range(1, 401):
+        often.add(step, step / 400)
+        if not step % 10:
+            seldom.add(step, (step - 4.5) / 400)  # the mean of the ten
+    assert often.smoothed(40)[-1] == pytest.approx(1 - 40 / 400, abs=0.01)
+    assert seldom.smoothed(40)[-1] == pytest.approx(often.smoothed(40)[-1], abs=0.005)
 
 
 @given(STEPS, st.integers(0, 5000), st.lists(NUMBER, max_size=20))
 def test_a_series_cut_at_a_step_goes_on_from_there(pairs, cut, after):
     series, plain = filled(pairs)
-    series.smoothed(0.9)
+    series.smoothed(9)
     series.truncate(cut)
     assert all(number << series.shift <= cut for number in series.number)
     assert series.last_step <= cut
@@ -98,7 +114,7 @@ def test_a_series_cut_at_a_step_goes_on_from_there(pairs, cut, after):
     for offset, value in enumerate(after):
         series.add(cut + 1 + offset, value)
     assert sum(series.count) == kept + len(after)
-    assert len(series.smoothed(0.9)) == len(series)
+    assert len(series.smoothed(9)) == len(series)
 
 
 def test_memory_is_bounded_however_long_the_run():
