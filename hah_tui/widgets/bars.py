@@ -121,14 +121,16 @@ class Bars(Chart):
         """One column a block: value above, number below."""
         group = max(2, min(8, width // max(1, len(values))))  # a gap and a bar
         values = values[: width // group]
-        valued = group > 2  # thin bars have no room for their values, and for every second number only
-        tall = max(1, height - 1 - valued)
+        turns = 1 if group > 2 else 2  # thin bars: values stand in two rows by turns, and every second number
+        told = turns if height >= 2 + 2 * turns else 0
+        tall = max(1, height - 1 - told)
         scale = self.scale or Limits(0, 1)
         top = max(scale.high, 1e-12)
         rows: list[Row] = []
-        if valued:
-            shown = "".join(f" {_short(now, self.kind, group - 1):>{group - 1}}" for _, now, _ in values)
-            rows.append(canvas.row((shown, TEXT), width=width))
+        room = turns * group - 1
+        for turn in range(told):
+            shown = "".join(f" {_short(now, self.kind, room):>{room}}" for _, now, _ in values[turn::turns])
+            rows.append(canvas.row(((" " * turn * group + shown)[:width], TEXT), width=width))
         for level in range(tall - 1, -1, -1):
             cells: list[tuple[str, int]] = []
             for line, now, then in values:
@@ -146,8 +148,7 @@ class Bars(Chart):
                 cells += [(" ", 0), (char * (group - 1), chosen)]
             rows.append(canvas.row(*cells, width=width))
         if height >= 3:
-            every = 1 if valued else 2
-            numbers = "".join(f" {line.label:^{every * group - 1}}" for line, _, _ in values[::every])
+            numbers = "".join(f" {line.label:^{room}}" for line, _, _ in values[::turns])
             rows.append(canvas.row((numbers[:width], QUIET), width=width))
         return rows[:height]
 

@@ -23,6 +23,9 @@ def test_low_panels_show_every_block(tmp_path, blocks, width):
             rows = [text for text, _ in bars.frame(width, 7)]
             assert all(len(row) == width for row in rows)
             assert "…" not in "".join(rows[1:])
+            values = [float(word) for row in rows[:-1] for word in row.split() if word[0] in ".01"]
+            assert len(values) == blocks
+            assert sorted(values) == pytest.approx([n / blocks for n in range(1, blocks + 1)], abs=0.06)
             assert len(rows[-2].split()) == blocks  # the lowest cells of the bars
             every = 1 if width > 2.9 * blocks else 2
             assert list(map(int, rows[-1].split())) == list(range(1, blocks + 1, every))

@@ -24,6 +24,13 @@ def frozen(monkeypatch):
     monkeypatch.setattr(runs_screen, "_home", lambda path: f"~/runs/{path.name}")
 
 
+async def listed(pilot, app):
+    """The runs and their losses are read and drawn: under another screen they would not be."""
+    await until(pilot, lambda: len(app.screen._losses) == 4)
+    await pilot.pause(0.1)
+    app.screen._show()
+
+
 async def still(pilot, app):
     """No cursor blinks, nothing is on its way."""
     for box in app.screen.query(Input):
@@ -48,9 +55,7 @@ def test_runs(runs, size):
 
     async def body(pilot, app):
         await pilot.press("space", "down")
-        await until(pilot, lambda: len(app.screen._losses) == 4)
-        await pilot.pause(0.1)
-        app.screen._show()
+        await listed(pilot, app)
         await still(pilot, app)
         check(app, "runs")
 
@@ -86,6 +91,7 @@ def test_delete(runs, size):
     some(runs)
 
     async def body(pilot, app):
+        await listed(pilot, app)
         await pilot.press("space", "space", "d")
         await until(pilot, lambda: type(app.screen).__name__ == "Confirm")
         await still(pilot, app)
