@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.evaluation.attacks import attack, robust
-    from engine.evaluation.corruptions import corrupt, corrupted, mean_corruption_error
+    from engine.evaluation.corruptions import corrupt, corrupted
     from engine.evaluation.fmn import minimum_norm
     from engine.evaluation.looking import noisy, sparsity, under_noise
     from engine.evaluation.masking import judge, probe
@@ -19,7 +19,6 @@ __all__ = [
     "corrupt",
     "corrupted",
     "judge",
-    "mean_corruption_error",
     "minimum_norm",
     "noisy",
     "probe",
@@ -30,7 +29,7 @@ __all__ = [
 
 _HOMES = {
     "attacks": ("attack", "robust"),
-    "corruptions": ("corrupt", "corrupted", "mean_corruption_error"),
+    "corruptions": ("corrupt", "corrupted"),
     "looking": ("noisy", "sparsity", "under_noise"),
     "masking": ("judge", "probe"),
     "fmn": ("minimum_norm",),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,11 @@ from engine.evaluation import photographs
 from engine.evaluation.distortions import SEED, VERSION, corrupt
 from engine.evaluation.filters import Bytes
 from engine.experiment.architecture import IMAGE_SIZE
-from engine.experiment.datasets import CORRUPTION_GROUPS, CORRUPTIONS, DATASETS
+from engine.experiment.datasets import CORRUPTIONS, DATASETS
 from engine.experiment.mistakes import RequestError
 from engine.runs.layout import replacing
 
-__all__ = ["SEED", "corrupt", "corrupted", "mean_corruption_error", "missing", "prepare", "status"]
+__all__ = ["SEED", "corrupt", "corrupted", "missing", "prepare", "status"]
 
 SEVERITIES = range(1, 6)
 OFFICIAL = "CIFAR-10-C.tar of Zenodo record 2535967, doi:10.5281/zenodo.2535967"
@@ -139,32 +139,6 @@ def prepare(images: Bytes, labels: npt.NDArray[Any], progress: Callable[[str], N
         raise RequestError(f"{folder}: corrupted test sets cannot be kept there: {error.strerror}") from None
 
 
-def mean_corruption_error(
-    accuracy: Mapping[str, Mapping[Any, float]], standard: Mapping[str, Mapping[Any, float]]
-) -> dict[str, Any]:
-    """mCE of accuracies {name: {severity: fraction}} relative to those of a standard network.
-
-    CE of a corruption is its error summed over severities, divided by the standard network's (Hendrycks and Dietterich
-    2019, section 4.2); mCE is the mean over the corruptions that both have, 1 the standard network's own. Where the
-    standard network makes no mistake there is no CE; such corruptions are listed as undefined.
-    """
-    errors: dict[str, float] = {}
-    undefined = []
-    for name in (name for name in CORRUPTIONS if name in accuracy and name in standard):
-        if set(accuracy[name]) != set(standard[name]) or not accuracy[name]:
-            raise RequestError(
-                f"mCE: {name} was measured at severities {_listed(accuracy[name])}, of the standard network at "
-                f"{_listed(standard[name])}; they must be the same"
-            )
-        against = sum(1 - value for value in standard[name].values())
-        if against > 0:
-            errors[name] = sum(1 - value for value in accuracy[name].values()) / against
-        else:
-            undefined.append(name)
-    groups = {group: _mean([errors[n] for n in names if n in errors]) for group, names in CORRUPTION_GROUPS.items()}
-    return {"mce": _mean(list(errors.values())), "ce": errors, "groups": groups, "undefined": undefined}
-
-
 def official_folder() -> Path:
     """Where the official files lie or would lie."""
     return data_folder() / "CIFAR-10-C"
@@ -258,11 +232,3 @@ def _digest(made: Bytes, images: Bytes, name: str, severity: int) -> bytes:
     content.update(np.ascontiguousarray(images).data)
     content.update(np.ascontiguousarray(made).data)
     return content.digest()
-
-
-def _mean(values: Collection[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _listed(severities: Mapping[Any, float]) -> str:
-    return ", ".join(map(str, severities)) or "none"

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.experiment.datasets import CORRUPTION_GROUPS
 from engine.experiment.mistakes import RequestError
 from engine.report.results import CLEAN, Measured, Number, measured, noise_name
-from engine.report.tables import SEVERITIES, mean_over
+from engine.report.tables import SEVERITIES, corruption_error, mean_over
 from engine.runs.layout import RunDirectory
 
 BLOCK_TITLES = {"hoyer": "Hoyer sparsity", "snr_db": "SNR in dB, noise 0.1", "active_fraction": "active fraction"}
@@ -18,17 +19,21 @@ _NORM = re.compile(r"eval/minimum_norm/(l0|l1|l2|linf)/mean")
 
 @dataclass(frozen=True)
 class Quantity:
-    """One result of every run; ``percent``: a fraction; ``best``: places of the best, if there is a best."""
+    """One result of every run; ``percent``: a fraction; ``lower``: is better; ``best``: places of the best, if any."""
 
     name: str
     title: str
     percent: bool
     numbers: tuple[Number | None, ...]
+    lower: bool = False
 
     @property
     def best(self) -> set[int]:
         values = {place: number.value for place, number in enumerate(self.numbers) if number}
-        return {place for place, value in values.items() if value == max(values.values())} if len(values) > 1 else set()
+        if len(values) < 2:
+            return set()
+        first = (min if self.lower else max)(values.values())
+        return {place for place, value in values.items() if value == first}
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def compare(runs: Sequence[RunDirectory]) -> Comparison:
 
 
 def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
-    """Higher is better in every one of them."""
+    """What was measured of the runs, in the order a reader looks for it; mCE is relative to the first run."""
     names = list(dict.fromkeys(name for run in runs for name in sorted(run.numbers)))
     rows = [(CLEAN, "clean")]
     for name in names:
@@ -76,6 +81,11 @@ def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
     for severities, title in (((5,), "corruptions, severity 5"), (SEVERITIES, "corruptions, severity 1-5")):
         means = tuple(mean_over(run, severities) for run in runs)
         quantities.append(Quantity(f"eval/corruptions/mean/{severities[-1]}", title, True, means))
+    errors = tuple(corruption_error(run, runs[:1]) for run in runs)
+    quantities.append(Quantity("eval/corruptions/mce", "mCE relative to the first", False, errors, lower=True))
+    for group in CORRUPTION_GROUPS:
+        means = tuple(mean_over(run, SEVERITIES, group) for run in runs)
+        quantities.append(Quantity(f"eval/corruptions/{group}", f"{group} corruptions, severity 1-5", True, means))
     for name in names:
         match name.split("/"):
             case ["eval", "corruptions", corruption, "5"]:

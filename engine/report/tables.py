@@ -225,7 +225,7 @@ def _corruptions(networks: dict[str, Network]) -> Table:
         cells[MEAN] = Cell(at_5, printed[MEAN], over_all, missing)
         no_standard = command(standard, "", "") if not standard.runs else ()
         cells[MCE] = Cell(
-            all_severities=estimate(_mce(run, standard) for run in network.runs),
+            all_severities=estimate(corruption_error(run, standard.runs) for run in network.runs),
             missing=(*missing, *no_standard),
         )
         rows.append(Row(title_of(preset), network, cells))
@@ -257,9 +257,14 @@ def _present(run: Measured) -> list[str]:
     return found if set(PAPER_CORRUPTIONS) - set(found) <= {"frost"} else []
 
 
-def mean_over(run: Measured, severities: Sequence[int]) -> Number | None:
-    """Mean accuracy over the paper's 16 corruptions (15 without frost) and severities; None where one is missing."""
-    return _over(_present(run), run, severities)
+def mean_over(run: Measured, severities: Sequence[int], group: str = "") -> Number | None:
+    """Mean accuracy over the paper's 16 corruptions (15 without frost), or those of a group, and severities; None where
+    one is missing."""
+    names = [name for name in _present(run) if not group or name in CORRUPTION_GROUPS[group]]
+    mean = _over(names, run, severities)
+    if mean is None or "frost" in names or group not in ("", "weather"):
+        return mean
+    return replace(mean, labels=(*mean.labels, WITHOUT_FROST))
 
 
 def _over(names: Sequence[str], run: Measured, severities: Sequence[int]) -> Number | None:
@@ -268,17 +273,16 @@ def _over(names: Sequence[str], run: Measured, severities: Sequence[int]) -> Num
     if not found or len(found) < len(numbers):
         return None
     labels = dict.fromkeys(label for number in found for label in number.labels)
-    if len(names) == len(PAPER_CORRUPTIONS) - 1:
-        labels[WITHOUT_FROST] = None
     return Number(sum(number.value for number in found) / len(found), tuple(labels))
 
 
-def _mce(run: Measured, standard: Network) -> Number | None:
-    """Hendrycks and Dietterich's mean corruption error, relative to the mean errors of the standard runs."""
+def corruption_error(run: Measured, standards: Sequence[Measured]) -> Number | None:
+    """mCE of a run: of each corruption its error, summed over severities, over that of the standard runs (their mean);
+    then the mean over corruptions (Hendrycks and Dietterich 2019, section 4.2). 1 is the standard network's own."""
     ratios, labels = [], dict[str, None]()
     for name in _present(run):
         ours = _over([name], run, SEVERITIES)
-        theirs = estimate(_over([name], other, SEVERITIES) for other in standard.runs)
+        theirs = estimate(_over([name], other, SEVERITIES) for other in standards)
         if ours is None or theirs is None or theirs.mean == 1:
             return None
         ratios.append((1 - ours.value) / (1 - theirs.mean))

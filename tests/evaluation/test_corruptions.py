@@ -13,7 +13,7 @@ from PIL import Image
 
 from engine.evaluation import corruptions, distortions, photographs
 from engine.experiment import RequestError
-from engine.experiment.datasets import CORRUPTION_GROUPS, CORRUPTIONS, PAPER_CORRUPTIONS
+from engine.experiment.datasets import CORRUPTIONS
 from tests.evaluation import slow_corruptions
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared/data/frost"
@@ -319,29 +319,6 @@ def test_prepare_makes_what_is_missing_and_says_where_the_rest_is(folder):
     said.clear()
     corruptions.prepare(images, LABELS[:4], said.append)
     assert not any("severity" in line for line in said)
-
-
-def test_mean_corruption_error():
-    standard = {name: {s: 0.9 - 0.1 * s for s in range(1, 6)} for name in PAPER_CORRUPTIONS}
-    same = corruptions.mean_corruption_error(standard, standard)
-    assert same["mce"] == pytest.approx(1)
-    assert same["groups"]["other"] is None
-    assert same["groups"]["weather"] == pytest.approx(1)
-    half = {name: {s: 1 - (1 - a) / 2 for s, a in row.items()} for name, row in standard.items()}
-    assert corruptions.mean_corruption_error(half, standard)["mce"] == pytest.approx(0.5)
-    # By hand: fog errs .2 + .4 against .3 + .9, CE .5; contrast .1 + .1 against .4 + .4, CE .25.
-    found = corruptions.mean_corruption_error(
-        {"fog": {"1": 0.8, "5": 0.6}, "contrast": {"1": 0.9, "5": 0.9}, "snow": {"1": 0.5, "5": 0.5}},
-        {"fog": {"1": 0.7, "5": 0.1}, "contrast": {"1": 0.6, "5": 0.6}, "snow": {"1": 1.0, "5": 1.0}},
-    )
-    assert found["ce"] == pytest.approx({"fog": 0.5, "contrast": 0.25})
-    assert found["mce"] == pytest.approx(0.375)
-    assert found["groups"]["weather"] == pytest.approx(0.5)
-    assert found["groups"]["digital"] == pytest.approx(0.25)
-    assert found["undefined"] == ["snow"]
-    assert set(found["groups"]) == set(CORRUPTION_GROUPS)
-    with pytest.raises(RequestError, match="severities 1, of the standard network at 1, 5"):
-        corruptions.mean_corruption_error({"fog": {1: 0.5}}, {"fog": {1: 0.5, 5: 0.5}})
 
 
 def test_corruptions_bring_no_torch():

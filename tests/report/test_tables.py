@@ -331,6 +331,11 @@ def test_compare(made):
     assert quantities["clean"].best == {0, 1}  # the same
     assert [n.value for n in quantities["corruptions, severity 5"].numbers] == pytest.approx([0.675, 0.375])
     assert quantities["mean minimum norm Linf"].best == {0}
+    assert [n.value for n in quantities["weather corruptions, severity 1-5"].numbers] == pytest.approx([0.755, 0.455])
+    assert "other corruptions, severity 1-5" not in quantities
+    errors = quantities["mCE relative to the first"]
+    assert [n.value for n in errors.numbers] == pytest.approx([1, sum((60 - n) / (30 - n) for n in range(16)) / 16])
+    assert errors.best == {0}
     assert [n.value for n in found.blocks["hoyer"][3]] == pytest.approx([0.23, 0.73])
     assert [n.value for n in found.blocks["snr_db"][13]] == pytest.approx([19.6, 11.6])
     assert found.differences == {
