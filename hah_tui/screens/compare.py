@@ -15,9 +15,9 @@ from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from hah_tui import keys
-from hah_tui.record import Curves, Reading, Source
-from hah_tui.screens.monitor import IDLE_SECONDS, PickRun
-from hah_tui.screens.panels import PanelScreen
+from hah_tui.record import Reading, Source
+from hah_tui.screens.dialogs import PickRun
+from hah_tui.screens.panels import IDLE_SECONDS, PanelScreen
 from hah_tui.text import duration, percent, shown_line
 from hah_tui.themes import MARKS, mark
 from hah_tui.widgets import canvas
@@ -49,8 +49,7 @@ class CompareScreen(PanelScreen):
 
     def __init__(self, runs: list[RunDirectory]) -> None:
         super().__init__()
-        self.sources = [Source(run) for run in runs]
-        self.reference: Source | None = None
+        self.runs = [Source(run) for run in runs]
         self.experiments: dict[str, dict[str, Any] | str] = {}  # by id: the settings, or why they cannot be read
         self._panels = (
             Chart("Loss", digit="1", id="loss"),
@@ -64,49 +63,37 @@ class CompareScreen(PanelScreen):
         )
         self._reading: set[str] = set()
         self._read_at: dict[str, float] = {}
-        self._dirty = True
 
     def panels(self) -> Sequence[Canvas]:
         return self._panels
 
-    def all_sources(self) -> list[Source]:
-        """The runs, and the reference behind them."""
-        return self.sources if self.reference is None else [*self.sources, self.reference]
-
-    def all_curves(self) -> list[Curves]:
-        return [source.curves for source in self.all_sources()]
+    def sources(self) -> list[Source]:
+        return self.runs
 
     def subject(self) -> str:
-        return "-".join(source.run.id for source in self.sources)[:80]
-
-    def metrics(self, chart: Chart) -> list[tuple[str, str, Line]]:
-        owners = {id(source.curves): source.run.id for source in self.all_sources()}
-        found = []
-        for line in chart.lines:
-            names = [name for name, series in line.curves.series.items() if series is line.series]
-            found += [(owners[id(line.curves)], name, line) for name in names]
-        return found
+        return "-".join(source.run.id for source in self.runs)[:80]
 
     def on_mount(self) -> None:
         super().on_mount()
-        for source in self.sources:
+        for source in self.runs:
             self.hah.in_background(partial(_settings, source.run), partial(self._know, source.run.id))
         self.frame()
 
     def _know(self, name: str, settings: dict[str, Any] | str) -> None:
         self.experiments[name] = settings
-        self._dirty = True
+        self.changed()
 
     def frame(self) -> None:
         """Ask for what is new, and draw it."""
         now = time.monotonic()
-        for source in self.all_sources():
+        self.read_reference()
+        for source in self.runs:
             name = source.run.id
             if name not in self._reading and (
                 not source.ended or now - self._read_at.get(name, 0.0) >= 2 * IDLE_SECONDS
             ):
                 self._read(source)
-        if (self._dirty or self.stale) and self.seen:
+        if (self.dirty or self.stale) and self.seen:
             self.draw()
 
     def _read(self, source: Source) -> None:
@@ -117,14 +104,11 @@ class CompareScreen(PanelScreen):
 
     def _took(self, source: Source, reading: Reading) -> None:
         self._reading.discard(source.run.id)
-        if self.is_mounted and source in self.all_sources():
-            self._dirty = source.take(reading) or self._dirty
+        if self.is_mounted:
+            if source.take(reading):
+                self.changed()
             if reading.more:
                 self._read(source)
-
-    def draw(self) -> None:
-        super().draw()
-        self._dirty = False
 
     def refill(self) -> None:
         names = self._names()
@@ -137,33 +121,33 @@ class CompareScreen(PanelScreen):
                 panel.names = [(name, 1 + n % 8) for n, name in enumerate(names)]
                 panel.lines = [
                     Line(str(block), source.curves[f"block/{block}/{metric}"], source.curves, 1 + n % 8, band=False)
-                    for n, source in enumerate(self.sources)
+                    for n, source in enumerate(self.runs)
                     for block in source.curves.blocks(metric)
                 ]
             elif isinstance(panel, Chart):
                 metric = _CURVES[str(panel.id)]
-                band = metric.startswith("train/") and len(self.sources) <= 3
+                band = metric.startswith("train/") and len(self.runs) <= 3
                 panel.lines = [
                     Line(name, source.curves[metric], source.curves, 1 + n % 8, band=band)
-                    for n, (name, source) in enumerate(zip(names, self.sources, strict=True))
+                    for n, (name, source) in enumerate(zip(names, self.runs, strict=True))
                 ]
                 if behind is not None:
                     panel.lines.append(
                         Line(behind.run.id, behind.curves[metric], behind.curves, REFERENCE, True, False)
                     )
-                panel.marks = self.sources[0].curves.marks
+                panel.marks = self.runs[0].curves.marks
             elif isinstance(panel, Sheet):
                 header = [("", QUIET), *((name, 1 + n % 8) for n, name in enumerate(names))]
                 if panel.id == "results":
                     panel.fill(header, self._results(), "nothing measured yet")
                 else:
-                    same = "the same settings" if len(self.experiments) == len(self.sources) else "reading"
+                    same = "the same settings" if len(self.experiments) == len(self.runs) else "reading"
                     panel.fill(header, self._differences(), same)
         self.query_one("#head", Canvas).show(self._head_rows())
 
     def _names(self) -> list[str]:
         """What the runs are called here: their ids, what all begin with left away where there is little room."""
-        ids = [source.run.id for source in self.sources]
+        ids = [source.run.id for source in self.runs]
         if max(map(len, ids)) * len(ids) <= self.size.width // 5:
             return ids
         return (
@@ -173,9 +157,9 @@ class CompareScreen(PanelScreen):
         )
 
     def _head_rows(self) -> list[canvas.Row]:
-        width, pieces = self.size.width, [(f" {len(self.sources)} runs", STRONG)]
+        width, pieces = self.size.width, [(f" {len(self.runs)} runs", STRONG)]
         second: list[tuple[str, int]] = [(" ", 0)]
-        for n, source in enumerate(self.sources):
+        for n, source in enumerate(self.runs):
             look = source.look
             status = "gone" if source.gone else look.status if look is not None else "reading"
             pieces.append((f"  {'#' if self.hah.plain else '━'} {source.run.id}", 1 + n % 8))
@@ -188,7 +172,7 @@ class CompareScreen(PanelScreen):
 
     def _results(self) -> list[list[tuple[str, int]]]:
         """Rows of results, the best of each marked."""
-        states = [source.look.state if source.look is not None else None for source in self.sources]
+        states = [source.look.state if source.look is not None else None for source in self.runs]
         rows = []
         known = {metric for metric, *_ in _RESULTS}
         extra = sorted(
@@ -220,7 +204,7 @@ class CompareScreen(PanelScreen):
         """Rows of settings in which a run differs from the first; the experiment's own name and tags say nothing."""
         from engine.experiment.fields import differences, flatten
 
-        known = [self.experiments.get(source.run.id, "") for source in self.sources]
+        known = [self.experiments.get(source.run.id, "") for source in self.runs]
         rows = [
             [("cannot be read", canvas.WAITING), *((text if isinstance(text, str) else "", QUIET) for text in known)]
         ]
@@ -237,30 +221,19 @@ class CompareScreen(PanelScreen):
                 rows.append([(name, QUIET), *zip(texts, inks, strict=True)])
         return rows
 
-    def action_reference(self) -> None:
-        def list_runs() -> list[str]:
-            here = {source.run.id for source in self.sources}
-            return [run.id for run in store.all_runs(self.sources[0].run.path.parent) if run.id not in here]
-
-        def ask(names: list[str]) -> None:
-            now = self.reference.run.id if self.reference is not None else ""
-            self.app.push_screen(PickRun("A run to draw behind these", names, now), self._picked)
-
-        self.hah.in_background(list_runs, ask)
-
-    def _picked(self, name: str | None) -> None:
-        if name is not None:
-            path = self.sources[0].run.path.with_name(name)
-            self.reference = Source(RunDirectory(path)) if name else None
-            self.redraw()
-
     def action_results(self) -> None:
         from hah_tui.screens.results import ResultsScreen
 
-        self.app.push_screen(ResultsScreen(self.sources[0].run))
+        known = {source.run.id: source.run for source in self.runs}
+
+        def picked(name: str | None) -> None:
+            if name is not None:
+                self.app.push_screen(ResultsScreen(known[name]))
+
+        self.app.push_screen(PickRun("The results of which run?", list(known), ""), picked)
 
     def action_copy(self) -> None:
-        names = " ".join(source.run.id for source in self.sources)
+        names = " ".join(source.run.id for source in self.runs)
         self.app.copy_to_clipboard(names)
         self.hah.say(f"copied {names}")
 

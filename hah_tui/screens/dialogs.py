@@ -1,18 +1,25 @@
-"""Small questions over a screen: a line of text, a confirmation that names what goes, a long message."""
+"""Small questions over a screen: a line of text, a setting, a run, a confirmation that names what goes; a message."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.events import Key
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
 
+from engine.experiment.mistakes import RequestError
+from engine.runs.layout import RunDirectory
 from hah_tui.text import shown, shown_line
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
 
 
 class Ask(ModalScreen[str | None]):
@@ -92,6 +99,86 @@ class Message(ModalScreen[None]):
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+
+class SetDialog(Ask):
+    """Asks for KEY=VALUE of a setting that may change while a run lives, and says at once what is wrong with it."""
+
+    def __init__(self, run: RunDirectory, experiment: Experiment) -> None:
+        from engine.experiment.fields import fields, flatten
+
+        values = flatten(experiment.dump())
+        live = [f for f in fields().values() if f.live and f.name in values]
+        said = "\n".join(f"{f.name} = {values[f.name]}" for f in live)
+
+        def check(text: str) -> str:
+            if "=" not in text:
+                return "KEY=VALUE, for example hah.lambda=0.2"
+            try:
+                from engine.experiment import presets
+                from engine.experiment.document import assigned
+
+                name, value = assigned(text)
+                presets.check(name, value, experiment)
+            except RequestError as error:
+                return str(error).splitlines()[0]
+            field = fields().get(name)
+            return "" if field is not None and field.live else f"{name} is fixed while a run lives"
+
+        super().__init__(f"Change a setting of {run.id}", said, "", check, "hah.lambda=0.2")
+
+
+class PickRun(ModalScreen[str | None]):
+    """Picks a run of the folder by its id; '' is none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "leave it")]
+    SHOWN = 200
+
+    def __init__(self, title: str, names: Sequence[str], now: str) -> None:
+        super().__init__()
+        self._title, self._names, self._now = title, names, now
+        self._found: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as box:
+            box.border_title = Text(shown_line(self._title))
+            yield Input(placeholder="words of its id", id="answer", select_on_focus=False)
+            yield OptionList(id="runs", markup=False)
+            yield Static(Text("enter: take it   esc: leave it"), classes="hint")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).styles.max_height = "60%"
+        self._fill("")
+        self.query_one(Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._fill(event.value)
+
+    def _fill(self, words: str) -> None:
+        found = [name for name in self._names if all(word in name for word in words.split())]
+        self._found = [*([""] if self._now and not words else []), *found][: self.SHOWN]
+        listed = self.query_one(OptionList)
+        listed.clear_options()
+        listed.add_options([Option(Text(name or "(none)")) for name in self._found])
+        if self._found:
+            listed.highlighted = 0
+
+    def on_key(self, event: Key) -> None:
+        if event.key in ("up", "down"):
+            listed = self.query_one(OptionList)
+            (listed.action_cursor_up if event.key == "up" else listed.action_cursor_down)()
+            event.stop()
+
+    def on_input_submitted(self) -> None:
+        at = self.query_one(OptionList).highlighted
+        if at is not None and self._found:
+            self.dismiss(self._found[at])
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._found[event.option_index])
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
-from textual.events import Key
-from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
 
 from engine.experiment import Experiment
-from engine.experiment.mistakes import RequestError
-from engine.runs import launch, layout, store
+from engine.runs import layout, store
 from engine.runs.events import Event
 from engine.runs.layout import RunDirectory
-from engine.runs.state import read_state
+from engine.runs.state import Look, read_state
 from hah_tui import keys, orders
 from hah_tui.record import Curves, Reading, Replay, Source
-from hah_tui.screens.dialogs import Ask, Message
-from hah_tui.screens.panels import PanelScreen, block_lines
+from hah_tui.screens.acts import RunActs
+from hah_tui.screens.dialogs import Message, SetDialog
+from hah_tui.screens.panels import IDLE_SECONDS, PanelScreen, block_lines
 from hah_tui.text import duration, shown, shown_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets import canvas
@@ -35,8 +27,6 @@ from hah_tui.widgets.canvas import QUIET, STRONG, TEXT, Canvas
 from hah_tui.widgets.chart import Chart, Line
 from hah_tui.widgets.feed import Feed
 
-IDLE_SECONDS = 1.0  # between two looks at a run that has ended
-REFERENCE_SECONDS = 5.0  # between two looks at a reference run
 _INKS = {"quiet": QUIET, "waiting": canvas.WAITING, "live": canvas.LIVE, "good": canvas.GOOD, "bad": canvas.BAD}
 _CURVES = {  # by panel: metric, label, ink, whether it has a band
     "loss": (
@@ -56,7 +46,7 @@ _CURVES = {  # by panel: metric, label, ink, whether it has a band
 _BLOCKS = {"sparsity": "sparsity", "snr": "snr_db", "cost": "hah_cost"}
 
 
-class MonitorScreen(PanelScreen):
+class MonitorScreen(PanelScreen, RunActs):
     """The monitor of one run."""
 
     PLACE = "monitor"
@@ -68,7 +58,6 @@ class MonitorScreen(PanelScreen):
         super().__init__()
         self.run = run
         self.source = Source(run)
-        self.reference: Source | None = None
         self.playback: Replay | None = None
         self.experiment: Experiment | None = None
         self.hah_blocks = 0
@@ -81,9 +70,8 @@ class MonitorScreen(PanelScreen):
             Chart("Throughput", digit="6", id="throughput"),
             Feed("Events", digit="7", id="feed"),
         )
-        self._reading = self._reading_reference = self._reading_replay = False
-        self._dirty = False
-        self._read_at = self._reference_at = self._framed_at = 0.0
+        self._reading = self._reading_replay = False
+        self._read_at = self._framed_at = 0.0
 
     # What PanelScreen asks for
 
@@ -95,20 +83,11 @@ class MonitorScreen(PanelScreen):
         """What is shown: the run, or as much of it as the replay has played."""
         return self.playback.curves if self.playback is not None else self.source.curves
 
-    def all_curves(self) -> list[Curves]:
-        front = [self.source.curves]  # a replay keeps the axis of the whole run
-        return front if self.reference is None else [*front, self.reference.curves]
+    def sources(self) -> list[Source]:
+        return [self.source]
 
     def subject(self) -> str:
         return self.run.id
-
-    def metrics(self, chart: Chart) -> list[tuple[str, str, Line]]:
-        found = []
-        for line in chart.lines:
-            run = self.reference.run.id if line.reference and self.reference is not None else self.run.id
-            names = [name for name, series in line.curves.series.items() if series is line.series]
-            found += [(run, name, line) for name in names]
-        return found
 
     def refill(self) -> None:
         curves, reference = self.curves, self.reference.curves if self.reference is not None else None
@@ -149,9 +128,7 @@ class MonitorScreen(PanelScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        pinned = self.hah.settings.reference
-        if pinned and pinned != self.run.id:
-            self.take_reference(RunDirectory(self.run.path.with_name(pinned)))
+        self.take_reference(self.hah.settings.reference)
         self.hah.in_background(lambda: store.experiment_of(self.run, read_state(self.run)), self._know, lambda _: None)
         self.frame()
 
@@ -165,15 +142,10 @@ class MonitorScreen(PanelScreen):
         passed, self._framed_at = now - self._framed_at if self._framed_at else 0.0, now
         if not self.source.ended or now - self._read_at >= IDLE_SECONDS:
             self._read()
-        reference = self.reference
-        if reference is not None and not self._reading_reference and (
-            not reference.loaded or (not reference.ended and now - self._reference_at >= REFERENCE_SECONDS)
-        ):  # fmt: skip
-            self._reading_reference, self._reference_at = True, now
-            self.hah.in_background(reference.read, partial(self._took_reference, reference), self._not_read)
+        self.read_reference()
         if self.playback is not None:
             self._play(self.playback, passed)
-        if (self._dirty or self.stale) and self.seen:
+        if (self.dirty or self.stale) and self.seen:
             self.draw()
 
     def _read(self) -> None:
@@ -187,29 +159,12 @@ class MonitorScreen(PanelScreen):
         if not self.is_mounted:
             return
         if self.source.take(reading):
-            self._changed()
+            self.changed()
         if reading.more:
             self._read()
 
-    def _took_reference(self, source: Source, reading: Reading) -> None:
-        self._reading_reference = False
-        if source is self.reference and self.is_mounted:
-            if source.take(reading):
-                self._changed()
-            if source.gone:
-                self.reference = None
-                self.hah.say(f"the reference run {source.run.id} is gone", "warning")
-
     def _not_read(self, error: Exception) -> None:
-        self._reading = self._reading_reference = False
-
-    def _changed(self) -> None:
-        """Something is to be drawn with the next frame; charts whose series are as they were draw nothing."""
-        self._dirty = True
-
-    def draw(self) -> None:
-        super().draw()
-        self._dirty = False
+        self._reading = False
 
     def _draw_head(self) -> None:
         width = self.size.width
@@ -296,7 +251,7 @@ class MonitorScreen(PanelScreen):
         else:
             self.playback = Replay(self.run, self.source.curves)
             self.view.cursor = None
-        self._changed()
+        self.changed()
 
     def _play(self, playback: Replay, seconds: float) -> None:
         if playback.hungry and not self._reading_replay:
@@ -308,7 +263,7 @@ class MonitorScreen(PanelScreen):
 
             self.hah.in_background(playback.read, fed)
         if playback.play(seconds):
-            self._changed()
+            self.changed()
 
     def action_replay_faster(self) -> None:
         self._replay_speed(2.0)
@@ -319,7 +274,7 @@ class MonitorScreen(PanelScreen):
     def _replay_speed(self, factor: float) -> None:
         if self.playback is not None:
             self.playback.speed = min(max(self.playback.speed * factor, 1 / 16), 2.0**20)
-            self._changed()
+            self.changed()
 
     def action_back(self) -> None:
         if self.playback is not None and not self.full:
@@ -335,55 +290,20 @@ class MonitorScreen(PanelScreen):
         feed.engine_log, feed.back = not feed.engine_log, 0
         if feed.engine_log:
             self._read()
-        self._changed()
+        self.changed()
 
     # What is asked of the engine
 
-    def action_stop(self) -> None:
-        self._order("stop", lambda: orders.ask(self.run, "stop"), f"{self.run.id}: saves and stops")
-
-    def action_pause(self) -> None:
-        self._order("pause", lambda: orders.ask(self.run, "pause"), f"{self.run.id} is paused; r goes on")
-
-    def _order(self, verb: str, act: Callable[[], object], then: str) -> None:
-        look = self.source.look
-        if look is not None and not look.live:
-            self.hah.say(f"cannot {verb} {self.run.id}: it is {look.status}", "warning")
-        else:
-            self.hah.in_background(act, lambda _: self.hah.say(then))
+    def target(self) -> Look | None:
+        return self.source.look
 
     def action_resume(self) -> None:
         look = self.source.look
-        if look is None:
-            return
-        if look.live and look.status != "paused":
-            self.hah.say(f"cannot resume {self.run.id}: it is {look.status}", "warning")
-        elif look.status == "finished":
-            epoch = look.state.epoch
-
-            def check(text: str) -> str:
-                right = text.strip().isdigit() and len(text) < 9 and int(text) > epoch
-                return "" if right else f"a whole number above {epoch}, the epochs trained"
-
-            what = f"{epoch} epochs are trained. Train to which epoch?"
-            self.app.push_screen(Ask(f"Extend {self.run.id}", what, str(2 * max(1, epoch)), check), self._extend)
+        if look is not None and look.status == "finished":
+            self.action_extend()
         else:
-            self._go_on(None)
-
-    def _extend(self, text: str | None) -> None:
-        if text is not None:
-            self._go_on(int(text))
-
-    def _go_on(self, epochs: int | None) -> None:
-        def act() -> None:
-            process = orders.resume(self.run, epochs)
-            if process is not None:
-                self.hah.adopt(process)
-                launch.await_start(self.run, process)
-
-        self.playback = None
-        self.hah.say(f"{self.run.id}: resume asked for")
-        self.hah.in_background(act, lambda _: self.hah.say(f"{self.run.id} goes on"))
+            self.playback = None
+            super().action_resume()
 
     def action_set(self) -> None:
         look, experiment = self.source.look, self.experiment
@@ -423,118 +343,6 @@ class MonitorScreen(PanelScreen):
             return "\n".join(parts)
 
         self.hah.in_background(read, lambda text: self.app.push_screen(Message(f"Manifest of {self.run.id}", text)))
-
-    def action_reference(self) -> None:
-        def list_runs() -> list[str]:
-            return [run.id for run in store.all_runs(self.run.path.parent) if run.id != self.run.id]
-
-        def ask(names: list[str]) -> None:
-            now = self.reference.run.id if self.reference is not None else ""
-            self.app.push_screen(PickRun("A run to draw behind this one", names, now), self._picked)
-
-        self.hah.in_background(list_runs, ask)
-
-    def _picked(self, name: str | None) -> None:
-        if name is not None:
-            self.take_reference(RunDirectory(self.run.path.with_name(name)) if name else None)
-
-    def take_reference(self, run: RunDirectory | None) -> None:
-        """Draw another run behind this one, or none."""
-        self.reference, self._reading_reference = None if run is None else Source(run), False
-        self.redraw()
-
-    def action_results(self) -> None:
-        from hah_tui.screens.results import ResultsScreen
-
-        self.app.push_screen(ResultsScreen(self.run))
-
-    def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self.run.id)
-        self.hah.say(f"copied {self.run.id}")
-
-    def action_copy_path(self) -> None:
-        self.app.copy_to_clipboard(str(self.run.path))
-        self.hah.say(f"copied {self.run.path}")
-
-
-class SetDialog(Ask):
-    """Asks for KEY=VALUE of a setting that may change while a run lives, and says at once what is wrong with it."""
-
-    def __init__(self, run: RunDirectory, experiment: Experiment) -> None:
-        from engine.experiment.fields import fields, flatten
-
-        values = flatten(experiment.dump())
-        live = [f for f in fields().values() if f.live and f.name in values]
-        said = "\n".join(f"{f.name} = {values[f.name]}" for f in live)
-
-        def check(text: str) -> str:
-            if "=" not in text:
-                return "KEY=VALUE, for example hah.lambda=0.2"
-            try:
-                from engine.experiment import presets
-                from engine.experiment.document import assigned
-
-                name, value = assigned(text)
-                presets.check(name, value, experiment)
-            except RequestError as error:
-                return str(error).splitlines()[0]
-            field = fields().get(name)
-            return "" if field is not None and field.live else f"{name} is fixed while a run lives"
-
-        super().__init__(f"Change a setting of {run.id}", said, "", check, "hah.lambda=0.2")
-
-
-class PickRun(ModalScreen[str | None]):
-    """Picks a run of the folder by its id; '' is none."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "leave it")]
-    SHOWN = 200
-
-    def __init__(self, title: str, names: Sequence[str], now: str) -> None:
-        super().__init__()
-        self._title, self._names, self._now = title, names, now
-        self._found: list[str] = []
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog") as box:
-            box.border_title = Text(shown_line(self._title))
-            yield Input(placeholder="words of its id", id="answer", select_on_focus=False)
-            yield OptionList(id="runs", markup=False)
-            yield Static(Text("enter: take it   esc: leave it"), classes="hint")
-
-    def on_mount(self) -> None:
-        self.query_one(OptionList).styles.max_height = "60%"
-        self._fill("")
-        self.query_one(Input).focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self._fill(event.value)
-
-    def _fill(self, words: str) -> None:
-        found = [name for name in self._names if all(word in name for word in words.split())]
-        self._found = [*([""] if self._now and not words else []), *found][: self.SHOWN]
-        listed = self.query_one(OptionList)
-        listed.clear_options()
-        listed.add_options([Option(Text(name or "(none)")) for name in self._found])
-        if self._found:
-            listed.highlighted = 0
-
-    def on_key(self, event: Key) -> None:
-        if event.key in ("up", "down"):
-            listed = self.query_one(OptionList)
-            (listed.action_cursor_up if event.key == "up" else listed.action_cursor_down)()
-            event.stop()
-
-    def on_input_submitted(self) -> None:
-        at = self.query_one(OptionList).highlighted
-        if at is not None and self._found:
-            self.dismiss(self._found[at])
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._found[event.option_index])
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
 
 def _listed(document: dict[str, object], indent: str = "") -> str:

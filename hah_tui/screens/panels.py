@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,8 +16,11 @@ from textual.containers import Container
 from textual.events import Resize
 from textual.widgets import Footer
 
-from hah_tui.record import Curves
+from engine.runs import store
+from engine.runs.layout import RunDirectory
+from hah_tui.record import Curves, Reading, Source
 from hah_tui.screens import Page
+from hah_tui.screens.dialogs import PickRun
 from hah_tui.widgets import picture
 from hah_tui.widgets.bars import Bars
 from hah_tui.widgets.canvas import REFERENCE, Canvas
@@ -23,6 +28,8 @@ from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, Line, View, position, 
 from hah_tui.widgets.feed import Lines
 from hah_tui.widgets.sparing import spare
 
+IDLE_SECONDS = 1.0  # between two looks at a run that has ended
+REFERENCE_SECONDS = 5.0  # between two looks at a reference run
 LEAST = (36, 6)  # cells a panel needs
 ASPECT = 3.6  # columns over rows of the best panel
 
@@ -63,6 +70,9 @@ class PanelScreen(Page):
         self.current = ""
         self.full = False
         self.stale = True  # something that all charts share has changed
+        self.dirty = True  # there is something new to draw
+        self.reference: Source | None = None
+        self._reading_reference, self._reference_at = False, 0.0
 
     # For the subclasses
 
@@ -70,21 +80,90 @@ class PanelScreen(Page):
         """The panels, in the order of their digits."""
         raise NotImplementedError
 
-    def all_curves(self) -> list[Curves]:
-        """The curves on the screen, those in front first."""
+    def sources(self) -> list[Source]:
+        """The runs in front."""
         raise NotImplementedError
 
     def refill(self) -> None:
         """Give every chart its lines, and draw the panels that are no charts."""
         raise NotImplementedError
 
-    def metrics(self, chart: Chart) -> list[tuple[str, str, Line]]:
-        """(run, metric, line) of a chart."""
-        raise NotImplementedError
-
     def subject(self) -> str:
         """What files that are written from here are called after."""
         raise NotImplementedError
+
+    # What is on the screen
+
+    def all_sources(self) -> list[Source]:
+        """The runs in front, and the reference behind them."""
+        return self.sources() if self.reference is None else [*self.sources(), self.reference]
+
+    def all_curves(self) -> list[Curves]:
+        """The curves of all of them."""
+        return [source.curves for source in self.all_sources()]
+
+    def metrics(self, chart: Chart) -> list[tuple[str, str, Line]]:
+        """(run, metric, line) of a chart."""
+        found = []
+        for line in chart.lines:
+            behind = line.reference and self.reference is not None
+            owners = [self.reference] if behind else self.sources()
+            run = next((one.run.id for one in owners if one is not None and one.curves is line.curves), self.subject())
+            found += [(run, name, line) for name, series in line.curves.series.items() if series is line.series]
+        return found
+
+    def changed(self) -> None:
+        """Something is to be drawn with the next frame; charts whose series are as they were draw nothing."""
+        self.dirty = True
+
+    # The reference
+
+    def take_reference(self, name: str) -> None:
+        """Draw another run of the folder behind these, or none ('')."""
+        runs = [source.run for source in self.sources()]
+        known = bool(name) and name not in [run.id for run in runs]
+        self.reference = Source(RunDirectory(runs[0].path.with_name(name))) if known else None
+        self._reading_reference = False
+        self.redraw()
+
+    def read_reference(self) -> None:
+        """Ask for what is new of the reference, now and then."""
+        source, now = self.reference, time.monotonic()
+        if source is None or self._reading_reference:
+            return
+        if not source.loaded or (not source.ended and now - self._reference_at >= REFERENCE_SECONDS):
+            self._reading_reference, self._reference_at = True, now
+            self.hah.in_background(source.read, partial(self._took_reference, source), self._reference_not_read)
+
+    def _took_reference(self, source: Source, reading: Reading) -> None:
+        self._reading_reference = False
+        if source is self.reference and self.is_mounted:
+            if source.take(reading):
+                self.changed()
+            if source.gone:
+                self.reference = None
+                self.hah.say(f"the reference run {source.run.id} is gone", "warning")
+
+    def _reference_not_read(self, _: Exception) -> None:
+        self._reading_reference = False
+
+    def action_reference(self) -> None:
+        runs = [source.run for source in self.sources()]
+
+        def list_runs() -> list[str]:
+            here = {run.id for run in runs}
+            return [run.id for run in store.all_runs(runs[0].path.parent) if run.id not in here]
+
+        def picked(name: str | None) -> None:
+            if name is not None:
+                self.take_reference(name)
+
+        def ask(names: list[str]) -> None:
+            now = self.reference.run.id if self.reference is not None else ""
+            title = "A run to draw behind this one" if len(runs) == 1 else "A run to draw behind these"
+            self.app.push_screen(PickRun(title, names, now), picked)
+
+        self.hah.in_background(list_runs, ask)
 
     # Layout
 
@@ -157,7 +236,7 @@ class PanelScreen(Page):
         for panel in self.panels():
             if isinstance(panel, Chart) and panel.display:
                 panel.draw(self.view, x, force=self.stale)
-        self.stale = False
+        self.stale = self.dirty = False
 
     @property
     def chart(self) -> Chart | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -18,104 +15,25 @@ from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Input, Static
 
-from engine.runs import launch, store
-from engine.runs.layout import RunDirectory
+from engine.runs import store
 from engine.runs.state import Look
-from hah_tui import keys, orders
-from hah_tui.listing import Listing, Row, matcher, ordered, sampled_losses
-from hah_tui.screens import Page
-from hah_tui.screens.dialogs import Ask, Confirm
-from hah_tui.text import age, duration, percent, shown_line
-from hah_tui.themes import MARKS, bar, line_of, mark
+from hah_tui import keys
+from hah_tui.listing import Listing, Losses, Row, matcher, ordered
+from hah_tui.screens import run_table
+from hah_tui.screens.acts import RunActs
+from hah_tui.screens.run_table import Cell, Column, RunTable
+from hah_tui.text import home, shown_line
+from hah_tui.themes import MARKS, mark
 
 if TYPE_CHECKING:
     from hah_tui.app import HahApp
 
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
-LOSS_SECONDS = 4.0  # between two looks at the losses of a run
 SILENCE_SECONDS = 5.0  # without a round after which the folder is said not to answer
 
-Cell = tuple[str, str]  # text and style
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table; width 0 takes what the others leave."""
-
-    name: str
-    title: str
-    width: int
-    right: bool = False
-    order: str = ""  # the store's, by a click on the title
-
-    @property
-    def heading(self) -> Text:
-        title = self.title.rjust(self.width - 1) + " " if self.right else self.title
-        return Text(title)
-
-
-def columns(width: int) -> list[Column]:
-    """The columns that a terminal of so many cells has room for."""
-    wide = width >= 150
-    every = [
-        (0, Column("mark", "", 2)),
-        (0, Column("id", "run", 0, order="name")),
-        (64, Column("status", "status", 9, order="status")),
-        (64, Column("progress", "progress", 19 if wide else 12)),
-        (0, Column("percent", "", 5, True)),
-        (70, Column("eta", "ETA", 8, True)),
-        (0, Column("clean", "clean", 7, True, "accuracy")),
-        (64, Column("noisy", "noisy", 7, True, "noisy")),
-        (78, Column("loss", "loss", 17 if wide else 9)),
-        (116, Column("preset", "preset", 20 if wide else 14)),
-        (100, Column("device", "device", 8)),
-        (90, Column("age", "age", 8, True, "created")),
-        (140, Column("tags", "tags", 18)),
-    ]
-    chosen = [column for least, column in every if width >= least]
-    left = width - 1 - sum(column.width for column in chosen)
-    return [Column(c.name, c.title, left, c.right, c.order) if c.width == 0 else c for c in chosen]
-
-
-class RunTable(DataTable[Text]):
-    """A table whose rows are slots that a longer list slides through."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "open", tooltip="open the run: live, or as it was"),
-        Binding("j", "cursor_down", "down", show=False),
-        Binding("k", "cursor_up", "up", show=False),
-        Binding("g", "scroll_top", "first", show=False),
-        Binding("G", "scroll_bottom", "last", show=False),
-    ]
-
-    def action_select_cursor(self) -> None:
-        self.screen.run_action_open()  # type: ignore[attr-defined]
-
-    def action_scroll_top(self) -> None:
-        self.screen.slide_to(0)  # type: ignore[attr-defined]
-
-    def action_scroll_bottom(self) -> None:
-        self.screen.slide_to(-1)  # type: ignore[attr-defined]
-
-    action_scroll_home = action_scroll_top
-    action_scroll_end = action_scroll_bottom
-
-    def watch_scroll_y(self, old: float, new: float) -> None:
-        super().watch_scroll_y(old, new)
-        if self.is_mounted and new != old:
-            self.screen.see()  # type: ignore[attr-defined]
-
-    def on_mouse_scroll_down(self) -> None:
-        if self.scroll_y >= self.max_scroll_y:
-            self.screen.slide(max(1, self.max_scroll_y // 2))  # type: ignore[attr-defined]
-
-    def on_mouse_scroll_up(self) -> None:
-        if self.scroll_y <= 0:
-            self.screen.slide(-max(1, self.max_scroll_y // 2))  # type: ignore[attr-defined]
-
-
-class RunsScreen(Page):
+class RunsScreen(RunActs):
     """The list of runs, kept up to date by one thread."""
 
     PLACE = "runs"
@@ -184,7 +102,7 @@ class RunsScreen(Page):
         self._lay_out(self.size.width)
 
     def _lay_out(self, width: int) -> None:
-        chosen = columns(width)
+        chosen = run_table.columns(width)
         if chosen != self._columns and width:
             self._columns, self._cells = chosen, []
             self.table.clear(columns=True)
@@ -196,10 +114,10 @@ class RunsScreen(Page):
 
     def _follow(self, app: HahApp, folder: Path) -> None:
         listing = Listing(folder)
-        shown, sizes, losses = -1, dict[str, tuple[float, int]](), dict[str, list[float]]()
+        shown, losses = -1, Losses(folder)
 
         def give(whole: bool, drawn: bool = False) -> None:
-            found = dict(listing.rows), dict(losses), listing.problem
+            found = dict(listing.rows), dict(losses.of), listing.problem
             app.hand_over(partial(self._arrived, *found, whole, drawn))
 
         while not self._over:
@@ -208,7 +126,7 @@ class RunsScreen(Page):
                     shown = listing.version
                     give(False)
                 time.sleep(0.002)  # the screen has a turn
-            read = [name for name in self._visible if name in listing.rows and _new_losses(folder, name, sizes, losses)]
+            read = [name for name in self._visible if name in listing.rows and losses.look(name)]
             give(True, bool(read))
             self._wake.wait(ROUND_SECONDS if self._watched else 4 * ROUND_SECONDS)
             self._wake.clear()
@@ -272,12 +190,12 @@ class RunsScreen(Page):
             for slot, row in enumerate(page):
                 cells = self._cells_of(row)
                 if slot == len(self._cells):
-                    table.add_row(*map(_text, cells), key=str(slot))
+                    table.add_row(*map(run_table.text, cells), key=str(slot))
                     self._cells.append(cells)
                     continue
                 for column, (old, new) in enumerate(zip(self._cells[slot], cells, strict=True)):
                     if old != new:
-                        table.update_cell_at(Coordinate(slot, column), _text(new))
+                        table.update_cell_at(Coordinate(slot, column), run_table.text(new))
                 self._cells[slot] = cells
             if page and table.cursor_row != place - self._offset:
                 table.move_cursor(row=place - self._offset, animate=False, scroll=scroll)
@@ -285,31 +203,8 @@ class RunsScreen(Page):
             self._show_around()
 
     def _cells_of(self, row: Row) -> list[Cell]:
-        state, look, plain, colour = row.look.state, row.look, self.hah.plain, self.hah.colour
-        hue = colour(MARKS.get(look.status, ("", "", "quiet"))[2])
-        quiet = colour("quiet")
-        done = state.step / state.steps if state.steps else state.epoch / state.epochs if state.epochs else 0.0
-        done = min(done, 1.0)
-        picked = row.id in self._selected
-        pin = ("^" if plain else "◈") if row.id == self.hah.settings.reference else ""
-        width = {column.name: column.width for column in self._columns}
-        unsure = "" if look.verified else "?"
-        found: dict[str, Callable[[], Cell]] = {
-            "mark": lambda: ((">" if plain else "▌") if picked else mark(look.status, plain), hue),
-            "id": lambda: (_cut(row.id + (f" {pin}" if pin else ""), width["id"], plain), "bold" if picked else ""),
-            "status": lambda: (_cut(look.status + unsure, 9, plain), hue),
-            "progress": lambda: (bar(done, width["progress"] - 1, plain), hue if look.live else quiet),
-            "percent": lambda: (f"{100 * done:3.0f}% ", ""),
-            "eta": lambda: (duration(state.eta_seconds).rjust(7) + " " if look.status == "running" else "", ""),
-            "clean": lambda: (percent(state.metrics.get("test/accuracy")).rjust(6) + " ", ""),
-            "noisy": lambda: (percent(state.metrics.get("test/noisy_accuracy")).rjust(6) + " ", ""),
-            "loss": lambda: (line_of(self._losses.get(row.id, []), width["loss"] - 1, plain), colour("live")),
-            "preset": lambda: (_cut(state.preset, width["preset"], plain), quiet),
-            "device": lambda: (_cut(state.device, 8, plain), quiet),
-            "age": lambda: ((age(state.created) if state.created else "-").rjust(7) + " ", quiet),
-            "tags": lambda: (_cut(" ".join(row.tags), 18, plain), colour("accent")),
-        }
-        return [found[column.name]() for column in self._columns]
+        losses, picked = self._losses.get(row.id, []), row.id in self._selected
+        return run_table.cells(row, self._columns, losses, picked, row.id == self.hah.settings.reference, self.hah)
 
     def see(self) -> None:
         """Tell the thread which runs are on the screen."""
@@ -360,7 +255,7 @@ class RunsScreen(Page):
         elif silent > SILENCE_SECONDS:
             head.append(f"  the runs folder has not answered for {silent:.0f} s", f"bold {colour('bad')}")
         else:
-            head.append(f"  {_home(app.folder)}", colour("quiet"))
+            head.append(f"  {home(app.folder)}", colour("quiet"))
         self._say("#head", head)
         empty = self._loaded and not self._order
         self.set_class(empty, "empty")
@@ -385,7 +280,7 @@ class RunsScreen(Page):
             "Press ",
             ("n", f"bold {self.hah.colour('accent')}"),
             " and pick quickstart:\na small HaH network on digits,\nunder a minute on two CPU cores.\n\n",
-            (_home(self.hah.folder), self.hah.colour("quiet")),
+            (home(self.hah.folder), self.hah.colour("quiet")),
         )
 
     def _detail(self) -> Text:
@@ -409,7 +304,7 @@ class RunsScreen(Page):
         else:
             facts = [f"preset {state.preset}" if state.preset else "", " ".join(row.tags), state.device]
             detail.append("\n" + shown_line("  ".join(filter(None, facts)), 300), colour("quiet"))
-        detail.append(f"\n{shown_line(row.labels.note, 300) or _home(row.look.run.path)}", colour("quiet"))
+        detail.append(f"\n{shown_line(row.labels.note, 300) or home(row.look.run.path)}", colour("quiet"))
         return detail
 
     # Keys and clicks
@@ -501,20 +396,25 @@ class RunsScreen(Page):
 
     # What is done with runs
 
-    def chosen(self) -> list[Row]:
+    def target(self) -> Look | None:
+        """The run under the cursor."""
+        row = self._rows.get(self._current)
+        return None if row is None else row.look
+
+    def targets(self) -> list[Look]:
         """The selected runs, else the one under the cursor."""
         names = list(self._selected) or [self._current]
-        return [self._rows[name] for name in names if name in self._rows]
+        return [self._rows[name].look for name in names if name in self._rows]
 
-    def one(self) -> Row | None:
-        """The run under the cursor."""
-        return self._rows.get(self._current)
+    def acted(self) -> None:
+        """The folder is read again now."""
+        self._wake.set()
 
     def run_action_open(self) -> None:
         """Watch the run under the cursor."""
-        row = self.one()
-        if row is not None:
-            self.hah.open_run(row.look.run)
+        look = self.target()
+        if look is not None:
+            self.hah.open_run(look.run)
 
     action_open = run_action_open
 
@@ -526,237 +426,15 @@ class RunsScreen(Page):
     def action_clone(self) -> None:
         from hah_tui.screens.new_run import NewRunScreen
 
-        row = self.one()
-        if row is not None:
-            self.hah.push_screen(NewRunScreen(row.look.run))
+        look = self.target()
+        if look is not None:
+            self.hah.push_screen(NewRunScreen(look.run))
 
     def action_compare(self) -> None:
-        rows = self.chosen()
-        if len(rows) < 2:
+        looks = self.targets()
+        if len(looks) < 2:
             self.hah.say("select two runs or more with space, then compare them", "warning")
             return
         from hah_tui.screens.compare import CompareScreen
 
-        self.hah.push_screen(CompareScreen([row.look.run for row in rows]))
-
-    def action_results(self) -> None:
-        row = self.one()
-        if row is not None:
-            from hah_tui.screens.results import ResultsScreen
-
-            self.hah.push_screen(ResultsScreen(row.look.run))
-
-    def action_copy(self) -> None:
-        names = " ".join(row.id for row in self.chosen())
-        if names:
-            self.hah.copy_to_clipboard(names)
-            self.hah.say(f"copied {names}")
-
-    def action_copy_path(self) -> None:
-        row = self.one()
-        if row is not None:
-            self.hah.copy_to_clipboard(str(row.look.run.path))
-            self.hah.say(f"copied {row.look.run.path}")
-
-    def action_stop(self) -> None:
-        self._each("stop", lambda look: look.live, lambda run: orders.ask(run, "stop"), "saves and stops", "stopped")
-
-    def action_pause(self) -> None:
-        running = ("running", "stalled")
-        self._each("pause", lambda look: look.status in running, lambda run: orders.ask(run, "pause"), "", "paused")
-
-    def action_resume(self) -> None:
-        def fits(look: Look) -> bool:
-            return look.status in ("paused", "stopped", "failed", "lost")
-
-        self._each("resume", fits, self._go_on, "is being resumed", "goes on")
-
-    def action_extend(self) -> None:
-        row = self.one()
-        if row is None:
-            return
-        if row.look.live:
-            what = f"{row.id} is {row.look.status}: a run that has ended can be trained further"
-            self.hah.say(what, "warning")
-            return
-        epoch, epochs = row.look.state.epoch, row.look.state.epochs
-
-        def check(text: str) -> str:
-            right = text.strip().isdigit() and len(text) < 9 and int(text) > epoch
-            return "" if right else f"a whole number above {epoch}, the epochs trained"
-
-        def extend(text: str | None) -> None:
-            if text is not None:
-                act = partial(self._go_on, epochs=int(text))
-                self._each("extend", lambda _: True, act, "is being trained further", "goes on", [row])
-
-        what = f"{epoch} of {epochs} epochs are trained. Train to which epoch?"
-        self.hah.push_screen(Ask(f"Extend {row.id}", what, str(2 * max(epochs, 1)), check), extend)
-
-    def _go_on(self, run: RunDirectory, epochs: int | None = None) -> None:
-        process = orders.resume(run, epochs)
-        if process is not None:
-            self.hah.adopt(process)
-            launch.await_start(run, process)
-
-    def _each(
-        self,
-        verb: str,
-        fits: Callable[[Look], bool],
-        act: Callable[[RunDirectory], object],
-        now: str,
-        then: str,
-        rows: Sequence[Row] | None = None,
-    ) -> None:
-        """Do something with every chosen run it can be done with, each in a thread; say what came of it."""
-        rows = self.chosen() if rows is None else rows
-        fitting = [row for row in rows if fits(row.look)]
-        if not fitting:
-            if rows:
-                first = rows[0]
-                self.hah.say(f"cannot {verb} {first.id}: it is {first.look.status}", "warning")
-            return
-        if now:
-            self.hah.say(f"{fitting[0].id if len(fitting) == 1 else f'{len(fitting)} runs'}: {verb} asked for")
-
-        def told(row: Row, _: object) -> None:
-            self.hah.say(f"{row.id} {then}")
-            self._wake.set()
-
-        for row in fitting:
-            self.hah.in_background(partial(act, row.look.run), partial(told, row))
-
-    def action_tag(self) -> None:
-        rows = self.chosen()
-        if not rows:
-            return
-
-        def check(text: str) -> str:
-            return "" if text.split() else "one or more words; -word takes one away"
-
-        def put(text: str | None) -> None:
-            if text is None:
-                return
-            words = text.split()
-
-            def write() -> None:
-                for row in rows:
-                    store.label(
-                        row.look.run,
-                        add=[word for word in words if not word.startswith("-")],
-                        remove=[word[1:] for word in words if word.startswith("-")],
-                    )
-
-            self.hah.in_background(write, lambda _: self._wake.set())
-
-        have = " ".join(dict.fromkeys(tag for row in rows for tag in row.labels.tags))
-        what = f"Tags now: {have}" if have else "Words to find it by; -word takes one away."
-        self.hah.push_screen(Ask(f"Tag {_named(rows)}", what, "", check, "words"), put)
-
-    def action_note(self) -> None:
-        row = self.one()
-        if row is None:
-            return
-
-        def put(text: str | None) -> None:
-            if text is not None:
-                self.hah.in_background(lambda: store.label(row.look.run, note=text), lambda _: self._wake.set())
-
-        self.hah.push_screen(Ask(f"Note on {row.id}", "", row.labels.note), put)
-
-    def action_delete(self) -> None:
-        rows = self.chosen()
-        live = [row for row in rows if row.look.live]
-        if live:
-            self.hah.say(f"{live[0].id} is {live[0].look.status}: stop it first. Nothing was deleted", "warning")
-            return
-        if rows:
-            self.hah.in_background(lambda: [_contents(row) for row in rows[:50]], partial(self._confirm_delete, rows))
-
-    def _confirm_delete(self, rows: list[Row], lines: list[str]) -> None:
-        more = [f"and {len(rows) - len(lines):,} more"] if len(rows) > len(lines) else []
-        where = f"from {_home(self.hah.folder)}"
-
-        def gone(_: object) -> None:
-            self._selected.clear()
-            self.hah.say(f"deleted {_named(rows)}")
-            self._wake.set()
-
-        def delete(yes: bool | None) -> None:
-            if yes:
-                self.hah.in_background(partial(_remove, rows), gone, self._not_all_gone)
-
-        count = "this run" if len(rows) == 1 else f"these {len(rows)} runs"
-        title = f"Delete {count} for good?"
-        self.hah.push_screen(Confirm(title, [*lines, *more, where], f"delete {_named(rows)}"), delete)
-
-    def _not_all_gone(self, error: Exception) -> None:
-        self.hah.complain(error)
-        self._wake.set()
-
-
-def _text(cell: Cell) -> Text:
-    return Text(cell[0], cell[1], no_wrap=True)
-
-
-def _cut(text: str, width: int, plain: bool) -> str:
-    """Text on a line of its column, a gap kept after it."""
-    clean = shown_line(text, 120)
-    return clean if len(clean) < width else clean[: width - 2] + ("~" if plain else "…")
-
-
-def _home(path: Path) -> str:
-    text = shown_line(path, 300)
-    home = str(Path.home())
-    return "~" + text[len(home) :] if home != "/" and text.startswith(f"{home}/") else text
-
-
-def _named(rows: Sequence[Row]) -> str:
-    return rows[0].id if len(rows) == 1 else f"{len(rows)} runs"
-
-
-def _contents(row: Row) -> str:
-    """What goes with a run: its size, its checkpoints and results."""
-    size = 0
-    for folder, _, files in os.walk(row.look.run.path):
-        for name in files:
-            try:
-                size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 (many)
-            except OSError:
-                continue
-    kept = [
-        f"{count} {what}{'' if count == 1 else 's'}"
-        for what, folder in (("checkpoint", row.look.run.checkpoints), ("result", row.look.run.results))
-        if (count := sum(not path.name.startswith(".") for path in _listed(folder)))
-    ]
-    return "  ".join([row.id, row.look.status, f"epoch {row.look.state.epoch}", f"{size / 2**20:.1f} MiB", *kept])
-
-
-def _remove(rows: Sequence[Row]) -> None:
-    for row in rows:
-        store.remove(row.look.run)
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _new_losses(folder: Path, name: str, sizes: dict[str, tuple[float, int]], losses: dict[str, list[float]]) -> bool:
-    """Sample the losses of a run again if its record has grown and the last time is a while ago."""
-    when, size = sizes.get(name, (0.0, -1))
-    now = time.monotonic()
-    if now - when < LOSS_SECONDS:
-        return False
-    path = folder / name / "events.jsonl"
-    try:
-        grown = path.stat().st_size
-    except OSError:
-        grown = 0
-    sizes[name] = (now, grown)
-    if grown == size or (size < 0 and not grown):
-        return False
-    losses[name] = sampled_losses(path)
-    return True
+        self.hah.push_screen(CompareScreen([look.run for look in looks]))

@@ -8,7 +8,7 @@ import pytest
 from hah_tui import keys
 from hah_tui.app import HahApp
 from hah_tui.screens.compare import CompareScreen, best
-from hah_tui.screens.monitor import PickRun
+from hah_tui.screens.dialogs import PickRun
 from hah_tui.widgets.chart import Chart
 from tests.tui.driving import until
 from tests.tui.scripted import Scripted
@@ -41,8 +41,8 @@ def compare(runs, body, size=(160, 48)):
         async with app.run_test(size=size) as pilot:
             screen = CompareScreen(runs)
             await app.push_screen(screen)
-            await until(pilot, lambda: all(source.loaded for source in screen.sources))
-            await until(pilot, lambda: len(screen.experiments) == len(runs) and not screen._dirty and not screen.stale)
+            await until(pilot, lambda: all(source.loaded for source in screen.runs))
+            await until(pilot, lambda: len(screen.experiments) == len(runs) and not screen.dirty and not screen.stale)
             await body(pilot, app, screen)
 
     asyncio.run(go())
@@ -102,7 +102,7 @@ def test_keys(pair, tmp_path, runs):
         assert copied == ["alpha-aaaa beta-bbbb"]
         await until(pilot, lambda: isinstance(app.screen, PickRun))
         await pilot.press("enter")
-        await until(pilot, lambda: screen.reference is not None and screen.reference.loaded and not screen._dirty)
+        await until(pilot, lambda: screen.reference is not None and screen.reference.loaded and not screen.dirty)
         assert screen.reference.run.id == "gamma-cccc"
         assert loss.lines[-1].reference
         await pilot.press("8", "8", "pagedown", "pageup", "escape", "escape")

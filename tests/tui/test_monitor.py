@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
-from engine.runs.layout import RunDirectory
 from hah_tui import keys
 from hah_tui.app import HahApp
 from hah_tui.record import Curves, Replay, Source
-from hah_tui.screens.dialogs import Ask, Message
-from hah_tui.screens.monitor import MonitorScreen, PickRun, SetDialog
+from hah_tui.screens.dialogs import Ask, Message, PickRun, SetDialog
+from hah_tui.screens.monitor import MonitorScreen
 from hah_tui.widgets.chart import Chart
 from hah_tui.widgets.picture import as_csv, as_svg
 from tests.tui.driving import until
@@ -49,7 +48,7 @@ def monitor(run, body, size=(160, 48), folder=None, reference=""):
         async with app.run_test(size=size) as pilot:
             screen = MonitorScreen(run)
             await app.push_screen(screen)
-            await until(pilot, lambda: screen.source.loaded and not screen._dirty and not screen.stale)
+            await until(pilot, lambda: screen.source.loaded and not screen.dirty and not screen.stale)
             await body(pilot, app, screen)
 
     asyncio.run(go())
@@ -57,7 +56,7 @@ def monitor(run, body, size=(160, 48), folder=None, reference=""):
 
 async def drawn(pilot, screen):
     """Wait until what was asked for is on the screen."""
-    await until(pilot, lambda: not screen._dirty and not screen.stale)
+    await until(pilot, lambda: not screen.dirty and not screen.stale)
 
 
 # The record
@@ -603,7 +602,7 @@ def test_pictures_of_every_state(folder, size):
             await drawn(pilot, screen)
             check(app, f"monitor-{name}")
             if name == "finished":
-                screen.take_reference(RunDirectory(folder / "reference-bbbb"))
+                screen.take_reference("reference-bbbb")
                 screen.view.cursor, screen.view.smooth = 120.0, 3
                 await until(pilot, lambda: screen.reference.loaded)
                 await drawn(pilot, screen)
@@ -699,7 +698,7 @@ def test_a_finished_run_repaints_nothing(folder):
         canvases = [*screen.panels(), screen.query_one("#head")]
         before = [canvas.repainted for canvas in canvases]
         for _ in range(5):
-            screen._dirty = True
+            screen.dirty = True
             screen.frame()
             await pilot.pause()
         assert [canvas.repainted for canvas in canvases] == before

@@ -10,6 +10,7 @@ from textual import events
 from engine.runs import control, launch, store
 from engine.runs.events import EventLog
 from hah_tui import orders
+from hah_tui.screens import run_table
 from hah_tui.screens import runs as runs_screen
 from hah_tui.screens.dialogs import Ask, Confirm
 from hah_tui.screens.help import HelpScreen
@@ -377,8 +378,8 @@ def test_a_long_list_slides_through_the_slots(runs, monkeypatch):
 
 @pytest.mark.parametrize("width", [40, 63, 64, 80, 100, 120, 160, 250])
 def test_columns_fill_the_width(width):
-    assert sum(column.width for column in runs_screen.columns(width)) == width - 1
-    assert all(column.width > 0 for column in runs_screen.columns(width))
+    assert sum(column.width for column in run_table.columns(width)) == width - 1
+    assert all(column.width > 0 for column in run_table.columns(width))
 
 
 def test_plain_characters_and_themes(runs, three):

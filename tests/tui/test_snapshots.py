@@ -8,6 +8,7 @@ from textual.widgets import Input
 
 from engine.runs import store
 from hah_tui import text
+from hah_tui.screens import acts
 from hah_tui.screens import runs as runs_screen
 from tests.tui import made as making
 from tests.tui.driving import drive, until
@@ -21,7 +22,8 @@ sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{siz
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch):
     monkeypatch.setattr(text, "time", SimpleNamespace(time=lambda: making.NOW))
-    monkeypatch.setattr(runs_screen, "_home", lambda path: f"~/runs/{path.name}")
+    for module in (acts, runs_screen):
+        monkeypatch.setattr(module, "home", lambda path: f"~/runs/{path.name}")
 
 
 async def listed(pilot, app):

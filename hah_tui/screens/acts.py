@@ -1,0 +1,209 @@
+"""What is done with runs, the same from the list and from the monitor of one: engines are asked, files changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from engine.runs import launch, store
+from engine.runs.layout import RunDirectory
+from engine.runs.state import Look
+from engine.runs.store import Labels
+from hah_tui import orders
+from hah_tui.screens import Page
+from hah_tui.screens.dialogs import Ask, Confirm
+from hah_tui.text import home
+
+
+class RunActs(Page):
+    """The actions of keys.ACTIONS that have runs as their object."""
+
+    def target(self) -> Look | None:
+        """The run that an action on one run is for."""
+        raise NotImplementedError
+
+    def targets(self) -> list[Look]:
+        """The runs that an action on several is for."""
+        look = self.target()
+        return [] if look is None else [look]
+
+    def acted(self) -> None:
+        """Something was done with runs: look at them again."""
+
+    def action_stop(self) -> None:
+        self._each("stop", lambda look: look.live, lambda run: orders.ask(run, "stop"), "saved and stopped")
+
+    def action_pause(self) -> None:
+        running = ("running", "stalled")
+        self._each("pause", lambda look: look.status in running, lambda run: orders.ask(run, "pause"), "is paused")
+
+    def action_resume(self) -> None:
+        def fits(look: Look) -> bool:
+            return look.status in ("paused", "stopped", "failed", "lost")
+
+        self._each("resume", fits, self.go_on, "goes on")
+
+    def action_extend(self) -> None:
+        look = self.target()
+        if look is None:
+            return
+        if look.live:
+            what = f"{look.run.id} is {look.status}: a run that has ended can be trained further"
+            self.hah.say(what, "warning")
+            return
+        epoch, epochs = look.state.epoch, look.state.epochs
+
+        def check(text: str) -> str:
+            right = text.strip().isdigit() and len(text) < 9 and int(text) > epoch
+            return "" if right else f"a whole number above {epoch}, the epochs trained"
+
+        def extend(text: str | None) -> None:
+            if text is not None:
+                self._each("extend", lambda _: True, partial(self.go_on, epochs=int(text)), "goes on", [look])
+
+        what = f"{epoch} of {epochs} epochs are trained. Train to which epoch?"
+        self.hah.push_screen(Ask(f"Extend {look.run.id}", what, str(2 * max(epochs, 1)), check), extend)
+
+    def go_on(self, run: RunDirectory, epochs: int | None = None) -> None:
+        """Resume a run, its engine a child of this program; for a thread."""
+        process = orders.resume(run, epochs)
+        if process is not None:
+            self.hah.adopt(process)
+            launch.await_start(run, process)
+
+    def _each(
+        self,
+        verb: str,
+        fits: Callable[[Look], bool],
+        act: Callable[[RunDirectory], object],
+        then: str,
+        looks: Sequence[Look] | None = None,
+    ) -> None:
+        """Do something with every run it can be done with, each in a thread; say what came of it."""
+        looks = self.targets() if looks is None else looks
+        fitting = [look.run for look in looks if fits(look)]
+        if not fitting:
+            if looks:
+                self.hah.say(f"cannot {verb} {looks[0].run.id}: it is {looks[0].status}", "warning")
+            return
+        self.hah.say(f"{named(fitting)}: {verb} asked for")
+
+        def told(run: RunDirectory, _: object) -> None:
+            self.hah.say(f"{run.id} {then}")
+            self.acted()
+
+        for run in fitting:
+            self.hah.in_background(partial(act, run), partial(told, run))
+
+    def action_tag(self) -> None:
+        runs = [look.run for look in self.targets()]
+
+        def check(text: str) -> str:
+            return "" if text.split() else "one or more words; -word takes one away"
+
+        def ask(labels: list[Labels]) -> None:
+            have = " ".join(dict.fromkeys(tag for one in labels for tag in one.tags))
+            what = f"Tags now: {have}" if have else "Words to find it by; -word takes one away."
+            self.hah.push_screen(Ask(f"Tag {named(runs)}", what, "", check, "words"), put)
+
+        def put(text: str | None) -> None:
+            if text is not None:
+                words = text.split()
+                add = [word for word in words if not word.startswith("-")]
+                remove = [word[1:] for word in words if word.startswith("-")]
+                self._label(runs, add=add, remove=remove)
+
+        if runs:
+            self.hah.in_background(lambda: list(map(store.labels, runs)), ask)
+
+    def action_note(self) -> None:
+        look = self.target()
+        if look is None:
+            return
+        run = look.run
+
+        def ask(labels: Labels) -> None:
+            self.hah.push_screen(Ask(f"Note on {run.id}", "", labels.note), put)
+
+        def put(text: str | None) -> None:
+            if text is not None:
+                self._label([run], note=text)
+
+        self.hah.in_background(lambda: store.labels(run), ask)
+
+    def _label(self, runs: Sequence[RunDirectory], **labels: Any) -> None:
+        def write() -> None:
+            for run in runs:
+                store.label(run, **labels)
+
+        self.hah.in_background(write, lambda _: self.acted())
+
+    def action_delete(self) -> None:
+        looks = self.targets()
+        live = [look for look in looks if look.live]
+        if live:
+            self.hah.say(f"{live[0].run.id} is {live[0].status}: stop it first. Nothing was deleted", "warning")
+        elif looks:
+            self.hah.in_background(lambda: list(map(contents, looks[:50])), partial(self._confirm_delete, looks))
+
+    def _confirm_delete(self, looks: list[Look], lines: list[str]) -> None:
+        runs = [look.run for look in looks]
+        more = [f"and {len(runs) - len(lines):,} more"] if len(runs) > len(lines) else []
+
+        def gone(_: object) -> None:
+            self.hah.say(f"deleted {named(runs)}")
+            self.acted()
+
+        def not_all_gone(error: Exception) -> None:
+            self.hah.complain(error)
+            self.acted()
+
+        def delete(yes: bool | None) -> None:
+            if yes:
+                self.hah.in_background(lambda: list(map(store.remove, runs)), gone, not_all_gone)
+
+        title = f"Delete {'this run' if len(runs) == 1 else f'these {len(runs)} runs'} for good?"
+        lines = [*lines, *more, f"from {home(self.hah.folder)}"]
+        self.hah.push_screen(Confirm(title, lines, f"delete {named(runs)}"), delete)
+
+    def action_results(self) -> None:
+        from hah_tui.screens.results import ResultsScreen
+
+        look = self.target()
+        if look is not None:
+            self.hah.push_screen(ResultsScreen(look.run))
+
+    def action_copy(self) -> None:
+        names = " ".join(look.run.id for look in self.targets())
+        if names:
+            self.hah.copy_to_clipboard(names)
+            self.hah.say(f"copied {names}")
+
+    def action_copy_path(self) -> None:
+        look = self.target()
+        if look is not None:
+            self.hah.copy_to_clipboard(str(look.run.path))
+            self.hah.say(f"copied {look.run.path}")
+
+
+def named(runs: Sequence[RunDirectory]) -> str:
+    """Runs in a title: the id of one, the number of several."""
+    return runs[0].id if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def contents(look: Look) -> str:
+    """What goes with a run that is deleted: its size, its checkpoints and results."""
+    run, size = look.run, 0
+    for folder, _, files in os.walk(run.path):
+        for name in files:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 (many)
+    kept = [
+        f"{count} {what}{'' if count == 1 else 's'}"
+        for what, folder in (("checkpoint", run.checkpoints), ("result", run.results))
+        if (count := sum(not path.name.startswith(".") for path in folder.glob("*")))
+    ]
+    return "  ".join([run.id, look.status, f"epoch {look.state.epoch}", f"{size / 2**20:.1f} MiB", *kept])

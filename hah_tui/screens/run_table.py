@@ -1,0 +1,150 @@
+"""The table of runs: which columns a terminal has room for, and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.widgets import DataTable
+
+from hah_tui.listing import Row
+from hah_tui.text import age, duration, percent, shown_line
+from hah_tui.themes import MARKS, bar, line_of, mark
+
+if TYPE_CHECKING:
+    from hah_tui.app import HahApp
+
+Cell = tuple[str, str]  # text and style
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table; width 0 takes what the others leave."""
+
+    name: str
+    title: str
+    width: int
+    right: bool = False
+    order: str = ""  # the store's, by a click on the title
+
+    @property
+    def heading(self) -> Text:
+        title = self.title.rjust(self.width - 1) + " " if self.right else self.title
+        return Text(title)
+
+
+def columns(width: int) -> list[Column]:
+    """The columns that a terminal of so many cells has room for."""
+    wide = width >= 150
+    every = [
+        (0, Column("mark", "", 2)),
+        (0, Column("id", "run", 0, order="name")),
+        (64, Column("status", "status", 9, order="status")),
+        (64, Column("progress", "progress", 19 if wide else 12)),
+        (0, Column("percent", "", 5, True)),
+        (70, Column("eta", "ETA", 8, True)),
+        (0, Column("clean", "clean", 7, True, "accuracy")),
+        (64, Column("noisy", "noisy", 7, True, "noisy")),
+        (78, Column("loss", "loss", 17 if wide else 9)),
+        (116, Column("preset", "preset", 20 if wide else 14)),
+        (100, Column("device", "device", 8)),
+        (90, Column("age", "age", 8, True, "created")),
+        (140, Column("tags", "tags", 18)),
+    ]
+    chosen = [column for least, column in every if width >= least]
+    left = width - 1 - sum(column.width for column in chosen)
+    return [Column(c.name, c.title, left, c.right, c.order) if c.width == 0 else c for c in chosen]
+
+
+class RunTable(DataTable[Text]):
+    """A table whose rows are slots that a longer list slides through."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "open", tooltip="open the run: live, or as it was"),
+        Binding("j", "cursor_down", "down", show=False),
+        Binding("k", "cursor_up", "up", show=False),
+        Binding("g", "scroll_top", "first", show=False),
+        Binding("G", "scroll_bottom", "last", show=False),
+    ]
+
+    def action_select_cursor(self) -> None:
+        self.screen.run_action_open()  # type: ignore[attr-defined]
+
+    def action_scroll_top(self) -> None:
+        self.screen.slide_to(0)  # type: ignore[attr-defined]
+
+    def action_scroll_bottom(self) -> None:
+        self.screen.slide_to(-1)  # type: ignore[attr-defined]
+
+    action_scroll_home = action_scroll_top
+    action_scroll_end = action_scroll_bottom
+
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        super().watch_scroll_y(old, new)
+        if self.is_mounted and new != old:
+            self.screen.see()  # type: ignore[attr-defined]
+
+    def on_mouse_scroll_down(self) -> None:
+        if self.scroll_y >= self.max_scroll_y:
+            self.screen.slide(max(1, self.max_scroll_y // 2))  # type: ignore[attr-defined]
+
+    def on_mouse_scroll_up(self) -> None:
+        if self.scroll_y <= 0:
+            self.screen.slide(-max(1, self.max_scroll_y // 2))  # type: ignore[attr-defined]
+
+
+def cells(
+    row: Row, columns: Sequence[Column], losses: list[float], picked: bool, pinned: bool, app: HahApp
+) -> list[Cell]:
+    """What stands in the columns of a run."""
+    state, look, plain, colour = row.look.state, row.look, app.plain, app.colour
+    hue, quiet = colour(MARKS.get(look.status, ("", "", "quiet"))[2]), colour("quiet")
+    done = state.step / state.steps if state.steps else state.epoch / state.epochs if state.epochs else 0.0
+    done = min(done, 1.0)
+    pin = (" ^" if plain else " ◈") if pinned else ""
+
+    def cell(column: Column) -> Cell:
+        width = column.width
+        match column.name:
+            case "mark":
+                return (">" if plain else "▌") if picked else mark(look.status, plain), hue
+            case "id":
+                return cut(row.id + pin, width, plain), "bold" if picked else ""
+            case "status":
+                return cut(look.status + ("" if look.verified else "?"), width, plain), hue
+            case "progress":
+                return bar(done, width - 1, plain), hue if look.live else quiet
+            case "percent":
+                return f"{100 * done:3.0f}% ", ""
+            case "eta":
+                return (duration(state.eta_seconds) if look.status == "running" else "").rjust(width - 1) + " ", ""
+            case "clean":
+                return percent(state.metrics.get("test/accuracy")).rjust(width - 1) + " ", ""
+            case "noisy":
+                return percent(state.metrics.get("test/noisy_accuracy")).rjust(width - 1) + " ", ""
+            case "loss":
+                return line_of(losses, width - 1, plain), colour("live")
+            case "preset":
+                return cut(state.preset, width, plain), quiet
+            case "device":
+                return cut(state.device, width, plain), quiet
+            case "age":
+                return (age(state.created) if state.created else "-").rjust(width - 1) + " ", quiet
+            case _:
+                return cut(" ".join(row.tags), width, plain), colour("accent")
+
+    return list(map(cell, columns))
+
+
+def text(cell: Cell) -> Text:
+    """A cell as the table takes it."""
+    return Text(cell[0], cell[1], no_wrap=True)
+
+
+def cut(said: str, width: int, plain: bool) -> str:
+    """Text on a line of its column, a gap kept after it."""
+    clean = shown_line(said, 120)
+    return clean if len(clean) < width else clean[: width - 2] + ("~" if plain else "…")
