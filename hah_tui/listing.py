@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,6 @@ from engine.runs.store import ORDERS, Labels
 FIRST = 40  # runs in the first piece: a screenful
 PIECE = 100
 SETTLING = 4  # updates after a change of the folder in which it is listed again: config.yaml follows mkdir
-LOSS_SECONDS = 4.0  # between two looks at the losses of a run
 EVERY = 60  # updates after which it is listed anyway
 
 
@@ -172,32 +170,6 @@ def ordered(rows: Iterable[Row], order: str, reverse: bool) -> list[Row]:
     """Rows in an order of the store's, by its name."""
     key = ORDERS[order]
     return sorted(rows, key=lambda row: key(row.look), reverse=reverse)
-
-
-class Losses:
-    """A few losses of each run, read again when its record has grown and the last look is a while ago."""
-
-    def __init__(self, folder: Path) -> None:
-        self.of: dict[str, list[float]] = {}
-        self._folder = folder
-        self._looked: dict[str, tuple[float, int]] = {}  # when, and how long the record was
-
-    def look(self, name: str) -> bool:
-        """Whether there are new ones of a run."""
-        when, size = self._looked.get(name, (-LOSS_SECONDS, 0))
-        now = time.monotonic()
-        if now - when < LOSS_SECONDS:
-            return False
-        path = self._folder / name / "events.jsonl"
-        try:
-            grown = path.stat().st_size
-        except OSError:
-            grown = 0
-        self._looked[name] = (now, grown)
-        if grown == size:
-            return False
-        self.of[name] = sampled_losses(path)
-        return True
 
 
 _LOSS = re.compile(rb'"train/loss": (-?\d[0-9.eE+-]*)')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 
 # C0 and C1 controls, DEL, and the marks that reorder or hide text (bidirectional, zero-width, line separators).
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -49,9 +48,3 @@ def age(moment: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds)} s"
-
-
-def home(path: object) -> str:
-    """A path as text, the home folder as ~."""
-    text, start = shown_line(path, 300), str(Path.home())
-    return "~" + text[len(start) :] if start != "/" and text.startswith(f"{start}/") else text

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.screen import Screen
+
+from hah_tui.text import shown_line
 
 if TYPE_CHECKING:
     from hah_tui.app import HahApp
@@ -28,3 +31,9 @@ class Page(Screen[None]):
     def hah(self) -> HahApp:
         """The app, by its own type."""
         return cast("HahApp", self.app)
+
+
+def home(path: object) -> str:
+    """A path as text, the home folder as ~."""
+    text, start = shown_line(path, 300), str(Path.home())
+    return "~" + text[len(start) :] if start != "/" and text.startswith(f"{start}/") else text

@@ -13,9 +13,8 @@ from engine.runs.layout import RunDirectory
 from engine.runs.state import Look
 from engine.runs.store import Labels
 from hah_tui import orders
-from hah_tui.screens import Page
+from hah_tui.screens import Page, home
 from hah_tui.screens.dialogs import Ask, Confirm
-from hah_tui.text import home
 
 
 class RunActs(Page):

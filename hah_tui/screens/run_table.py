@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
-from hah_tui.listing import Row
+from hah_tui.listing import Row, sampled_losses
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, line_of, mark
 
 if TYPE_CHECKING:
     from hah_tui.app import HahApp
+
+LOSS_SECONDS = 4.0  # between two looks at the losses of a run
 
 Cell = tuple[str, str]  # text and style
 
@@ -57,6 +61,32 @@ def columns(width: int) -> list[Column]:
     chosen = [column for least, column in every if width >= least]
     left = width - 1 - sum(column.width for column in chosen)
     return [Column(c.name, c.title, left, c.right, c.order) if c.width == 0 else c for c in chosen]
+
+
+class Losses:
+    """A few losses of each run, read again when its record has grown and the last look is a while ago."""
+
+    def __init__(self, folder: Path) -> None:
+        self.of: dict[str, list[float]] = {}
+        self._folder = folder
+        self._looked: dict[str, tuple[float, int]] = {}  # when, and how long the record was
+
+    def look(self, name: str) -> bool:
+        """Whether there are new ones of a run."""
+        when, size = self._looked.get(name, (-LOSS_SECONDS, 0))
+        now = time.monotonic()
+        if now - when < LOSS_SECONDS:
+            return False
+        path = self._folder / name / "events.jsonl"
+        try:
+            grown = path.stat().st_size
+        except OSError:
+            grown = 0
+        self._looked[name] = (now, grown)
+        if grown == size:
+            return False
+        self.of[name] = sampled_losses(path)
+        return True
 
 
 class RunTable(DataTable[Text]):

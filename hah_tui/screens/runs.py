@@ -18,11 +18,11 @@ from textual.widgets import DataTable, Footer, Input, Static
 from engine.runs import store
 from engine.runs.state import Look
 from hah_tui import keys
-from hah_tui.listing import Listing, Losses, Row, matcher, ordered
-from hah_tui.screens import run_table
+from hah_tui.listing import Listing, Row, matcher, ordered
+from hah_tui.screens import home, run_table
 from hah_tui.screens.acts import RunActs
-from hah_tui.screens.run_table import Cell, Column, RunTable
-from hah_tui.text import home, shown_line
+from hah_tui.screens.run_table import Cell, Column, Losses, RunTable
+from hah_tui.text import shown_line
 from hah_tui.themes import MARKS, mark
 
 if TYPE_CHECKING:
