@@ -9,7 +9,6 @@ from engine.experiment import presets
 from engine.experiment.mistakes import RequestError
 from engine.runs import devices, launch
 from hah_tui import orders
-from hah_tui.screens import new_run
 from hah_tui.screens.dialogs import Message
 from hah_tui.settings import stored_draft
 from tests.tui.driving import answer, drive, until, words
@@ -341,7 +340,7 @@ def test_clone_a_run_and_edit_it(runs, launched):
 
 def test_devices_are_offered_with_their_free_memory(runs, monkeypatch):
     gpu = devices.Gpu(0, "GPU-1", "NVIDIA [H200]", 139.0, 120.5, 0.0, True)
-    monkeypatch.setattr(new_run, "_devices", lambda: [gpu])
+    monkeypatch.setattr(devices, "gpus", lambda: [gpu])
 
     async def body(pilot, app):
         await form(pilot, app)
