@@ -3,9 +3,10 @@
 import asyncio
 import time
 
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
 
 from hah_tui.app import HahApp
+from hah_tui.screens.monitor import MonitorScreen
 
 
 async def until(pilot, condition, seconds=15.0):
@@ -28,6 +29,56 @@ def drive(folder, body, size=(100, 30)):
             await body(pilot, app)
 
     asyncio.run(go())
+
+
+def show(make, folder, body, size=(160, 48), reference="", ready=lambda screen: True):
+    """``body(pilot, app, screen)`` with the panels of ``make()`` alone in the app, once its runs are read and drawn."""
+
+    async def go():
+        app = HahApp(folder)
+        app.settings = type(app.settings)(reference=reference)
+        async with app.run_test(size=size) as pilot:
+            screen = make()
+            await app.push_screen(screen)
+            await until(pilot, lambda: all(source.loaded for source in screen.sources()) and ready(screen))
+            await drawn(pilot, screen)
+            await body(pilot, app, screen)
+
+    asyncio.run(go())
+
+
+def monitor(run, body, **how):
+    """``body(pilot, app, screen)`` in a monitor that has read its run."""
+    show(lambda: MonitorScreen(run), run.path.parent, body, **how)
+
+
+async def drawn(pilot, screen):
+    """Wait until what was asked for is on the screen."""
+    await until(pilot, lambda: not screen.dirty and not screen.stale)
+
+
+async def form(pilot, app, preset="quickstart"):
+    """Open the form of a preset."""
+    await pilot.press("n")
+    await until(pilot, lambda: type(app.screen).__name__ == "NewRunScreen")
+    box = app.screen.query_one(OptionList)
+    await until(pilot, lambda: box.option_count)
+    box.highlighted = box.get_option_index(f"p:{preset}")
+    await pilot.press("enter")
+    await until(pilot, lambda: app.screen.draft is not None and app.screen.query("#fields Input"))
+
+
+async def to(pilot, app, name):
+    """Bring the cursor to a setting."""
+    app.screen.show_field(name)
+    await until(pilot, lambda: (app.screen.focused.name or "").partition("[")[0] == name if app.screen.focused else 0)
+
+
+async def retype(pilot, app, text):
+    """Type over what stands in the field in focus."""
+    app.screen.focused.value = ""
+    await pilot.press(*["full_stop" if letter == "." else "minus" if letter == "-" else letter for letter in text])
+    await pilot.pause()
 
 
 def ids(app):

@@ -1,56 +1,30 @@
 """The comparison: curves, blocks, the best results, the settings that differ, and its keys."""
 
-import asyncio
-import time
-
 import pytest
 
-from hah_tui import keys
-from hah_tui.app import HahApp
 from hah_tui.screens.compare import CompareScreen, best
 from hah_tui.screens.dialogs import PickRun
 from hah_tui.widgets.chart import Chart
-from tests.tui.driving import until
+from tests.tui.driving import show, until
 from tests.tui.scripted import Scripted
 from tests.tui.snapshot import SIZES, check
 
-
-@pytest.fixture(autouse=True)
-def frozen(monkeypatch, tmp_path):
-    """UTC, exported files in the test's folder, no list of runs behind."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(HahApp, "on_mount", lambda self: self.set_class(self.plain, "-ascii"))
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture
-def pair(runs):
+def pair(folder):
     """Two runs: the second is worse, and has another alpha."""
-    runs.mkdir()
-    first = Scripted(runs, "alpha-aaaa")
-    second = Scripted(runs, "beta-bbbb", shift=0.05, sets=["hah.alpha=0.01", "seed=7"])
+    first = Scripted(folder, "alpha-aaaa")
+    second = Scripted(folder, "beta-bbbb", shift=0.05, sets=["hah.alpha=0.01", "seed=7"])
     return [first.run, second.run]
 
 
 def compare(runs, body, size=(160, 48)):
     """``body(pilot, app, screen)`` in a comparison that has read its runs."""
 
-    async def go():
-        app = HahApp(runs[0].path.parent)
-        async with app.run_test(size=size) as pilot:
-            screen = CompareScreen(runs)
-            await app.push_screen(screen)
-            await until(pilot, lambda: all(source.loaded for source in screen.runs))
-            await until(pilot, lambda: len(screen.experiments) == len(runs) and not screen.dirty and not screen.stale)
-            await body(pilot, app, screen)
-
-    asyncio.run(go())
-
-
-def test_every_action_of_the_table_is_there():
-    for action in keys.of("compare"):
-        assert hasattr(CompareScreen, f"action_{action.id}"), action.id
+    folder = runs[0].path.parent
+    show(lambda: CompareScreen(runs), folder, body, size, ready=lambda screen: len(screen.experiments) == len(runs))
 
 
 def test_curves_results_and_differences(pair):
@@ -134,9 +108,8 @@ def test_a_run_that_goes_away_is_said(pair, runs):
     compare(pair, body)
 
 
-def test_the_same_settings_are_said_to_be_so(runs):
-    runs.mkdir()
-    made = [Scripted(runs, f"same-{n}aaa").run for n in range(3)]
+def test_the_same_settings_are_said_to_be_so(folder):
+    made = [Scripted(folder, f"same-{n}aaa").run for n in range(3)]
 
     async def body(pilot, app, screen):
         assert "the same settings" in screen.query_one("#differences").text()

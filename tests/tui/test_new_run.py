@@ -11,7 +11,7 @@ from engine.runs import devices, launch
 from hah_tui import orders
 from hah_tui.screens.dialogs import Message
 from hah_tui.settings import stored_draft
-from tests.tui.driving import answer, drive, until, words
+from tests.tui.driving import answer, drive, form, retype, to, until, words
 from tests.tui.made import made
 
 
@@ -35,33 +35,10 @@ def launched(monkeypatch, runs):
     return asked
 
 
-async def form(pilot, app, preset="quickstart"):
-    """Open the form of a preset."""
-    await pilot.press("n")
-    await until(pilot, lambda: type(app.screen).__name__ == "NewRunScreen")
-    box = app.screen.query_one(OptionList)
-    await until(pilot, lambda: box.option_count)
-    box.highlighted = box.get_option_index(f"p:{preset}")
-    await pilot.press("enter")
-    await until(pilot, lambda: app.screen.draft is not None and app.screen.query("#fields Input"))
-
-
 def control(app, name):
     """The mounted control of a setting, if it is."""
     found = [one for one in app.screen.query("#fields Input, #fields Select, #fields Switch") if one.name == name]
     return found[0] if found else None
-
-
-async def to(pilot, app, name):
-    """Bring the cursor to a setting."""
-    app.screen.show_field(name)
-    await until(pilot, lambda: (app.screen.focused.name or "").partition("[")[0] == name if app.screen.focused else 0)
-
-
-async def retype(pilot, app, text):
-    app.screen.focused.value = ""
-    await pilot.press(*["full_stop" if letter == "." else "minus" if letter == "-" else letter for letter in text])
-    await pilot.pause()
 
 
 def beside(app, name):

@@ -7,8 +7,7 @@ from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
 from hah_tui import orders
 from tests.tui.driving import answer, drive, until, words
-from tests.tui.made import made
-from tests.tui.test_snapshots import evaluated
+from tests.tui.made import evaluated, made
 
 
 def line(app, title):

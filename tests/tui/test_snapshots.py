@@ -1,6 +1,5 @@
 """Text pictures of the list, the form, the results and the help at three sizes, the clock frozen."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +10,9 @@ from hah_tui import text
 from hah_tui.screens import acts
 from hah_tui.screens import runs as runs_screen
 from tests.tui import made as making
-from tests.tui.driving import drive, until
-from tests.tui.made import broken, made
+from tests.tui.driving import drive, form, retype, to, until
+from tests.tui.made import broken, evaluated, made
 from tests.tui.snapshot import SIZES, check
-from tests.tui.test_new_run import form, retype, to
 
 sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 
@@ -172,25 +170,3 @@ def test_results(runs, size, monkeypatch):
 
     drive(runs, body, size)
     assert run.results.exists()
-
-
-def evaluated(runs):
-    """A run of paper-hah with results of noise and attacks."""
-    run = made(runs, id="paper-hah-q7xy", preset="paper-hah", epoch=100, epochs=100, clean=0.871, noisy=0.633)
-    run.config.write_text(making.config("paper-hah"))
-    base = {
-        "schema_version": 1, "run": run.id, "dataset": "cifar10", "images": 10000, "test_images": 10000, "seed": 2022,
-        "checkpoint": {"name": "last", "epoch": 100, "step": 39100}, "settings": {}, "clean_accuracy": 0.871,
-        "versions": {}, "device": "cpu",
-    }  # fmt: skip
-    levels = [
-        {"std": std, "accuracy": [mean], "mean": mean, "spread": 0.0, "snr_db": {str(n): 22.0 - n for n in range(1, 4)}}
-        for std, mean in ((0.05, 0.8), (0.1, 0.633), (0.2, 0.3))
-    ]
-    noise = {"distribution": "gaussian", "levels": levels, "examples": None}
-    methods = [{"name": "apgd-ce", "accuracy": 0.23}, {"name": "apgd-t", "accuracy": 0.211}]
-    attack = {"norm": "linf", "eps": 2 / 255, "methods": methods, "robust_accuracy": 0.211, "stands": "01"}
-    (run.results / "noise-0123abcd.json").write_text(json.dumps({**base, "suite": "noise", "result": noise}))
-    document = {**base, "suite": "attacks", "images": 1000, "settings": {"steps": 20}, "result": {"attacks": [attack]}}
-    (run.results / "attacks-0123abcd.json").write_text(json.dumps(document))
-    return run
