@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -15,9 +14,9 @@ from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from hah_tui import keys
-from hah_tui.record import Reading, Source
+from hah_tui.record import Source
 from hah_tui.screens.dialogs import PickRun
-from hah_tui.screens.panels import IDLE_SECONDS, PanelScreen
+from hah_tui.screens.panels import PanelScreen
 from hah_tui.text import duration, percent, shown_line
 from hah_tui.themes import MARKS, mark
 from hah_tui.widgets import canvas
@@ -46,6 +45,7 @@ class CompareScreen(PanelScreen):
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("compare")
     PRIORITY = ("results", "clean", "loss", "differences", "sparsity", "snr", "noisy", "cost")
     LOW = ("differences",)
+    IDLE_SECONDS = 2.0
 
     def __init__(self, runs: list[RunDirectory]) -> None:
         super().__init__()
@@ -61,8 +61,6 @@ class CompareScreen(PanelScreen):
             Sheet("Results", digit="7", id="results"),
             Sheet("Settings that differ", digit="8", id="differences"),
         )
-        self._reading: set[str] = set()
-        self._read_at: dict[str, float] = {}
 
     def panels(self) -> Sequence[Canvas]:
         return self._panels
@@ -82,33 +80,6 @@ class CompareScreen(PanelScreen):
     def _know(self, name: str, settings: dict[str, Any] | str) -> None:
         self.experiments[name] = settings
         self.changed()
-
-    def frame(self) -> None:
-        """Ask for what is new, and draw it."""
-        now = time.monotonic()
-        self.read_reference()
-        for source in self.runs:
-            name = source.run.id
-            if name not in self._reading and (
-                not source.ended or now - self._read_at.get(name, 0.0) >= 2 * IDLE_SECONDS
-            ):
-                self._read(source)
-        if (self.dirty or self.stale) and self.seen:
-            self.draw()
-
-    def _read(self, source: Source) -> None:
-        name = source.run.id
-        self._reading.add(name)
-        self._read_at[name] = time.monotonic()
-        self.hah.in_background(source.read, partial(self._took, source), lambda _: self._reading.discard(name))
-
-    def _took(self, source: Source, reading: Reading) -> None:
-        self._reading.discard(source.run.id)
-        if self.is_mounted:
-            if source.take(reading):
-                self.changed()
-            if reading.more:
-                self._read(source)
 
     def refill(self) -> None:
         names = self._names()

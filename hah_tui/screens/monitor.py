@@ -15,10 +15,10 @@ from engine.runs.events import Event
 from engine.runs.layout import RunDirectory
 from engine.runs.state import Look, read_state
 from hah_tui import keys, orders
-from hah_tui.record import Curves, Reading, Replay, Source
+from hah_tui.record import Curves, Replay, Source
 from hah_tui.screens.acts import RunActs
 from hah_tui.screens.dialogs import Message, SetDialog
-from hah_tui.screens.panels import IDLE_SECONDS, PanelScreen, block_lines
+from hah_tui.screens.panels import PanelScreen, block_lines
 from hah_tui.text import duration, shown, shown_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets import canvas
@@ -70,8 +70,7 @@ class MonitorScreen(PanelScreen, RunActs):
             Chart("Throughput", digit="6", id="throughput"),
             Feed("Events", digit="7", id="feed"),
         )
-        self._reading = self._reading_replay = False
-        self._read_at = self._framed_at = 0.0
+        self._reading_replay, self._framed_at = False, 0.0
 
     # What PanelScreen asks for
 
@@ -129,42 +128,26 @@ class MonitorScreen(PanelScreen, RunActs):
     def on_mount(self) -> None:
         super().on_mount()
         self.take_reference(self.hah.settings.reference)
-        self.hah.in_background(lambda: store.experiment_of(self.run, read_state(self.run)), self._know, lambda _: None)
+        self._learn()
         self.frame()
+
+    def _learn(self) -> None:
+        """Ask for the experiment as it is now; what cannot be read stays unknown."""
+        self.hah.in_background(lambda: store.experiment_of(self.run, read_state(self.run)), self._know, lambda _: None)
 
     def _know(self, experiment: Experiment) -> None:
         self.experiment, self.hah_blocks = experiment, experiment.model.hah_blocks
         self.redraw()
 
+    def read(self, source: Source, log: bool = False) -> None:
+        super().read(source, log or (source is self.source and self.query_one(Feed).engine_log))
+
     def frame(self) -> None:
-        """Ask for what is new, and draw it."""
         now = time.monotonic()
         passed, self._framed_at = now - self._framed_at if self._framed_at else 0.0, now
-        if not self.source.ended or now - self._read_at >= IDLE_SECONDS:
-            self._read()
-        self.read_reference()
         if self.playback is not None:
             self._play(self.playback, passed)
-        if (self.dirty or self.stale) and self.seen:
-            self.draw()
-
-    def _read(self) -> None:
-        if not self._reading:
-            self._reading, self._read_at = True, time.monotonic()
-            log = self.query_one(Feed).engine_log
-            self.hah.in_background(lambda: self.source.read(log), self._took, self._not_read)
-
-    def _took(self, reading: Reading) -> None:
-        self._reading = False
-        if not self.is_mounted:
-            return
-        if self.source.take(reading):
-            self.changed()
-        if reading.more:
-            self._read()
-
-    def _not_read(self, error: Exception) -> None:
-        self._reading = False
+        super().frame()
 
     def _draw_head(self) -> None:
         width = self.size.width
@@ -289,7 +272,7 @@ class MonitorScreen(PanelScreen, RunActs):
         feed = self.query_one(Feed)
         feed.engine_log, feed.back = not feed.engine_log, 0
         if feed.engine_log:
-            self._read()
+            self.read(self.source)
         self.changed()
 
     # What is asked of the engine
@@ -321,9 +304,7 @@ class MonitorScreen(PanelScreen, RunActs):
 
         def done(answer: tuple[str, object]) -> None:
             self.hah.say(f"{answer[0]} is {answer[1]}")
-            self.hah.in_background(
-                lambda: store.experiment_of(self.run, read_state(self.run)), self._know, lambda _: None
-            )
+            self._learn()
 
         self.hah.in_background(lambda: orders.change(self.run, assignment), done)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from textual import on
 from textual.app import ComposeResult
@@ -28,7 +29,6 @@ from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, Line, View, position, 
 from hah_tui.widgets.feed import Lines
 from hah_tui.widgets.sparing import spare
 
-IDLE_SECONDS = 1.0  # between two looks at a run that has ended
 REFERENCE_SECONDS = 5.0  # between two looks at a reference run
 LEAST = (36, 6)  # cells a panel needs
 ASPECT = 3.6  # columns over rows of the best panel
@@ -60,7 +60,9 @@ class PanelScreen(Page):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", show=False)]  # ours, before the app's
+    IDLE_SECONDS = 1.0  # between two looks at a run that has ended
     PRIORITY: tuple[str, ...] = ()  # ids of panels, the most important first, where not all have room
+    LOW: tuple[str, ...] = ()  # ids of panels that need less height, where they have a row to themselves
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +74,8 @@ class PanelScreen(Page):
         self.stale = True  # something that all charts share has changed
         self.dirty = True  # there is something new to draw
         self.reference: Source | None = None
-        self._reading_reference, self._reference_at = False, 0.0
+        self._reading: set[Source] = set()
+        self._read_at = WeakKeyDictionary[Source, float]()
 
     # For the subclasses
 
@@ -116,6 +119,42 @@ class PanelScreen(Page):
         """Something is to be drawn with the next frame; charts whose series are as they were draw nothing."""
         self.dirty = True
 
+    # Reading
+
+    def read_when_due(self) -> None:
+        """Ask for what is new: of a run in front always, now and then once it has ended; of the reference now and then,
+        until it has ended."""
+        now = time.monotonic()
+        for source in self.all_sources():
+            waited = now - self._read_at.get(source, 0.0)
+            if source is not self.reference:
+                due = not source.ended or waited >= self.IDLE_SECONDS
+            else:
+                due = not source.ended and (not source.loaded or waited >= REFERENCE_SECONDS)
+            if due:
+                self.read(source)
+
+    def read(self, source: Source, log: bool = False) -> None:
+        """Ask for what is new of a run, unless that is on its way; ``log``: and for its engine's words."""
+        if source not in self._reading:
+            self._reading.add(source)
+            self._read_at[source] = time.monotonic()
+            work, done = partial(source.read, log), partial(self._took, source)
+            self.hah.in_background(work, done, lambda _: self._reading.discard(source))
+
+    def _took(self, source: Source, reading: Reading) -> None:
+        self._reading.discard(source)
+        if not self.is_mounted or source not in self.all_sources():
+            return
+        if source.take(reading):
+            self.changed()
+        if source is not self.reference:
+            if reading.more:
+                self.read(source)
+        elif source.gone:
+            self.reference = None
+            self.hah.say(f"the reference run {source.run.id} is gone", "warning")
+
     # The reference
 
     def take_reference(self, name: str) -> None:
@@ -123,29 +162,7 @@ class PanelScreen(Page):
         runs = [source.run for source in self.sources()]
         known = bool(name) and name not in [run.id for run in runs]
         self.reference = Source(RunDirectory(runs[0].path.with_name(name))) if known else None
-        self._reading_reference = False
         self.redraw()
-
-    def read_reference(self) -> None:
-        """Ask for what is new of the reference, now and then."""
-        source, now = self.reference, time.monotonic()
-        if source is None or self._reading_reference:
-            return
-        if not source.loaded or (not source.ended and now - self._reference_at >= REFERENCE_SECONDS):
-            self._reading_reference, self._reference_at = True, now
-            self.hah.in_background(source.read, partial(self._took_reference, source), self._reference_not_read)
-
-    def _took_reference(self, source: Source, reading: Reading) -> None:
-        self._reading_reference = False
-        if source is self.reference and self.is_mounted:
-            if source.take(reading):
-                self.changed()
-            if source.gone:
-                self.reference = None
-                self.hah.say(f"the reference run {source.run.id} is gone", "warning")
-
-    def _reference_not_read(self, _: Exception) -> None:
-        self._reading_reference = False
 
     def action_reference(self) -> None:
         runs = [source.run for source in self.sources()]
@@ -182,8 +199,10 @@ class PanelScreen(Page):
         self.lay_out()
 
     def frame(self) -> None:
-        """Called at a fixed rate."""
-        raise NotImplementedError
+        """Ask for what is new, and draw it; called at a fixed rate."""
+        self.read_when_due()
+        if (self.dirty or self.stale) and self.seen:
+            self.draw()
 
     def on_resize(self, event: Resize) -> None:
         self.lay_out()
@@ -218,8 +237,6 @@ class PanelScreen(Page):
         last.styles.column_span = columns * rows - len(chosen) + 1 if len(chosen) > columns * (rows - 1) else 1
         self.query_one(f"#{self.current}").focus(scroll_visible=False)
         self.redraw()
-
-    LOW: tuple[str, ...] = ()  # ids of panels that need less height, where they have a row to themselves
 
     def redraw(self) -> None:
         """Draw everything again."""
