@@ -1,4 +1,4 @@
-"""What is done with runs, the same from the list and from the monitor of one: engines are asked, files changed."""
+"""What is done with runs: what the list and the monitor ask of engines, and what the list changes on the disk."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ class RunActs(Page):
         """Something was done with runs: look at them again."""
 
     def action_stop(self) -> None:
-        self._each("stop", lambda look: look.live, lambda run: orders.ask(run, "stop"), "saved and stopped")
+        self._each("stop", lambda look: look.live, lambda run: orders.ask(run, "stop"), "stopped")
 
     def action_pause(self) -> None:
-        running = ("running", "stalled")
-        self._each("pause", lambda look: look.status in running, lambda run: orders.ask(run, "pause"), "is paused")
+        def fits(look: Look) -> bool:
+            return look.status in ("running", "stalled")
+
+        self._each("pause", fits, lambda run: orders.ask(run, "pause"), "paused", at_once=True)
 
     def action_resume(self) -> None:
         def fits(look: Look) -> bool:
@@ -80,6 +82,7 @@ class RunActs(Page):
         act: Callable[[RunDirectory], object],
         then: str,
         looks: Sequence[Look] | None = None,
+        at_once: bool = False,
     ) -> None:
         """Do something with every run it can be done with, each in a thread; say what came of it."""
         looks = self.targets() if looks is None else looks
@@ -88,7 +91,8 @@ class RunActs(Page):
             if looks:
                 self.hah.say(f"cannot {verb} {looks[0].run.id}: it is {looks[0].status}", "warning")
             return
-        self.hah.say(f"{named(fitting)}: {verb} asked for")
+        if not at_once:
+            self.hah.say(f"{named(fitting)}: {verb} asked for")
 
         def told(run: RunDirectory, _: object) -> None:
             self.hah.say(f"{run.id} {then}")
@@ -97,46 +101,67 @@ class RunActs(Page):
         for run in fitting:
             self.hah.in_background(partial(act, run), partial(told, run))
 
+    def action_results(self) -> None:
+        from hah_tui.screens.results import ResultsScreen
+
+        look = self.target()
+        if look is not None:
+            self.hah.push_screen(ResultsScreen(look.run))
+
+    def action_copy(self) -> None:
+        names = " ".join(look.run.id for look in self.targets())
+        if names:
+            self.hah.copy_to_clipboard(names)
+            self.hah.say(f"copied {names}")
+
+    def action_copy_path(self) -> None:
+        look = self.target()
+        if look is not None:
+            self.hah.copy_to_clipboard(str(look.run.path))
+            self.hah.say(f"copied {look.run.path}")
+
+
+class ListActs(RunActs):
+    """And those that only a list offers."""
+
+    def labels(self, look: Look) -> Labels:
+        """The tags and the note of a run, as far as the list knows them."""
+        raise NotImplementedError
+
     def action_tag(self) -> None:
-        runs = [look.run for look in self.targets()]
+        looks = self.targets()
+        if not looks:
+            return
 
         def check(text: str) -> str:
             return "" if text.split() else "one or more words; -word takes one away"
-
-        def ask(labels: list[Labels]) -> None:
-            have = " ".join(dict.fromkeys(tag for one in labels for tag in one.tags))
-            what = f"Tags now: {have}" if have else "Words to find it by; -word takes one away."
-            self.hah.push_screen(Ask(f"Tag {named(runs)}", what, "", check, "words"), put)
 
         def put(text: str | None) -> None:
             if text is not None:
                 words = text.split()
                 add = [word for word in words if not word.startswith("-")]
                 remove = [word[1:] for word in words if word.startswith("-")]
-                self._label(runs, add=add, remove=remove)
+                self._label(looks, add=add, remove=remove)
 
-        if runs:
-            self.hah.in_background(lambda: list(map(store.labels, runs)), ask)
+        have = " ".join(dict.fromkeys(tag for look in looks for tag in self.labels(look).tags))
+        what = f"Tags now: {have}" if have else "Words to find it by; -word takes one away."
+        self.hah.push_screen(Ask(f"Tag {named([look.run for look in looks])}", what, "", check, "words"), put)
 
     def action_note(self) -> None:
         look = self.target()
         if look is None:
             return
-        run = look.run
-
-        def ask(labels: Labels) -> None:
-            self.hah.push_screen(Ask(f"Note on {run.id}", "", labels.note), put)
 
         def put(text: str | None) -> None:
             if text is not None:
-                self._label([run], note=text)
+                self._label([look], note=text)
 
-        self.hah.in_background(lambda: store.labels(run), ask)
+        self.hah.push_screen(Ask(f"Note on {look.run.id}", "", self.labels(look).note), put)
 
-    def _label(self, runs: Sequence[RunDirectory], **labels: Any) -> None:
+    def _label(self, looks: Sequence[Look], **labels: Any) -> None:
         def write() -> None:
-            for run in runs:
-                store.label(run, **labels)
+            for look in looks:
+                store.label(look.run, **labels)
 
         self.hah.in_background(write, lambda _: self.acted())
 
@@ -167,25 +192,6 @@ class RunActs(Page):
         title = f"Delete {'this run' if len(runs) == 1 else f'these {len(runs)} runs'} for good?"
         lines = [*lines, *more, f"from {home(self.hah.folder)}"]
         self.hah.push_screen(Confirm(title, lines, f"delete {named(runs)}"), delete)
-
-    def action_results(self) -> None:
-        from hah_tui.screens.results import ResultsScreen
-
-        look = self.target()
-        if look is not None:
-            self.hah.push_screen(ResultsScreen(look.run))
-
-    def action_copy(self) -> None:
-        names = " ".join(look.run.id for look in self.targets())
-        if names:
-            self.hah.copy_to_clipboard(names)
-            self.hah.say(f"copied {names}")
-
-    def action_copy_path(self) -> None:
-        look = self.target()
-        if look is not None:
-            self.hah.copy_to_clipboard(str(look.run.path))
-            self.hah.say(f"copied {look.run.path}")
 
 
 def named(runs: Sequence[RunDirectory]) -> str:

@@ -15,7 +15,6 @@ from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from hah_tui import keys
 from hah_tui.record import Source
-from hah_tui.screens.dialogs import PickRun
 from hah_tui.screens.panels import PanelScreen
 from hah_tui.text import duration, percent, shown_line
 from hah_tui.themes import MARKS, mark
@@ -195,13 +194,7 @@ class CompareScreen(PanelScreen):
     def action_results(self) -> None:
         from hah_tui.screens.results import ResultsScreen
 
-        known = {source.run.id: source.run for source in self.runs}
-
-        def picked(name: str | None) -> None:
-            if name is not None:
-                self.app.push_screen(ResultsScreen(known[name]))
-
-        self.app.push_screen(PickRun("The results of which run?", list(known), ""), picked)
+        self.app.push_screen(ResultsScreen(self.runs[0].run))
 
     def action_copy(self) -> None:
         names = " ".join(source.run.id for source in self.runs)

@@ -278,6 +278,8 @@ class MonitorScreen(PanelScreen, RunActs):
     # What is asked of the engine
 
     def target(self) -> Look | None:
+        if self.source.look is None:
+            self.hah.say(f"{self.run.id} is not read yet", "warning")
         return self.source.look
 
     def action_resume(self) -> None:
@@ -285,8 +287,11 @@ class MonitorScreen(PanelScreen, RunActs):
         if look is not None and look.status == "finished":
             self.action_extend()
         else:
-            self.playback = None
             super().action_resume()
+
+    def acted(self) -> None:
+        self.playback = None  # a run that goes on is watched
+        self.redraw()
 
     def action_set(self) -> None:
         look, experiment = self.source.look, self.experiment

@@ -17,10 +17,11 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from engine.runs import store
 from engine.runs.state import Look
+from engine.runs.store import Labels
 from hah_tui import keys
 from hah_tui.listing import Listing, Row, matcher, ordered
 from hah_tui.screens import home, run_table
-from hah_tui.screens.acts import RunActs
+from hah_tui.screens.acts import ListActs
 from hah_tui.screens.run_table import Cell, Column, Losses, RunTable
 from hah_tui.text import shown_line
 from hah_tui.themes import MARKS, mark
@@ -33,7 +34,7 @@ ROUND_SECONDS = 0.5  # between two rounds over the runs folder
 SILENCE_SECONDS = 5.0  # without a round after which the folder is said not to answer
 
 
-class RunsScreen(RunActs):
+class RunsScreen(ListActs):
     """The list of runs, kept up to date by one thread."""
 
     PLACE = "runs"
@@ -405,6 +406,10 @@ class RunsScreen(RunActs):
         """The selected runs, else the one under the cursor."""
         names = list(self._selected) or [self._current]
         return [self._rows[name].look for name in names if name in self._rows]
+
+    def labels(self, look: Look) -> Labels:
+        """The tags and the note of a run."""
+        return self._rows[look.run.id].labels
 
     def acted(self) -> None:
         """The folder is read again now."""

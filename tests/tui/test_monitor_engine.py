@@ -7,8 +7,9 @@ import time
 import pytest
 from textual.widgets import Input
 
+from hah_tui import orders
 from hah_tui.screens.dialogs import Ask, SetDialog
-from tests.tui.driving import drawn, monitor, until
+from tests.tui.driving import answer, drawn, monitor, until
 from tests.tui.scripted import Scripted
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -85,6 +86,21 @@ def test_a_finished_run_is_asked_to_which_epoch_it_shall_go_on(folder):
         await pilot.press("escape")
         await pilot.pause()
         assert app.screen is screen
+
+    monitor(Scripted(folder).run, body)
+
+
+def test_a_replay_ends_when_its_run_goes_on(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(orders, "resume", lambda run, epochs: asked.append((run.id, epochs)))
+
+    async def body(pilot, app, screen):
+        await pilot.press("space", "r")
+        assert screen.playback is not None
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await answer(pilot, "20")
+        await until(pilot, lambda: screen.playback is None)
+        assert asked == [("scripted-aaaa", 20)]
 
     monitor(Scripted(folder).run, body)
 
