@@ -201,7 +201,7 @@ def limits(low: float, high: float, before: Limits | None = None, log: bool = Fa
     if log:
         new = Limits(_one_two_five(low, up=False), _one_two_five(high, up=True), True)
         if new.low == new.high:
-            new = Limits(new.low / 2, new.high * 2, True)
+            new = Limits(_one_two_five(low * 0.9, up=False), _one_two_five(high * 1.1, up=True), True)
     else:
         if high - low <= max(TINY, 1e-9 * max(abs(low), abs(high))):
             pad = max(abs(low), abs(high)) * 0.1 or 1.0
