@@ -147,19 +147,18 @@ def resume(run: RunDirectory, epochs: int | None = None) -> subprocess.Popen[byt
         lock.release()  # the engine has it now; after a refusal nobody does
 
 
-def evaluation(run: RunDirectory, suites: Sequence[str], images: int | None, sets: Sequence[str]) -> Experiment:
-    """The experiment of a run with what is to be measured of it; raises RequestError.
+def evaluation(experiment: Experiment, suites: Sequence[str], images: int | None, sets: Sequence[str]) -> Experiment:
+    """A run's experiment with what is to be measured of it; raises RequestError.
 
     ``suites`` empty: those the experiment names; ``sets``: KEY=VALUE of its evaluate section and compute.device.
     """
     from engine.experiment import presets
     from engine.experiment.document import assigned
 
-    experiment = store.experiment_of(run, read_state(run))
     changes: list[tuple[str, Any]] = [assigned(assignment) for assignment in sets]
     for name, _ in changes:
         if not name.startswith("evaluate.") and name != "compute.device":
-            raise RequestError(f"--set {name}: an evaluation has the settings evaluate.* and compute.device only")
+            raise RequestError(f"{name}: an evaluation has the settings evaluate.* and compute.device only")
     if suites:
         changes.append(("evaluate.suites", [suite.replace("-", "_") for suite in suites]))
     if images is not None:
@@ -167,8 +166,22 @@ def evaluation(run: RunDirectory, suites: Sequence[str], images: int | None, set
     for name, value in changes:
         experiment = presets.check(name, value, experiment)
     if not experiment.evaluate.suites:
-        raise RequestError(f"{run.id} names no evaluate.suites; give --suite (one of {', '.join(SUITES)})")
+        raise RequestError(f"the run names no evaluate.suites; give --suite (one of {', '.join(SUITES)})")
     return experiment
+
+
+def check_packages(experiment: Experiment) -> None:
+    """Raises RequestError where what is to be measured needs a package that is not installed."""
+    needed = set(experiment.evaluate.suites) & {"attacks", "masking"}
+    if "attacks" in needed and set(experiment.evaluate.attacks.methods) <= {"pgd"}:
+        needed.discard("attacks")
+    if needed and importlib.util.find_spec("pyautoattack") is None:
+        raise RequestError(f"{' and '.join(sorted(needed))} need pyautoattack: pip install 'hah-tui[attacks]'")
+
+
+def checkpoints(run: RunDirectory) -> list[str]:
+    """The names of a run's checkpoints that can be evaluated."""
+    return sorted(path.stem for path in run.checkpoints.glob("[!.]*.pt") if path.stem != "damaged")
 
 
 def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict[str, Any]:
@@ -180,14 +193,10 @@ def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict
 
 def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subprocess.Popen[bytes]:
     """Start the evaluation of a run's checkpoint, for `launch.await_start`; what is measured already stays."""
-    needed = set(experiment.evaluate.suites) & {"attacks", "masking"}
-    if "attacks" in needed and set(experiment.evaluate.attacks.methods) <= {"pgd"}:
-        needed.discard("attacks")
-    if needed and importlib.util.find_spec("pyautoattack") is None:
-        raise RequestError(f"{' and '.join(sorted(needed))} need pyautoattack: pip install 'hah-tui[attacks]'")
+    check_packages(experiment)
     if not (run.checkpoints / f"{checkpoint}.pt").is_file():
-        there = sorted(path.stem for path in run.checkpoints.glob("[!.]*.pt") if path.stem != "damaged")
-        raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {', '.join(there) or 'none yet'}")
+        there = ", ".join(checkpoints(run)) or "none yet"
+        raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {there}")
     launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
     lock = jobs.take(run)
     try:

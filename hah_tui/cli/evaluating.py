@@ -45,13 +45,15 @@ def eval_(
 
     Results are saved piece by piece: after a stop or a kill, the same command continues. Ctrl-C stops it.
     """
-    from engine.runs import control, launch
+    from engine.runs import control, launch, store
     from engine.runs.events import Tail
+    from engine.runs.state import read_state
     from hah_tui.cli import watching
 
     run = output.resolve(reference, runs_dir)
     sets = [*(set_ or []), *([f"compute.device={device}"] if device is not None else [])]
-    experiment = orders.evaluation(run, suite or [], images, sets)
+    trained = store.experiment_of(run, read_state(run))
+    experiment = orders.evaluation(trained, suite or [], images, sets)
     if estimate:
         _print_estimate(orders.estimate(run, experiment, checkpoint), json)
         return

@@ -17,18 +17,18 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
-from engine.experiment.datasets import SUITES
 from engine.experiment.mistakes import RequestError
-from engine.runs import launch
+from engine.runs import launch, store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, Watcher
+from engine.runs.state import Look, Watcher, read_state
 from hah_tui import keys, orders
 from hah_tui.screens import Page
-from hah_tui.screens.dialogs import Ask
+from hah_tui.screens.evaluate import EvaluateDialog
 from hah_tui.text import age, duration, shown_line
 from hah_tui.themes import MARKS, bar, mark
 
 if TYPE_CHECKING:
+    from engine.experiment import Experiment
     from engine.report.results import Measured, Number
     from hah_tui.app import HahApp
 
@@ -331,32 +331,26 @@ class ResultsScreen(Page):
         self.hah.in_background(write, lambda _: self.hah.say(f"saved {target}"))
 
     def action_evaluate(self) -> None:
+        run = self.run_directory
+
+        def ask(experiment: Experiment) -> None:
+            if self.is_current:
+                self.app.push_screen(EvaluateDialog(run, experiment), self._evaluate)
+
+        self.hah.in_background(lambda: store.experiment_of(run, read_state(run)), ask)
+
+    def _evaluate(self, asked: tuple[Experiment, str] | None) -> None:
+        if asked is None:
+            return
         run, app = self.run_directory, self.hah
 
-        def check(text: str) -> str:
-            words = text.split()
-            unknown = [word for word in words if word.replace("-", "_") not in SUITES and not word.isdigit()]
-            if unknown:
-                return f"{unknown[0]!r} is no suite; there are {', '.join(SUITES)}"
-            return "" if len(words) > sum(word.isdigit() for word in words) else "one or more suites"
+        def begin() -> None:
+            process = orders.evaluate(run, *asked)
+            app.adopt(process)
+            launch.await_start(run.evaluation, process)
 
-        def begin(text: str | None) -> None:
-            if text is None:
-                return
-            words = text.split()
-            images = next((int(word) for word in words if word.isdigit()), None)
-            suites = [word for word in words if not word.isdigit()]
-
-            def work() -> None:
-                process = orders.evaluate(run, orders.evaluation(run, suites, images, []), "last")
-                app.adopt(process)
-                launch.await_start(run.evaluation, process)
-
-            app.say("asking for device and data...")
-            app.in_background(work, lambda _: self._wake.set())
-
-        what = f"Which suites? {', '.join(SUITES)}. A number as well: only the first so many test images."
-        app.push_screen(Ask(f"Evaluate {run.id}", what, "noise sparsity", check, "noise sparsity 1000"), begin)
+        app.say("asking for device and data...")
+        app.in_background(begin, lambda _: self._wake.set())
 
     def action_stop_evaluation(self) -> None:
         if self.job is None or not self.job.live:

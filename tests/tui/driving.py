@@ -57,6 +57,14 @@ async def drawn(pilot, screen):
     await until(pilot, lambda: not screen.dirty and not screen.stale)
 
 
+async def still(pilot, app):
+    """No cursor blinks, nothing is on its way."""
+    for box in app.screen.query(Input):
+        box.cursor_blink = False
+        box._cursor_visible = False
+    await pilot.pause(0.1)
+
+
 async def form(pilot, app, preset="quickstart"):
     """Open the form of a preset."""
     await pilot.press("n")

@@ -2,12 +2,19 @@
 
 import csv
 
+import pytest
+from textual.widgets import OptionList
+
+from engine.experiment.mistakes import RequestError
 from engine.runs import launch
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
 from hah_tui import orders
-from tests.tui.driving import answer, drive, until, words
+from hah_tui.screens import results as results_screen
+from hah_tui.screens.evaluate import EvaluateDialog
+from tests.tui.driving import drive, retype, still, until, words
 from tests.tui.made import evaluated, made
+from tests.tui.snapshot import SIZES, check
 
 
 def line(app, title):
@@ -105,9 +112,20 @@ def test_export_copy_reload_and_keys(runs, tmp_path, monkeypatch):
     drive(runs, body)
 
 
-def test_an_evaluation_is_launched_followed_and_stopped(runs, monkeypatch):
-    run = evaluated(runs)
-    asked = []
+SECONDS = {
+    "noise": 2.0,
+    "sparsity": 1.0,
+    "corruptions": 600.0,
+    "attacks": 7200.0,
+    "minimum_norm": 9000.0,
+    "masking": 60.0,
+}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What is asked of an engine that answers at once; estimates by suite."""
+    found = []
 
     class Process:
         returncode = None
@@ -115,19 +133,111 @@ def test_an_evaluation_is_launched_followed_and_stopped(runs, monkeypatch):
         def poll(self):
             return 0
 
-    monkeypatch.setattr(orders, "evaluation", lambda run, suites, images, sets: (tuple(suites), images))
-    monkeypatch.setattr(orders, "evaluate", lambda run, what, checkpoint: asked.append((what, checkpoint)) or Process())
+    def estimate(run, experiment, checkpoint):
+        found.append(("estimate", experiment.evaluate.attacks.restarts))
+        restarts = experiment.evaluate.attacks.restarts
+        one = {
+            suite: {"images": 10000, "seconds_per_image": restarts * seconds / 1e4}
+            for suite, seconds in SECONDS.items()
+        }
+        return {"device": "cpu", "suites": one}
+
+    def evaluate(run, experiment, checkpoint):
+        found.append((experiment.evaluate.suites, experiment.evaluate.images, checkpoint))
+        return Process()
+
+    monkeypatch.setattr(orders, "estimate", estimate)
+    monkeypatch.setattr(orders, "evaluate", evaluate)
     monkeypatch.setattr(launch, "await_start", lambda job, process: None)
-    monkeypatch.setattr(orders, "ask", lambda job, verb: asked.append((job.id, verb)))
+    monkeypatch.setattr(orders, "ask", lambda job, verb: found.append((job.id, verb)))
+    return found
+
+
+async def asking(pilot, app):
+    await opened(pilot, app)
+    await pilot.press("e")
+    await until(pilot, lambda: isinstance(app.screen, EvaluateDialog))
+    await until(pilot, lambda: "at most" in words(app, "#said"))
+
+
+def chosen(app):
+    listed = app.screen.query_one(OptionList)
+    return [str(listed.get_option_at_index(index).prompt) for index in range(listed.option_count)]
+
+
+def test_suites_are_chosen_beside_the_time_they_take(runs, asked):
+    run = evaluated(runs)
+    for name in ("last", "best", "damaged"):
+        (run.checkpoints / f"{name}.pt").touch()
+
+    async def body(pilot, app):
+        await asking(pilot, app)
+        assert chosen(app)[0].split() == ["[x]", "noise", "accuracy", "and", "SNR", "under", "noise", "0:02"]
+        assert chosen(app)[3].split() == ["[", "]", "attacks", "robust", "accuracy", "2:00:00"]
+        assert "at most 0:03 on cpu" in words(app, "#said")
+        await pilot.press("space", "down", "space")
+        assert "choose one suite" in words(app, "#said")
+        await pilot.press("enter")
+        assert isinstance(app.screen, EvaluateDialog)
+        await pilot.press("down", "space", "tab")
+        await retype(pilot, app, "0")
+        assert "above 0" in words(app, "#said")
+        await retype(pilot, app, "500")
+        assert chosen(app)[2].endswith("0:30")
+        assert "at most 0:30" in words(app, "#said")
+        await pilot.press("tab")
+        assert app.screen.focused.value == "last"
+        await pilot.press("enter", "up", "enter", "tab")  # best
+        box = app.screen.focused
+        for text, said in (
+            ("x", "KEY=VALUE"),
+            ("hah.lambda=1", "evaluate.* and compute.device only"),
+            ("evaluate.attacks.restarts=0", "from 1 to 100"),
+        ):
+            box.value = text
+            await until(pilot, lambda said=said: said in words(app, "#said"))
+        assert asked == [("estimate", 1)]
+        box.value = "evaluate.attacks.restarts=2"
+        await until(pilot, lambda: "at most 1:00" in words(app, "#said"))
+        assert asked == [("estimate", 1), ("estimate", 2)]
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: len(asked) == 3)
+        assert asked[2] == (["corruptions"], 500, "best")
+
+    drive(runs, body)
+
+
+def test_no_estimate_is_no_obstacle(runs, asked, monkeypatch):
+    evaluated(runs)
+
+    def estimate(run, experiment, checkpoint):
+        raise RequestError("[b]no[/b] checkpoint")
+
+    monkeypatch.setattr(orders, "estimate", estimate)
 
     async def body(pilot, app):
         await opened(pilot, app)
         await pilot.press("e")
-        await answer(pilot, "nonsense")
-        assert "no suite" in words(app, "#said")
-        await answer(pilot, "noise sparsity 500")
+        await until(pilot, lambda: isinstance(app.screen, EvaluateDialog))
+        await until(pilot, lambda: "no estimate: [b]no[/b] checkpoint" in words(app, "#said"))
+        await pilot.press("escape")
+        assert app.screen.PLACE == "results"
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, EvaluateDialog))
+        await pilot.press("enter")
         await until(pilot, lambda: asked)
-        assert asked == [((("noise", "sparsity"), 500), "last")]
+        assert asked == [(["noise", "sparsity"], None, "last")]
+
+    drive(runs, body)
+
+
+def test_an_evaluation_is_launched_followed_and_stopped(runs, asked):
+    run = evaluated(runs)
+
+    async def body(pilot, app):
+        await asking(pilot, app)
+        await pilot.press("enter")
+        await until(pilot, lambda: (["noise", "sparsity"], None, "last") in asked)
         job = run.evaluation
         job.path.mkdir()
         lock = Lock.take(job.lock)
@@ -140,3 +250,16 @@ def test_an_evaluation_is_launched_followed_and_stopped(runs, monkeypatch):
         await until(pilot, lambda: "lost" in words(app, "#job"))
 
     drive(runs, body)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_picture_of_what_to_measure(runs, asked, size, monkeypatch):
+    monkeypatch.setattr(results_screen, "age", lambda moment: "2 min")
+    evaluated(runs)
+
+    async def body(pilot, app):
+        await asking(pilot, app)
+        await still(pilot, app)
+        check(app, "evaluate")
+
+    drive(runs, body, size)

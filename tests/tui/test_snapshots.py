@@ -3,14 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
-from textual.widgets import Input
 
 from engine.runs import store
 from hah_tui import text
 from hah_tui.screens import acts
 from hah_tui.screens import runs as runs_screen
 from tests.tui import made as making
-from tests.tui.driving import drive, form, retype, to, until
+from tests.tui.driving import drive, form, retype, still, to, until
 from tests.tui.made import broken, evaluated, made
 from tests.tui.snapshot import SIZES, check
 
@@ -29,14 +28,6 @@ async def listed(pilot, app):
     await until(pilot, lambda: len(app.screen._losses) == 4)
     await pilot.pause(0.1)
     app.screen._show()
-
-
-async def still(pilot, app):
-    """No cursor blinks, nothing is on its way."""
-    for box in app.screen.query(Input):
-        box.cursor_blink = False
-        box._cursor_visible = False
-    await pilot.pause(0.1)
 
 
 def some(runs):

@@ -1,0 +1,194 @@
+"""What to measure of a trained network: suites with the time each takes, how many images, which checkpoint."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.events import Resize
+from textual.screen import ModalScreen
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Select, Static
+
+from engine.experiment.datasets import SUITES, Suite
+from engine.experiment.mistakes import RequestError
+from engine.runs.layout import RunDirectory
+from hah_tui import orders
+from hah_tui.text import duration, shown_line
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
+    from hah_tui.app import HahApp
+
+TYPING_SECONDS = 0.7  # without a key before another estimate is asked for
+
+
+class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
+    """Asks what to measure of a run; gives the experiment with its suites, and the checkpoint's name."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave"),
+        Binding("ctrl+r", "begin", priority=True),
+        Binding("space", "choose"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012 (Textual's)
+
+    def __init__(self, run: RunDirectory, experiment: Experiment) -> None:
+        super().__init__()
+        self._run, self._experiment = run, experiment
+        self._chosen = set(experiment.evaluate.suites or ("noise", "sparsity"))
+        self._checkpoints = orders.checkpoints(run) or ["last"]
+        self._estimate: dict[str, Any] | str = ""  # by suite, or why there is none
+        self._asked: Experiment | None = None  # what the estimate is of
+        self._later: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(classes="dialog") as box:
+            box.can_focus = False
+            box.border_title = Text(f"Evaluate {shown_line(self._run.id)}")
+            yield OptionList(*([""] * len(SUITES)), id="suites", markup=False)
+            for name, control in self._fields().items():
+                yield Horizontal(Static(name, classes="name"), control, classes="field")
+            yield Static(id="said")
+
+    def _fields(self) -> dict[str, Widget]:
+        images = self._experiment.evaluate.images
+        return {
+            "images": Input("" if images is None else str(images), placeholder="all test images", id="images",
+                            compact=True, select_on_focus=False),
+            "checkpoint": Select([(name, name) for name in self._checkpoints], allow_blank=False, compact=True,
+                                 value="last" if "last" in self._checkpoints else self._checkpoints[0]),
+            "settings": Input(placeholder="evaluate.attacks.restarts=5", id="settings", compact=True,
+                              select_on_focus=False),
+        }  # fmt: skip
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+        self._look()
+
+    def on_resize(self, event: Resize) -> None:
+        self._look()
+
+    # What is asked for
+
+    def _images(self) -> int | None:
+        """How many images; raises RequestError."""
+        text = self.query_one("#images", Input).value.strip()
+        if text and not (text.isdigit() and 0 < int(text) < 10**9):
+            raise RequestError(f"images: a whole number above 0, or nothing for all of them, got {text!r}")
+        return int(text) if text else None
+
+    def _sets(self) -> list[str]:
+        return self.query_one("#settings", Input).value.split()
+
+    def _meant(self) -> Experiment:
+        """The experiment as it is asked for; raises RequestError."""
+        chosen = [suite for suite in SUITES if suite in self._chosen]
+        if not chosen:
+            raise RequestError("choose one suite or more with space")
+        experiment = orders.evaluation(self._experiment, chosen, self._images(), self._sets())
+        orders.check_packages(experiment)
+        return experiment
+
+    def _look(self) -> None:
+        """Say what is wrong, else how long it takes; ask for that where it is not known."""
+        if not self.size.width:
+            return
+        try:
+            self._estimate_for(orders.evaluation(self._experiment, SUITES, None, self._sets()))
+            self._list(self._images())
+            self._say(self._total(self._meant()), False)
+        except RequestError as error:
+            self._say(str(error).splitlines()[0], True)
+
+    def _estimate_for(self, everything: Experiment) -> None:
+        """Ask for an estimate of these settings, unless that is done; at once the first time."""
+        if everything == self._asked:
+            return
+        if self._later is not None:
+            self._later.stop()
+        delay = 0.01 if self._asked is None else TYPING_SECONDS
+        self._asked, self._estimate = everything, ""
+        self._later = self.set_timer(delay, partial(self._ask, everything))
+
+    def _ask(self, experiment: Experiment) -> None:
+        checkpoint = str(self.query_one(Select).value)
+
+        def came(found: dict[str, Any] | str) -> None:
+            if self.is_mounted and self._asked is experiment:
+                self._estimate = found
+                self._look()
+
+        app = cast("HahApp", self.app)
+        app.in_background(
+            lambda: orders.estimate(self._run, experiment, checkpoint), came,
+            lambda error: came(f"no estimate: {shown_line(str(error), 200)}"),
+        )  # fmt: skip
+
+    def _seconds(self, suite: Suite, images: int | None) -> float | None:
+        """How long a suite takes at most, if that is known."""
+        if isinstance(self._estimate, str):
+            return None
+        found = self._estimate["suites"][suite]
+        count = int(found["images"])
+        return float(found["seconds_per_image"]) * min(images or count, count)
+
+    # What is shown
+
+    def _list(self, images: int | None) -> None:
+        from engine.experiment.schema import Evaluate
+
+        listed = self.query_one(OptionList)
+        room = max(26, min(78, int(self.size.width * 0.96)) - 8)  # as wide as the dialog lets it be
+        for index, suite in enumerate(SUITES):
+            seconds = self._seconds(suite, images)
+            time = duration(seconds) if seconds is not None else "" if self._estimate else "..."
+            name = f"[{'x' if suite in self._chosen else ' '}] {suite.replace('_', '-'):<13}"
+            about = Evaluate.model_fields[suite].description or ""
+            about = about if len(name) + len(about) + 10 <= room else ""
+            line = f"{name} {about}".ljust(room - 9) + time.rjust(9)
+            listed.replace_option_prompt_at_index(index, Text(line, no_wrap=True))
+
+    def _total(self, experiment: Experiment) -> str:
+        if isinstance(self._estimate, str):
+            return self._estimate or "timing a few passes..."
+        seconds = sum(self._seconds(suite, experiment.evaluate.images) or 0 for suite in experiment.evaluate.suites)
+        return f"at most {duration(seconds)} on {self._estimate['device']}; what is measured already stays"
+
+    def _say(self, what: str, wrong: bool) -> None:
+        said = Text(shown_line(what, 300) + "\n", "" if not wrong else "bold")
+        said.append("space: choose  enter: begin  tab: on  esc: leave it", "" if wrong else "dim")
+        place = self.query_one("#said", Static)
+        place.update(said)
+        place.set_class(wrong, "wrong")
+
+    # Keys
+
+    def action_choose(self) -> None:
+        at = self.query_one(OptionList).highlighted
+        if at is not None and self.focused is self.query_one(OptionList):
+            self._chosen ^= {SUITES[at]}
+            self._look()
+
+    def action_begin(self) -> None:
+        """Begin, unless something is wrong; that is said."""
+        with suppress(RequestError):
+            self.dismiss((self._meant(), str(self.query_one(Select).value)))
+
+    def on_option_list_option_selected(self) -> None:
+        self.action_begin()
+
+    def on_input_submitted(self) -> None:
+        self.action_begin()
+
+    def on_input_changed(self) -> None:
+        self._look()
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
