@@ -101,7 +101,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("reference", "p", "reference", "monitor|compare", "a run to draw behind this one", footer=True),
     Action("set", "equals_sign", "set", "monitor", "change a hyperparameter of the running engine", footer=True),
     Action("manifest", "m", "manifest", "monitor", "what the result depends on: versions, host, data, settings"),
-    Action("replay", "space", "replay", "monitor", "play a run that has ended, or hold it"),
+    Action("replay", "space", "replay", "monitor", "play a run that has ended, or hold it", footer=True),
     Action("replay_faster", "greater_than_sign,full_stop", "faster", "monitor", "replay faster"),
     Action("replay_slower", "less_than_sign,comma", "slower", "monitor", "replay slower"),
     Action("export_csv", "w", "CSV", "monitor|compare|results", "write the numbers to a CSV file"),

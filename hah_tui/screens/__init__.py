@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual.binding import ActiveBinding
 from textual.screen import Screen
 
 from hah_tui.text import shown_line
@@ -26,6 +27,15 @@ class Page(Screen[None]):
         repainting repaints that one)."""
         stack = self.app.screen_stack
         return self in stack and all(screen.is_modal for screen in stack[stack.index(self) + 1 :])
+
+    def idle(self) -> set[str]:
+        """The actions that would do nothing now: the footer leaves them out, their keys say why."""
+        return set()
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        idle = self.idle()
+        return {key: one for key, one in super().active_bindings.items() if one.binding.action not in idle}
 
     @property
     def hah(self) -> HahApp:

@@ -15,6 +15,7 @@ from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from hah_tui import keys
 from hah_tui.record import Source
+from hah_tui.screens.dialogs import PickRun
 from hah_tui.screens.panels import PanelScreen
 from hah_tui.text import duration, percent, shown_line
 from hah_tui.themes import MARKS, mark
@@ -116,15 +117,10 @@ class CompareScreen(PanelScreen):
         self.query_one("#head", Canvas).show(self._head_rows())
 
     def _names(self) -> list[str]:
-        """What the runs are called here: their ids, what all begin with left away where there is little room."""
+        """What the runs are called here: as they were named, where that tells them apart, else their ids."""
         ids = [source.run.id for source in self.runs]
-        if max(map(len, ids)) * len(ids) <= self.size.width // 5:
-            return ids
-        return (
-            [name.rpartition("-")[2] or name for name in ids]
-            if len({i.rpartition("-")[2] for i in ids}) == len(ids)
-            else ids
-        )
+        named = [name.rpartition("-")[0] or name for name in ids]
+        return named if len(set(named)) == len(ids) else ids
 
     def _head_rows(self) -> list[canvas.Row]:
         width, pieces = self.size.width, [(f" {len(self.runs)} runs", STRONG)]
@@ -194,7 +190,12 @@ class CompareScreen(PanelScreen):
     def action_results(self) -> None:
         from hah_tui.screens.results import ResultsScreen
 
-        self.app.push_screen(ResultsScreen(self.runs[0].run))
+        def picked(name: str | None) -> None:
+            run = next((source.run for source in self.runs if source.run.id == name), None)
+            if run is not None:
+                self.app.push_screen(ResultsScreen(run))
+
+        self.app.push_screen(PickRun("Whose results?", [source.run.id for source in self.runs], ""), picked)
 
     def action_copy(self) -> None:
         names = " ".join(source.run.id for source in self.runs)

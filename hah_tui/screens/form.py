@@ -99,6 +99,8 @@ class FieldRow(Horizontal):
         wrong = self._draft.mistakes.get(name, "")
         off = self._draft.off(name)
         said = "adversarial training is off" if off else wrong or limits(self.field)
+        if self.field.kind in ("flag", "section") and not off:
+            said = wrong or ("on" if self._draft.text(name) == "true" else "off")  # a switch tells it by colour only
         self.set_class(off, "off")
         self.set_class(name in self._draft.texts and not off, "changed")
         control = self.query("Input, Select, Switch").first()

@@ -71,6 +71,12 @@ class MonitorScreen(PanelScreen, RunActs):
             Feed("Events", digit="7", id="feed"),
         )
         self._reading_replay, self._framed_at = False, 0.0
+        self._idle = self.idle()
+
+    @property
+    def standard(self) -> bool:
+        """Whether it is known to be a network without HaH blocks: its loss is the cross-entropy."""
+        return self.experiment is not None and not self.hah_blocks
 
     # What PanelScreen asks for
 
@@ -108,11 +114,15 @@ class MonitorScreen(PanelScreen, RunActs):
             if isinstance(panel, Chart) and self.source.loaded:
                 ended = look is not None and not look.live
                 panel.empty = "nothing was recorded" if ended else "no values yet"
+                if panel.id == "cost" and self.standard:
+                    panel.empty = "a standard network has none"
         self._draw_head()
 
     def _lines(self, panel: str, curves: Curves, reference: Curves | None) -> list[Line]:
         lines = []
         for metric, label, ink, band in _CURVES[panel]:
+            if self.standard and metric in ("train/hah_cost", "train/loss"):
+                continue
             if len(curves[metric]) or metric.startswith("train/"):
                 lines.append(Line(label, curves[metric], curves, ink, band=band))
         if reference is not None and self.reference is not None:
@@ -149,7 +159,18 @@ class MonitorScreen(PanelScreen, RunActs):
             self._play(self.playback, passed)
         super().frame()
 
+    def idle(self) -> set[str]:
+        look = self.source.look
+        if look is None:
+            return {"replay"}
+        if look.live:
+            return {"replay"} if look.status == "paused" else {"replay", "resume"}
+        return {"stop", "set", "resume"} if look.status == "finished" else {"stop", "set"}
+
     def _draw_head(self) -> None:
+        if (idle := self.idle()) != self._idle:
+            self._idle = idle
+            self.refresh_bindings()
         width = self.size.width
         rows = self._head_rows(width)
         head = self.query_one("#head", Canvas)

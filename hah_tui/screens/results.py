@@ -222,6 +222,10 @@ class ResultsScreen(Page):
         if self.is_mounted and look != self.job:
             self.job = look
             self._show_job()
+            self.refresh_bindings()
+
+    def idle(self) -> set[str]:
+        return {"evaluate"} if self.job is not None and self.job.live else {"stop_evaluation"}
 
     def _show(self) -> None:
         plain, colour, run = self.hah.plain, self.hah.colour, self.run_directory

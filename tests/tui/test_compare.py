@@ -30,7 +30,7 @@ def compare(runs, body, size=(160, 48)):
 def test_curves_results_and_differences(pair):
     async def body(pilot, app, screen):
         loss = screen.query_one("#loss", Chart)
-        assert [line.label for line in loss.lines] == ["alpha-aaaa", "beta-bbbb"]
+        assert [line.label for line in loss.lines] == ["alpha", "beta"]  # as they were named: that tells them apart
         assert [line.ink for line in loss.lines] == [1, 2]
         results = screen.query_one("#results").text().splitlines()
         clean = next(line for line in results if "clean" in line)
@@ -43,7 +43,7 @@ def test_curves_results_and_differences(pair):
         assert len([line for line in differ if line.strip()]) == 4
         snr = screen.query_one("#snr")
         assert len(snr.lines) == 16
-        assert "alpha-aaaa" in snr.text()
+        assert "alpha" in snr.text()
         assert snr.rows[-1][0].split() == [str(n) for n in range(1, 9)]
 
     compare(pair, body)
@@ -104,6 +104,30 @@ def test_a_run_that_goes_away_is_said(pair, runs):
     async def body(pilot, app, screen):
         pair[1].path.rename(runs / "elsewhere")
         await until(pilot, lambda: "gone" in screen.query_one("#head").text())
+
+    compare(pair, body)
+
+
+def test_runs_of_one_name_are_called_by_their_ids(folder):
+    made = [Scripted(folder, f"same-{n}aaa").run for n in range(2)]
+
+    async def body(pilot, app, screen):
+        assert [line.label for line in screen.query_one("#loss", Chart).lines] == ["same-0aaa", "same-1aaa"]
+
+    compare(made, body)
+
+
+def test_whose_results_is_asked(pair):
+    async def body(pilot, app, screen):
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, PickRun))
+        await pilot.press("escape")
+        assert app.screen is screen
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, PickRun))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: app.screen.PLACE == "results")
+        assert app.screen.run_directory.id == "beta-bbbb"
 
     compare(pair, body)
 
