@@ -284,7 +284,8 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
         case MinimumNormSuite():
             norms = len(settings.norms)
             searches = norms * (1 + min(settings.targets, targets))
-            return 2 + 12 * searches, searches * settings.steps, batches * (1 + norms)
+            ends = (max(fmn.BISECTIONS, fmn.REMOVALS) + 1) * searches * math.ceil(settings.steps / fmn.WALK)
+            return 2 + ends, searches * settings.steps, batches * (1 + norms)
         case MaskingSuite():
             return settings.queries + 40, (3 + targets + 8 / 5) * settings.steps + 140, batches * (1 + len(PROBES))
     raise AssertionError(suite)

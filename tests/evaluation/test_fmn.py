@@ -41,24 +41,30 @@ def test_on_a_linear_model_l0_is_the_known_number_of_elements(linear):
     assert float((found.norms / exact).median()) == 1
 
 
-def test_a_trained_network_twice_the_steps_change_little(trained):
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_trained_network_agrees_with_attacks_of_a_given_size(trained, norm):
+    """At sizes that nobody picked, the quartiles of the norms: two points weaker on average, four at any one of them
+    (one image of fifty is two points, and every machine trains another network)."""
     network, x, y = trained
     x, y = x[:50], y[:50]
-    found = minimum_norm(network, x, y, "linf")
-    assert checked(network, x, y, "linf", found).all()
-    longer = minimum_norm(network, x, y, "linf", 600)
-    for value in ("median", "mean"):
-        assert summary(longer.norms)[value] == pytest.approx(summary(found.norms)[value], rel=0.03)
+    found = minimum_norm(network, x, y, norm, targets=3)
+    assert checked(network, x, y, norm, found).all()
+    fell = found.norms[found.norms > 0]
+    implied = curve(found.norms, [float(fell.quantile(part)) for part in (0.25, 0.5, 0.75)])
+    attacked = robust(network, x, y, ["apgd-ce", "apgd-t"], norm, [eps for eps, _ in implied])
+    behind = torch.tensor([accuracy for _, accuracy in implied]) - attacked.accuracy[:, -1]
+    assert behind.max() <= 0.04 + 1e-6
+    assert behind.mean() <= 0.02 + 1e-6
 
 
-def test_a_trained_network_attacks_of_a_given_size_agree(trained):
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_steps_never_find_more(trained, norm):
     network, x, y = trained
-    x, y = x[:50], y[:50]
-    found = minimum_norm(network, x, y, "linf", targets=3)
-    assert checked(network, x, y, "linf", found).all()
-    ((eps, implied),) = curve(found.norms, [0.03])
-    attacked = robust(network, x, y, ["apgd-ce", "apgd-t"], "linf", [eps], restarts=2)  # one misses what two find
-    assert implied == pytest.approx(attacked.accuracy[0, -1].item(), abs=0.02 + 1e-6)
+    x, y = x[:8], y[:8]
+    norms = [minimum_norm(network, x, y, norm, steps, targets=1).norms for steps in (50, 100, 200)]
+    assert (norms[1] <= norms[0]).all()
+    assert (norms[2] <= norms[1]).all()
+    assert norms[2].sum() < norms[0].sum()
 
 
 @pytest.mark.parametrize("norm", ["l0", "l1", "l2"])
