@@ -46,11 +46,12 @@ def minimum_norm(
     Every step walks against the margin's gradient and is projected onto a ball whose radius eps shrinks while the
     image is adversarial and grows while it is not; before the first success eps is the distance to the boundary by
     the gradient's dual norm. Step and change of eps decay with a cosine, anew in every walk of 50 steps; a walk begins
-    near the smallest perturbation that those before it met. L0 counts tensor elements, not pixels. After each walk away
-    from the label ``targets`` adds so many towards one other class each, the classes taking turns, the likeliest first.
-    More steps never find larger ones (from 50 on, in multiples of 50); fewer than 300 overstate the norms. The noise is the same
-    at every call, and images do not depend on each other. Each point that is returned was classified once more, lies
-    in [0, 1], and its norm is measured on the image as returned.
+    near the smallest perturbation that those before it met. After each walk away from the label ``targets`` adds so
+    many towards one other class each, the classes taking turns, the likeliest first. More steps never find larger
+    norms (in multiples of 50), fewer than 300 overstate them. L0 counts tensor elements, not pixels.
+
+    The noise is the same at every call, and images do not depend on each other. Each point that is returned was
+    classified once more, lies in [0, 1], and its norm is measured on the image as returned.
     """
     check_images(x, y)
     if norm not in NORMS:

@@ -269,8 +269,8 @@ class MinimumNormSuite(Section):
     norms: list[Literal["l0", "l1", "l2", "linf"]] = option(["l0", "l1", "l2", "linf"], "which norms", min_length=1)
     steps: int = option(300, "iterations; fewer than 300 overstate the norms", unit="steps", ge=1, le=100_000)
     targets: int = option(
-        3, "searches towards so many of the likeliest other classes besides; none overstates the norms of HaH networks",
-        unit="classes", ge=0, le=99,
+        3, "so many walks towards other classes, in turn, besides each one away from the label; 0 overstates the norms",
+        unit="walks", ge=0, le=99,
     )  # fmt: skip
 
 
