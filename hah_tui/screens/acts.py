@@ -58,7 +58,7 @@ class RunActs(Page):
         epoch, epochs = look.state.epoch, look.state.epochs
 
         def check(text: str) -> str:
-            right = text.strip().isdigit() and len(text) < 9 and int(text) > epoch
+            right = text.strip().isdecimal() and len(text) < 9 and int(text) > epoch
             return "" if right else f"a whole number above {epoch}, the epochs trained"
 
         def extend(text: str | None) -> None:

@@ -39,11 +39,11 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
     ]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012 (Textual's)
 
-    def __init__(self, run: RunDirectory, experiment: Experiment) -> None:
+    def __init__(self, run: RunDirectory, experiment: Experiment, checkpoints: list[str]) -> None:
         super().__init__()
         self._run, self._experiment = run, experiment
         self._chosen = set(experiment.evaluate.suites or ("noise", "sparsity"))
-        self._checkpoints = orders.checkpoints(run) or ["last"]
+        self._checkpoints = checkpoints or ["last"]
         self._estimate: dict[str, Any] | str = ""  # by suite, or why there is none
         self._asked: Experiment | None = None  # what the estimate is of
         self._later: Timer | None = None
@@ -80,7 +80,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
     def _images(self) -> int | None:
         """How many images; raises RequestError."""
         text = self.query_one("#images", Input).value.strip()
-        if text and not (text.isdigit() and 0 < int(text) < 10**9):
+        if text and not (text.isdecimal() and 0 < int(text) < 10**9):
             raise RequestError(f"images: a whole number above 0, or nothing for all of them, got {text!r}")
         return int(text) if text else None
 

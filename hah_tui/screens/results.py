@@ -337,11 +337,14 @@ class ResultsScreen(Page):
     def action_evaluate(self) -> None:
         run = self.run_directory
 
-        def ask(experiment: Experiment) -> None:
-            if self.is_current:
-                self.app.push_screen(EvaluateDialog(run, experiment), self._evaluate)
+        def read() -> tuple[Experiment, list[str]]:
+            return store.experiment_of(run, read_state(run)), orders.checkpoints(run)
 
-        self.hah.in_background(lambda: store.experiment_of(run, read_state(run)), ask)
+        def ask(known: tuple[Experiment, list[str]]) -> None:
+            if self.is_current:
+                self.app.push_screen(EvaluateDialog(run, *known), self._evaluate)
+
+        self.hah.in_background(read, ask)
 
     def _evaluate(self, asked: tuple[Experiment, str] | None) -> None:
         if asked is None:
