@@ -23,15 +23,15 @@ from engine.evaluation.job import subject_of
 from engine.experiment.schema import Evaluate
 from engine.runs.layout import RunDirectory
 
-STEPS, TARGETS, SEED = 300, 3, 0
+STEPS, TRIALS, SEED = 300, 4, 0
 
 
 def measured(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, norm: Any) -> dict[str, Any]:
     """FMN with so many steps and twice as many; in Linf and L2 the attacks of a given size at three sizes."""
     began = time.perf_counter()
-    norms = minimum_norm(network, x, y, norm, STEPS, TARGETS).norms
+    norms = minimum_norm(network, x, y, norm, STEPS, TRIALS).norms
     seconds = time.perf_counter() - began
-    longer = minimum_norm(network, x, y, norm, 2 * STEPS, TARGETS).norms
+    longer = minimum_norm(network, x, y, norm, 2 * STEPS, TRIALS).norms
     found, then = summary(norms), summary(longer)
     fell = norms[(norms > 0) & norms.isfinite()]
     sizes = [float(fell.quantile(part)) for part in (0.25, 0.5, 0.75)]
@@ -73,7 +73,7 @@ def main() -> None:
         for norm in arguments.norms.split(","):
             found = results[path.name][norm] = measured(subject.network, x, y, norm)
             print(path.name, norm, found, flush=True)
-    report("attacks", {"images": arguments.images, "steps": STEPS, "targets": TARGETS, "results": results})
+    report("attacks", {"images": arguments.images, "steps": STEPS, "trials": TRIALS, "results": results})
 
 
 if __name__ == "__main__":

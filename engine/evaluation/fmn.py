@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -28,6 +28,11 @@ NEARER, SHAKE = 0.9, 0.5  # where a walk begins: so far along the way to the bes
 BISECTIONS = 10  # between the image and the best point, at the end of a walk
 REMOVALS = 30  # of changed elements, at the end of a walk, in L0
 
+SMALLER = 0.98  # trials look within this part of the smallest norm so far
+GUIDED = 10  # trials for each gradient; every second one follows it
+SHARE = {"l0": (3e-4, 1e-3), "l1": (3e-4, 1e-3), "l2": (0.02, 1.0), "linf": (0.002, 0.2)}  # of the elements, changed
+LENGTH = (0.02, 1.0)  # of a change in L2, of the norm
+
 
 @dataclass(frozen=True)
 class MinimumNorm:
@@ -38,17 +43,17 @@ class MinimumNorm:
     adversarial: Tensor
 
 
-def minimum_norm(
-    model: Classifier, x: Tensor, y: Tensor, norm: Norm, steps: int = 300, targets: int = 0
-) -> MinimumNorm:
+def minimum_norm(model: Classifier, x: Tensor, y: Tensor, norm: Norm, steps: int = 300, trials: int = 4) -> MinimumNorm:
     """The smallest perturbations found of images x [B, C, H, W] in [0, 1] with labels y [B].
 
     Every step walks against the margin's gradient and is projected onto a ball whose radius eps shrinks while the
     image is adversarial and grows while it is not; before the first success eps is the distance to the boundary by
     the gradient's dual norm. Step and change of eps decay with a cosine, anew in every walk of 50 steps; a walk begins
-    near the smallest perturbation that those before it met. After each walk away from the label ``targets`` adds so
-    many towards one other class each, the classes taking turns, the likeliest first. More steps never find larger
-    norms (in multiples of 50), fewer than 300 overstate them. L0 counts tensor elements, not pixels.
+    near the smallest perturbation that those before it met. Walks come in pairs, away from the label and towards one
+    other class, the classes taking turns, the likeliest first. After a pair, ``trials`` changes for each of its steps
+    are tried of the smallest perturbation, made a little smaller, and kept where the margin falls: thresholds make the
+    network jump between neighbouring images, which no gradient sees. More steps never find larger norms (in multiples
+    of 50), fewer than 300 overstate them. L0 counts tensor elements, not pixels.
 
     The noise is the same at every call, and images do not depend on each other. Each point that is returned was
     classified once more, lies in [0, 1], and its norm is measured on the image as returned.
@@ -56,35 +61,36 @@ def minimum_norm(
     check_images(x, y)
     if norm not in NORMS:
         raise RequestError(f"norm {norm!r} is none of {', '.join(NORMS)}")
+    if steps < 1 or trials < 0:
+        raise RequestError(f"steps must be at least 1 and trials at least 0, got {steps} and {trials}")
     x = x.detach().float().contiguous()
     scores = Scores(model, x)
     with evaluating(scores):
         clean = scores.right(x, y)
         best = x.clone()
         if clean.any():
-            best[clean] = _searches(scores, x[clean], y[clean], norm, steps, targets)
+            best[clean] = _search(scores, x[clean], y[clean], norm, steps, trials)
         adversarial = ~scores.right(best, y) & (best.amin((1, 2, 3)) >= 0) & (best.amax((1, 2, 3)) <= 1)
     norms = size(best.double() - x.double(), norm).masked_fill(~adversarial, math.inf).masked_fill(~clean, 0)
     return MinimumNorm(norms, torch.where(norms.isfinite().view(-1, 1, 1, 1), best, x))
 
 
-def _searches(scores: Scores, x: Tensor, y: Tensor, norm: Norm, steps: int, targets: int) -> Tensor:
-    """The smallest that walks away from the label and towards other classes find, the image itself where none does;
-    [B, C, H, W]."""
+def _search(scores: Scores, x: Tensor, y: Tensor, norm: Norm, steps: int, trials: int) -> Tensor:
+    """The smallest that walks and trials find, the image itself where there is none; [B, C, H, W]."""
     with torch.no_grad():
         likeliest = scores(x).scatter(1, y[:, None], -math.inf).argsort(1, descending=True)
-    others = [likeliest[:, index] for index in range(scores.classes - 1)]
-    best, smallest = x, torch.full_like(y, math.inf, dtype=x.dtype)
-    draw, turns = torch.Generator().manual_seed(0), cycle(others)
+    turns = cycle([likeliest[:, index] for index in range(scores.classes - 1)])
+    known = _Best(x, torch.full_like(y, math.inf, dtype=x.dtype))
+    draw = torch.Generator().manual_seed(0)
     for walked in range(0, steps, WALK):
-        for target in (None, *islice(turns, min(targets, len(others)))):
+        length = min(WALK, steps - walked)
+        for target in (None, next(turns, None)):
             noise = torch.randn(x.shape[1:], generator=draw).to(x)  # one for all: images do not depend on each other
-            met = _walk(scores, x, y, norm, min(WALK, steps - walked), target, _Best(best, smallest), noise)
+            met = _walk(scores, x, y, norm, length, target, known, noise)
             met = (_fewer if norm == "l0" else _nearer)(scores, x, y, met)
-            now = size(met - x, norm).masked_fill(scores.right(met, y), math.inf)
-            best = torch.where((now < smallest).view(-1, 1, 1, 1), met, best)
-            smallest = torch.minimum(now, smallest)
-    return best
+            known = known.or_smaller(met, size(met - x, norm).masked_fill(scores.right(met, y), math.inf))
+        known = _try(scores, x, y, norm, trials * length, known, draw)
+    return known.at
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,11 @@ class _Best:
 
     at: Tensor
     norm: Tensor
+
+    def or_smaller(self, at: Tensor, norm: Tensor) -> _Best:
+        """These, or those ``at`` with norms [B] where they are smaller."""
+        smaller = norm < self.norm
+        return _Best(torch.where(smaller.view(-1, 1, 1, 1), at, self.at), torch.minimum(norm, self.norm))
 
 
 def _beginning(x: Tensor, norm: Norm, known: _Best, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,6 +163,66 @@ def _pace(x: Tensor, eps: Tensor, norm: Norm) -> Tensor:
     return (0.9 * eps).clamp_max(1) if norm == "linf" else (0.6 * eps).clamp_max(math.sqrt(x[0].numel()))
 
 
+def _try(scores: Scores, x: Tensor, y: Tensor, norm: Norm, trials: int, known: _Best, draw: torch.Generator) -> _Best:
+    """The known ones, or smaller ones met by changing a few elements at a time within a smaller ball, where each change
+    that does not raise the margin stays."""
+    column = (-1, 1, 1, 1)
+    at, eps = _within(x, norm, known)
+    gradient, margin = torch.zeros_like(x), known.norm
+    for trial in range(trials):
+        if trial % GUIDED == 0:
+            margin, gradient, _ = _margin(scores, at, y, None)
+        guide = gradient if trial % 2 else None
+        changed = (x + _changed(x, at - x, guide, norm, eps, draw)).clamp(0, 1)
+        with torch.no_grad():
+            then = _lead(scores(changed), y)
+        stays = then <= margin
+        at, margin = torch.where(stays.view(column), changed, at), torch.where(stays, then, margin)
+        fell = (margin < 0) & (size(at - x, norm) < known.norm)
+        if fell.any():
+            known = known.or_smaller(at, size(at - x, norm).masked_fill(~fell, math.inf))
+            smaller, smaller_eps = _within(x, norm, known)
+            at, eps = torch.where(fell.view(column), smaller, at), torch.where(fell, smaller_eps, eps)
+            with torch.no_grad():
+                margin = margin.index_put((fell,), _lead(scores(at[fell]), y[fell]))
+    return known
+
+
+def _within(x: Tensor, norm: Norm, known: _Best) -> tuple[Tensor, Tensor]:
+    """The best points brought into a smaller ball [B, C, H, W], and its eps [B]; the image and 0 where nothing is
+    known."""
+    eps = (known.norm - 1 if norm == "l0" else SMALLER * known.norm).nan_to_num(posinf=0)
+    return (x + project(known.at - x, norm, eps)).clamp(0, 1), eps
+
+
+def _changed(
+    x: Tensor, delta: Tensor, gradient: Tensor | None, norm: Norm, eps: Tensor, draw: torch.Generator
+) -> Tensor:
+    """Perturbations ``delta`` [B, C, H, W] with some elements changed, of norm ``eps`` [B] at most: those where the
+    margin's gradient is large, likelier the larger, against it; without one any, at random."""
+    noise, wait = torch.randn(x.shape[1:], generator=draw), torch.empty(x.shape[1:]).exponential_(generator=draw)
+    part = torch.rand(2, generator=draw).tolist()  # between the bounds, on a logarithmic scale
+    count = round(_between(SHARE[norm], part[0]) * x[0].numel())
+    noise, wait = noise.to(x).expand_as(x), wait.to(x)
+    towards, weight = (noise, 1 / wait.expand_as(x)) if gradient is None else (-gradient, gradient.abs() / wait)
+    chosen = weight.flatten(1).topk(max(1, count)).indices
+    some = torch.zeros_like(weight.flatten(1), dtype=torch.bool).scatter(1, chosen, True).view_as(x)
+    if norm == "linf":
+        return project(torch.where(some, eps.view(-1, 1, 1, 1) * towards.sign(), delta), norm, eps)
+    if norm == "l2":
+        length = _between(LENGTH, part[1]) * eps.view(-1, 1, 1, 1)
+        return project(delta + length * _unit(towards * some), norm, eps)
+    whole = torch.where(some, torch.where(towards > 0, 1 - x, -x), delta)  # as far as [0, 1] goes
+    if norm == "l1":
+        return project(whole, norm, eps)
+    order = torch.where(some, 1e9, (delta != 0) * noise.abs())  # the new ones stay, others at random
+    return whole * (project(order, norm, eps) != 0)
+
+
+def _between(bounds: tuple[float, float], part: float) -> float:
+    return math.exp((1 - part) * math.log(bounds[0]) + part * math.log(bounds[1]))
+
+
 def _fewer(scores: Scores, x: Tensor, y: Tensor, best: Tensor) -> Tensor:
     """``best`` without the changed elements, tried from the least changed on, that it stays adversarial without."""
     change = (best - x).flatten(1).abs()
@@ -180,11 +251,17 @@ def _margin(scores: Scores, at: Tensor, y: Tensor, target: Tensor | None) -> tup
     """(the right score minus the best wrong one, or the target's, [B], its gradient [B, C, H, W], whether it is
     misclassified [B])."""
     at = at.detach().requires_grad_()
-    logits, own = scores(at), y[:, None]
-    wrong = logits.scatter(1, own, -math.inf).amax(1) if target is None else logits.gather(1, target[:, None])[:, 0]
-    margin = logits.gather(1, own)[:, 0] - wrong
+    logits = scores(at)
+    margin = _lead(logits, y, target)
     (gradient,) = torch.autograd.grad(margin.sum(), at)
     return margin.detach(), gradient.nan_to_num(0), logits.argmax(1) != y
+
+
+def _lead(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """The right score minus the best wrong one, or the target's, [B]."""
+    own = y[:, None]
+    wrong = logits.scatter(1, own, -math.inf).amax(1) if target is None else logits.gather(1, target[:, None])[:, 0]
+    return logits.gather(1, own)[:, 0] - wrong
 
 
 def _unit(direction: Tensor) -> Tensor:

@@ -223,7 +223,7 @@ def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces) -
         for number, images, labels in subject.batches():
 
             def measure(x: Tensor = images, y: Tensor = labels, norm: Norm = norm) -> Any:
-                found = fmn.minimum_norm(subject.network, x, y, norm, settings.steps, settings.targets).norms.tolist()
+                found = fmn.minimum_norm(subject.network, x, y, norm, settings.steps, settings.trials).norms.tolist()
                 return [value if math.isfinite(value) else None for value in found]
 
             found = pieces.get(f"minimum_norm/{norm}/{number}", measure)
@@ -282,10 +282,11 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
             gradients = sum(one[method][1] for method in settings.methods)
             return 2 + sizes * passes, sizes * gradients, batches * (1 + bool(settings.linf) + bool(settings.l2))
         case MinimumNormSuite():
-            norms = len(settings.norms)
-            searches = norms * (1 + min(settings.targets, targets))
-            ends = (max(fmn.BISECTIONS, fmn.REMOVALS) + 1) * searches * math.ceil(settings.steps / fmn.WALK)
-            return 2 + ends, searches * settings.steps, batches * (1 + norms)
+            norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / fmn.WALK)
+            ends = walks * (max(fmn.BISECTIONS, fmn.REMOVALS) + 2)
+            trials = settings.steps * settings.trials
+            passes, gradients = 2 + ends + 1.2 * trials, 2 * settings.steps + trials / fmn.GUIDED
+            return norms * passes, norms * gradients, batches * (1 + norms)
         case MaskingSuite():
             return settings.queries + 40, (3 + targets + 8 / 5) * settings.steps + 140, batches * (1 + len(PROBES))
     raise AssertionError(suite)

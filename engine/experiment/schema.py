@@ -268,10 +268,15 @@ class MinimumNormSuite(Section):
 
     norms: list[Literal["l0", "l1", "l2", "linf"]] = option(["l0", "l1", "l2", "linf"], "which norms", min_length=1)
     steps: int = option(300, "iterations; fewer than 300 overstate the norms", unit="steps", ge=1, le=100_000)
-    targets: int = option(
-        3, "so many walks towards other classes, in turn, besides each one away from the label; 0 overstates the norms",
-        unit="walks", ge=0, le=99,
-    )  # fmt: skip
+    trials: int = option(
+        4, "small changes tried for each step, at a forward pass each; 0 overstates the norms", unit="trials", ge=0, le=99
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_targets(cls, given: Any) -> Any:
+        """Runs of before have `targets`, which walks now take in turns by themselves."""
+        return {name: value for name, value in given.items() if name != "targets"} if isinstance(given, dict) else given
 
 
 class MaskingSuite(Section):

@@ -43,28 +43,35 @@ def test_on_a_linear_model_l0_is_the_known_number_of_elements(linear):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_trained_network_agrees_with_attacks_of_a_given_size(trained, norm):
-    """At sizes that nobody picked, the quartiles of the norms: two points weaker on average, four at any one of them
-    (one image of fifty is two points, and every machine trains another network)."""
+    """At sizes that nobody picked, the quartiles of the norms: never more than two points weaker than APGD."""
     network, x, y = trained
     x, y = x[:50], y[:50]
-    found = minimum_norm(network, x, y, norm, targets=3)
+    found = minimum_norm(network, x, y, norm)
     assert checked(network, x, y, norm, found).all()
     fell = found.norms[found.norms > 0]
     implied = curve(found.norms, [float(fell.quantile(part)) for part in (0.25, 0.5, 0.75)])
     attacked = robust(network, x, y, ["apgd-ce", "apgd-t"], norm, [eps for eps, _ in implied])
     behind = torch.tensor([accuracy for _, accuracy in implied]) - attacked.accuracy[:, -1]
-    assert behind.max() <= 0.04 + 1e-6
-    assert behind.mean() <= 0.02 + 1e-6
+    assert behind.max() <= 0.02 + 1e-6  # one image of fifty
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_more_steps_never_find_more(trained, norm):
     network, x, y = trained
     x, y = x[:8], y[:8]
-    norms = [minimum_norm(network, x, y, norm, steps, targets=1).norms for steps in (50, 100, 200)]
+    norms = [minimum_norm(network, x, y, norm, steps, trials=2).norms for steps in (50, 100, 200)]
     assert (norms[1] <= norms[0]).all()
     assert (norms[2] <= norms[1]).all()
     assert norms[2].sum() < norms[0].sum()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_trials_find_smaller_ones_than_walks_alone(trained, norm):
+    network, x, y = trained
+    x, y = x[:16], y[:16]
+    walks, tried = (minimum_norm(network, x, y, norm, 50, trials).norms for trials in (0, 4))
+    assert (tried <= walks).all()
+    assert tried.sum() < walks.sum()
 
 
 @pytest.mark.parametrize("norm", ["l0", "l1", "l2"])
@@ -103,6 +110,8 @@ def test_summary_and_curve():
     assert summary(torch.tensor([math.inf]))["mean"] is None
 
 
-def test_a_norm_that_is_none(linear):
+def test_wrong_requests(linear):
     with pytest.raises(RequestError, match="none of l0, l1, l2, linf"):
         minimum_norm(linear, linear.x, linear.y, "l3")
+    with pytest.raises(RequestError, match="steps must be at least 1"):
+        minimum_norm(linear, linear.x, linear.y, "l2", 0)
