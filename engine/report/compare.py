@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.experiment.datasets import CORRUPTION_GROUPS
 from engine.experiment.mistakes import RequestError
-from engine.report.results import CLEAN, Measured, Number, measured, noise_name
+from engine.report.results import CLEAN, PAPER_EPS, Masking, Measured, Number, found_for, measured, noise_name
 from engine.report.tables import SEVERITIES, corruption_error, mean_over
 from engine.runs.layout import RunDirectory
 
@@ -38,13 +38,14 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``blocks``: {quantity: {block: a number of each run}}; ``differences``: {setting: a value of each run}."""
+    """``blocks``: {quantity: {block: a number of each run}}; ``differences``: {setting: a value of each run};
+    ``masking``: {norm: the checks of each run}."""
 
     runs: tuple[Measured, ...]
     quantities: tuple[Quantity, ...]
     blocks: dict[str, dict[int, list[Number | None]]]
     differences: dict[str, list[Any]]
-    verdicts: list[str]
+    masking: dict[str, list[Masking | None]]
     remarks: list[str]
 
 
@@ -54,12 +55,13 @@ def compare(runs: Sequence[RunDirectory]) -> Comparison:
     if len(runs) < 2:
         raise RequestError("give at least two different runs to compare")
     found = tuple(measured(run) for run in runs)
+    masking = {norm: [run.maskings.get(norm) for run in found] for norm in PAPER_EPS}
     return Comparison(
         found,
         tuple(_quantities(found)),
         {name: blocks for name in BLOCK_TITLES if (blocks := _blocks(found, name))},
         _differences(found),
-        [run.masking.verdict if run.masking else "" for run in found],
+        {norm: checks for norm, checks in masking.items() if any(checks)},
         [remark for run in found for remark in run.remarks],
     )
 
@@ -93,9 +95,15 @@ def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
                 quantities.append(Quantity(name, f"{corruption.replace('_', ' ')}, severity 5", True, numbers))
     for name in names:
         if match := _NORM.fullmatch(name):
-            norms = tuple(run.numbers.get(name) for run in runs)
+            norms = tuple(_mean_norm(run, match[1]) for run in runs)
             quantities.append(Quantity(name, f"mean minimum norm {match[1].capitalize()}", False, norms))
     return [quantity for quantity in quantities if any(quantity.numbers)]
+
+
+def _mean_norm(run: Measured, norm: str) -> Number | None:
+    """The mean over the images that are classified correctly and fell, with the share that a norm was found for."""
+    mean, rate = (run.numbers.get(f"eval/minimum_norm/{norm}/{of}") for of in ("mean", "success_rate"))
+    return replace(mean, labels=(*mean.labels, *found_for(rate.value))) if mean and rate else mean
 
 
 def _blocks(runs: Sequence[Measured], what: str) -> dict[int, list[Number | None]]:
@@ -136,7 +144,10 @@ def document(comparison: Comparison) -> dict[str, Any]:
             name: {str(n): [number(one) for one in numbers] for n, numbers in blocks.items()}
             for name, blocks in comparison.blocks.items()
         },
-        "masking": comparison.verdicts,
+        "masking": {
+            norm: [one and {"eps": one.eps, "verdict": one.verdict, "labels": list(one.labels)} for one in checks]
+            for norm, checks in comparison.masking.items()
+        },
         "differences": comparison.differences,
         "remarks": comparison.remarks,
     }

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import textwrap
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.report.networks import BLOCKS_PRESETS, Estimate, Network, estimate
+from engine.report.networks import BLOCKS_PRESETS, Estimate, Network
 from engine.report.published import STATEMENTS, Statement
-from engine.report.results import CLEAN, Curve, Number, noise_name
+from engine.report.results import CLEAN, found_for, noise_name
 from engine.report.tables import ACCURACIES, command, title_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ _STYLES = {
     "Linf 2/255": ("#D55E00", "o", (0, (4, 2))),
     "L2 0.25": ("#009E73", "D", (0, (4, 1, 1, 1))),
 }
-_CURVE_POINTS = 400  # at most, of an accuracy against eps
+_LOCATIONS = "Each density is over all images and those locations where a filter is active"
+_CURVE_POINTS = 1001  # at most: the edges of the most bins a histogram can have
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Series:
 class Figure:
     """A figure of the paper with our data; ``ours`` is how the text's statement fares, '' where we cannot tell.
 
-    ``curves``: of Figure 5, accuracy against eps by norm. ``changed``: sentences about runs that are not the preset's.
+    ``curves``: step functions, of Figure 5 accuracy against eps by norm, of Figure 2 the density of Hoyer ratios by
+    block. ``notes``: sentences about all its numbers. ``changed``: sentences about runs that are not the preset's.
     """
 
     key: str
@@ -81,11 +84,17 @@ class Figure:
     ours: str
     missing: tuple[str, ...]
     curves: tuple[tuple[str, tuple[Series, ...]], ...] = ()
+    notes: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
 
     @property
     def statement(self) -> Statement:
         return STATEMENTS[self.key]
+
+    def sentences(self, where: str = "") -> list[str]:
+        """What the text states, and ``where``, how ours fares, and what else has to be said."""
+        said = [f"The paper: {self.statement.text}{where}", *([f"Ours: {self.ours}"] if self.ours else [])]
+        return [f"{text}." for text in (*said, *self.notes, *self.changed)]
 
 
 def figures(networks: dict[str, Network]) -> list[Figure]:
@@ -108,7 +117,7 @@ def _series(network: Network, names: Iterable[tuple[float | str, str]], scale: f
     for x, name in names:
         found = network.estimate(name)
         if found:
-            points.append(Point(x, Estimate(tuple(scale * value for value in found.values), found.labels)))
+            points.append(Point(x, found.scaled(scale)))
     return Series(title_of(network.preset), tuple(points))
 
 
@@ -139,10 +148,12 @@ def _missing(networks: dict[str, Network], names: Sequence[str], suite: str) -> 
 
 def _sparsity(networks: dict[str, Network]) -> Figure:
     series = _pair(networks, lambda network: _numbered(network, "eval/sparsity/", "/hoyer"))
+    curves = _curves(networks, {str(n): f"eval/sparsity/{n}/hoyer" for n in HAH_BLOCKS}, 1)
     return Figure(
         "figure-2", "Figure 2. Sparsity of each block's output", "block", "Hoyer ratio l1/l2, normalized to [0, 1]",
         series, _compared(series, HAH_BLOCKS, lower=True, what="sparser in block"),
         _missing(networks, ["eval/sparsity/1/hoyer"], "sparsity"),
+        curves, (_LOCATIONS,) if curves else (),
     )  # fmt: skip
 
 
@@ -169,37 +180,68 @@ def _noise(networks: dict[str, Network]) -> Figure:
 
 
 def _minimum_norms(networks: dict[str, Network]) -> Figure:
-    series = _pair(networks, lambda _: [(norm, f"eval/minimum_norm/{norm}/mean") for norm in NORMS])
-    curves = []
-    for norm in NORMS:
-        found = [
-            _mean_curve(network, [run.curves[norm] for run in network.runs if run.curves.get(norm)])
-            for network in (networks[preset] for preset in _PAIR)
-        ]
-        drawn = tuple(one for one in found if one.points)
-        if drawn:
-            curves.append((norm, drawn))
+    names = [(norm, f"eval/minimum_norm/{norm}/mean") for norm in NORMS]
+    found = {preset: _series(networks[preset], names).points for preset in _PAIR}
+    series = tuple(
+        Series(title_of(preset), tuple(_found_for(networks[preset], points)))
+        for preset, points in found.items()
+        if points
+    )
+    shares = ", ".join(said for preset in _PAIR if (said := _in_the_mean(networks[preset])))
+    note = "Means are over the images that are classified correctly and fell"
+    note += f", of all images {shares}" if shares else ""
     return Figure(
         "figure-5", "Figure 5. Smallest perturbation that changes the prediction", "norm", "mean minimum norm",
         series, _compared(series, NORMS, lower=False, what="higher for"),
-        _missing(networks, [f"eval/minimum_norm/{norm}/mean" for norm in NORMS], "minimum_norm"), tuple(curves),
+        _missing(networks, [name for _, name in names], "minimum_norm"),
+        _curves(networks, {norm: f"eval/minimum_norm/{norm}/success_rate" for norm in NORMS}, 100),
+        (note,) if series else (),
     )  # fmt: skip
 
 
-def _mean_curve(network: Network, curves: Sequence[Curve]) -> Series:
-    """The mean of step curves (eps, accuracy) at every eps of any of them, thinned out to a few hundred, in percent."""
-    grid = sorted({eps for curve in curves for eps, _ in curve})
+def _found_for(network: Network, points: Sequence[Point]) -> Iterator[Point]:
+    """Mean norms with the share of images that one was found for, where that is not all: 'L0, L1 found for 90%...'."""
+    rates = {point: network.estimate(f"eval/minimum_norm/{point.x}/success_rate") for point in points}
+    said = {point: found_for(rate.mean) if rate else () for point, rate in rates.items()}
+    for point in points:
+        norms = ", ".join(NORMS[str(other.x)] for other in points if said[other] == said[point])
+        yield replace(point, y=replace(point.y, labels=(*point.y.labels, *(f"{norms} {one}" for one in said[point]))))
+
+
+def _in_the_mean(network: Network) -> str:
+    """Which part of the images the mean norms of a network are over; '' where that is not known."""
+    shares = []
+    for norm in NORMS:
+        fell, wrong = (network.estimate(f"eval/minimum_norm/{norm}/{of}") for of in ("success_rate", "misclassified"))
+        if fell and wrong:
+            shares.append(100 * (fell.mean - wrong.mean))
+    low_to_high = dict.fromkeys(f"{of(shares):.1f}%" for of in (min, max)) if shares else ()
+    return f"{title_of(network.preset)} {' to '.join(low_to_high)}" if shares else ""
+
+
+def _curves(
+    networks: dict[str, Network], names: dict[str, str], scale: float
+) -> tuple[tuple[str, tuple[Series, ...]], ...]:
+    """The mean curve of each metric in both networks, by the keys of ``names``, as far as there are any."""
+    found = []
+    for key, name in names.items():
+        pair = (_mean_curve(networks[preset], name, scale) for preset in _PAIR)
+        if drawn := tuple(one for one in pair if one.points):
+            found.append((key, drawn))
+    return tuple(found)
+
+
+def _mean_curve(network: Network, name: str, scale: float) -> Series:
+    """The mean over runs of a metric's step functions at every x of any of them, thinned out to a thousand."""
+    curves = [number.curve for number in network.best(name) if number.curve]
+    grid = sorted({x for curve in curves for x, _ in curve})
     if len(grid) > _CURVE_POINTS:
         grid = [grid[round(place * (len(grid) - 1) / (_CURVE_POINTS - 1))] for place in range(_CURVE_POINTS)]
     points = []
-    for eps in grid:
-        at = []
-        for curve in curves:
-            place = bisect_right(curve, eps, key=lambda pair: pair[0]) - 1
-            if place >= 0:  # a curve that has not begun yet says nothing
-                at.append(Number(100 * curve[place][1]))
-        if found := estimate(at):
-            points.append(Point(eps, found))
+    for x in grid:
+        places = [(curve, bisect_right(curve, x, key=lambda pair: pair[0]) - 1) for curve in curves]
+        begun = tuple(scale * curve[place][1] for curve, place in places if place >= 0)  # before, a curve says nothing
+        points.append(Point(x, Estimate(begun)))
     return Series(title_of(network.preset), tuple(points))
 
 
@@ -210,7 +252,7 @@ def _blocks(networks: dict[str, Network]) -> Figure:
         for count, preset in enumerate(BLOCKS_PRESETS):
             found = networks[preset].estimate(column.metric)
             if found:
-                points.append(Point(float(count), Estimate(tuple(100 * v for v in found.values), found.labels)))
+                points.append(Point(float(count), found.scaled(100)))
         if points:
             series.append(Series(column.title, tuple(points)))
     missing = [
@@ -269,10 +311,11 @@ def draw(figure: Figure, kinds: Sequence[str] = ("svg", "png")) -> dict[str, byt
              "axes.spines.right": False, "legend.frameon": False, "axes.grid": True, "grid.color": "#E5E5E5",
              "grid.linewidth": 0.6, "axes.axisbelow": True, "text.parse_math": False}
         )  # fmt: skip
-        wide = figure.key == "figure-5"
-        drawing = Drawing(figsize=(9.0, 4.8) if wide else (6.0, 3.8), layout="constrained")
+        wide, panels = figure.key == "figure-5", figure.key == "figure-2" and figure.curves
+        drawing = Drawing(figsize=(9.0, 4.8) if wide else (6.0, 6.6) if panels else (6.0, 3.8), layout="constrained")
         FigureCanvasAgg(drawing)
-        said = "\n".join(line for sentence in _said(figure) for line in textwrap.wrap(sentence, 145 if wide else 98))
+        room = 145 if wide else 98
+        said = "\n".join(line for sentence in figure.sentences() for line in textwrap.wrap(sentence, room))
         (_draw_norms if wide else _draw_lines)(drawing, figure, said)
         drawing.suptitle(figure.title, fontsize=10.5, fontweight="bold")
         files = {}
@@ -284,13 +327,16 @@ def draw(figure: Figure, kinds: Sequence[str] = ("svg", "png")) -> dict[str, byt
     return files
 
 
-def _said(figure: Figure) -> list[str]:
-    said = [f"The paper: {figure.statement.text}."]
-    return [*said, *([f"Ours: {figure.ours}."] if figure.ours else []), *(f"{text}." for text in figure.changed)]
-
-
 def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
-    axes = drawing.subplots()
+    if figure.curves:
+        rows = math.ceil(len(figure.curves) / 3)
+        grid = drawing.add_gridspec(1 + rows, 3, height_ratios=[2.2, *[1.0] * rows])
+        axes = drawing.add_subplot(grid[0, :])
+        _densities(
+            [drawing.add_subplot(grid[1 + place // 3, place % 3]) for place in range(len(figure.curves))], figure
+        )
+    else:
+        axes = drawing.subplots()
     drawing.supxlabel(said, fontsize=7.5, color="#333333")
     _lines(axes, figure.series, figure.key)
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
@@ -315,6 +361,25 @@ def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
     handles, names = axes.get_legend_handles_labels()
     ours_first = sorted(range(len(names)), key=lambda place: names[place].endswith("text"))
     axes.legend([handles[place] for place in ours_first], [names[place] for place in ours_first], fontsize=7.5)
+
+
+def _densities(panels: Sequence[Axes], figure: Figure) -> None:
+    """A small panel for each block: the density of its Hoyer ratios, of both networks."""
+    for axes, (block, pair) in zip(panels, figure.curves, strict=True):
+        for one in pair:
+            colour, _, dash = _STYLES[one.title]
+            x, y = [point.x for point in one.points], [point.y.mean for point in one.points]
+            axes.fill_between(x, y, step="post", color=colour, alpha=0.25, linewidth=0)
+            axes.step(x, y, where="post", color=colour, linestyle=dash, linewidth=1.1,
+                      gid=f"{figure.key}/density/{block}/{one.title}")  # fmt: skip
+        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1))
+        axes.set_ylim(bottom=0)
+        axes.set_title(f"block {block}", fontsize=8, pad=2)
+        axes.tick_params(labelsize=7)
+    for axes in panels[::3]:
+        axes.set_ylabel("density", fontsize=8)
+    for axes in panels[-3:]:
+        axes.set_xlabel("Hoyer ratio", fontsize=8)
 
 
 def _lines(axes: Axes, series: Sequence[Series], key: str, marked: bool = True) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.report.figures import Figure, Series
+from engine.report.figures import Figure, Point, Series
 from engine.report.networks import Estimate
 from engine.report.published import CLEAN, MCE
 from engine.report.results import GENERATED
-from engine.report.tables import Cell, Column, Report, Suspicion, Table
+from engine.report.tables import WITHOUT_FROST, Cell, Column, Report, Suspicion, Table
 
 NOTHING = "\N{EN DASH}"
 NOTABLE = 0.01  # a difference of at least one point is marked
@@ -63,7 +63,7 @@ class Footnotes:
 
 _EXPLAINED = {
     GENERATED: "generated: made from the test images with the published parameters, not the official files",
-    "15 of 16": "15 of 16: without frost, whose photographs were not there",
+    WITHOUT_FROST: "15 of 16: without frost, whose photographs were not there; the published mean is of the same 15",
 }
 
 
@@ -99,7 +99,10 @@ def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterato
                 for column, number, star in zip(columns, numbers, marked, strict=True)
             ]
             lines.append((what, tuple(shown)))
-        published = (Shown(percent(cell.published.value) if cell.published else "") for cell in cells)
+        published = [
+            Shown(percent(there.value), mark=notes.mark(there.labels)) if there else Shown("")
+            for there in (cell.published for cell in cells)
+        ]
         lines += [("published", tuple(published)), ("difference", tuple(map(_difference, cells)))]
         said = ([f"{seeds} seeds"] if seeds > 1 else []) + shared
         yield Block(row.title, mark, tuple(said), tuple(lines))
@@ -130,11 +133,10 @@ def arrow(shown: Shown) -> str:
 
 
 def verdicts(suspicion: Suspicion) -> list[tuple[str, str, str, str]]:
-    """(run, check, verdict, words) of a network's masked-gradient checks, the verdict over all of them first."""
+    """(run, check, verdict, words) of a network's masked-gradient checks, the verdict over all in one norm first."""
     found = []
     for run, masking in suspicion.found:
-        said = f" ({', '.join(masking.labels)})" if masking.labels else ""
-        found.append((run.run.id, "all checks", masking.verdict, said.strip(" ()")))
+        found.append((run.run.id, f"all checks, {masking.title}", masking.verdict, ", ".join(masking.labels)))
         found += [("", check.name, check.verdict, check.words) for check in masking.checks]
     return found
 
@@ -156,7 +158,8 @@ def markdown(report: Report, figures: Sequence[Figure], drawn: Sequence[str] = (
             head = f"| {_md(suspicion.title)} | check | verdict | |\n|---|---|---|---|"
             parts.append("\n".join([head, *("| " + " | ".join(map(_md, row)) + " |" for row in found)]))
         if suspicion.missing:
-            parts.append(f"{_md(suspicion.title)} is not checked: {_commands(suspicion.missing)}")
+            what = f"Missing of {suspicion.title}" if found else f"{suspicion.title} is not checked"
+            parts.append(f"{_md(what)}: {_commands(suspicion.missing)}")
     for figure in figures:
         parts.append(f"## {_md(figure.title)}")
         if figure.key in drawn:
@@ -317,6 +320,8 @@ def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
                 "runs": [
                     {
                         "run": run.run.id,
+                        "norm": masking.norm,
+                        "eps": masking.eps,
                         "verdict": masking.verdict,
                         "labels": list(masking.labels),
                         "checks": [
@@ -337,7 +342,8 @@ def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
                 "x": figure.x_label,
                 "y": figure.y_label,
                 "series": [_series(series) for series in figure.series],
-                "curves": {norm: [_series(series) for series in drawn] for norm, drawn in figure.curves},
+                "curves": {key: [_series(series) for series in drawn] for key, drawn in figure.curves},
+                "notes": list(figure.notes),
                 "statement": {"text": figure.statement.text, "place": figure.statement.place, "ours": figure.ours},
                 "changed": list(figure.changed),
                 "missing": list(figure.missing),
@@ -365,14 +371,15 @@ def _estimate(one: Estimate | None) -> dict[str, Any] | None:
 
 
 def _series(series: Series) -> dict[str, Any]:
-    return {
-        "title": series.title,
-        "labels": series.labels,
-        "points": [{"x": point.x, "mean": point.y.mean, "spread": point.y.spread} for point in series.points],
-    }
+    return {"title": series.title, "labels": series.labels, "points": [_point(point) for point in series.points]}
+
+
+def _point(point: Point) -> dict[str, Any]:
+    """``draws``: of each run, where there were several draws of the noise, the standard deviation over them."""
+    drawn = {"draws": list(point.y.draws)} if point.y.draws else {}
+    return {"x": point.x, "mean": point.y.mean, "spread": point.y.spread, **drawn}
 
 
 def sentences(figure: Figure) -> list[str]:
-    """What the text states of a figure and how ours fares."""
-    said = [f"The paper: {figure.statement.text} ({figure.statement.place})."]
-    return [*said, *([f"Ours: {figure.ours}."] if figure.ours else []), *(f"{text}." for text in figure.changed)]
+    """What the text states of a figure and where, how ours fares, and what else has to be said."""
+    return figure.sentences(f" ({figure.statement.place})")

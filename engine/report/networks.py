@@ -2,7 +2,7 @@
 
 A run belongs to a preset when its network, data and training are the preset's. Runs that were started from a preset
 with something changed stand in where there are no others, and say what was changed; runs that differ are never
-averaged.
+averaged. Nor are numbers that were measured in different ways: of each metric the runs with the best count.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ _ROUNDING = ("train.compile", "train.precision")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``values``, one of each run; ``spread`` is their standard deviation (n - 1), None of a single run."""
+    """A mean over ``values``, one of each run; ``spread`` is their standard deviation (n - 1), None of a single run.
+
+    ``draws``: of each run, the standard deviation over draws of the noise where there were several.
+    """
 
     values: tuple[float, ...]
     labels: tuple[str, ...] = ()
+    draws: tuple[float | None, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -44,6 +48,11 @@ class Estimate:
     @property
     def spread(self) -> float | None:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        draws = tuple(None if one is None else factor * one for one in self.draws)
+        return Estimate(tuple(factor * value for value in self.values), self.labels, draws)
 
 
 @dataclass(frozen=True)
@@ -55,22 +64,33 @@ class Network:
     changed: tuple[str, ...] = ()
 
     def estimate(self, name: str) -> Estimate | None:
-        """Mean and spread of a metric over the runs that have it."""
+        """Mean and spread of a metric over the runs whose number of it was measured in the best way."""
         return estimate(run.numbers.get(name) for run in self.runs)
 
+    def best(self, name: str) -> list[Number]:
+        """The numbers that an estimate of a metric goes over."""
+        return best(run.numbers.get(name) for run in self.runs)
+
     def without(self, name: str) -> list[str]:
-        """Ids of the runs that lack a metric, or have it from training only."""
-        found = ((run.run.id, run.numbers.get(name)) for run in self.runs)
-        return [id for id, number in found if number is None or FROM_TRAINING in number.labels]
+        """Ids of the runs that lack a metric, or have it from training only or measured in a weaker way than others."""
+        there = [number for number in self.best(name) if FROM_TRAINING not in number.labels]
+        return [run.run.id for run in self.runs if run.numbers.get(name) not in there]
+
+
+def best(numbers: Iterable[Number | None]) -> list[Number]:
+    """The preferred one, and those that were measured as it was: what has to be said of them is the same."""
+    found = [number for number in numbers if number]
+    labels = max(found, key=lambda number: number.rank).labels if found else ()
+    return [number for number in found if set(number.labels) == set(labels)]
 
 
 def estimate(numbers: Iterable[Number | None]) -> Estimate | None:
-    """The estimate of what there is; None of nothing."""
-    found = [number for number in numbers if number]
+    """The estimate of what was measured in the best way; None of nothing."""
+    found = best(numbers)
     if not found:
         return None
-    labels = dict.fromkeys(label for number in found for label in number.labels)
-    return Estimate(tuple(number.value for number in found), tuple(labels))
+    values, draws = tuple(number.value for number in found), tuple(number.draws for number in found)
+    return Estimate(values, found[0].labels, draws if any(one is not None for one in draws) else ())
 
 
 def find(folder: Path, chosen: Sequence[RunDirectory] = ()) -> tuple[dict[str, Network], list[str]]:

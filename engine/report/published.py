@@ -13,10 +13,11 @@ from engine.experiment.datasets import PAPER_CORRUPTIONS
 
 @dataclass(frozen=True)
 class Published:
-    """A number of the paper as printed, and where it is printed."""
+    """A number of the paper as printed, where it is printed, and what has to be said of it."""
 
     value: float
     place: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from engine.experiment.datasets import CORRUPTIONS, DATASETS, SUITES
@@ -31,16 +32,29 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060
 CLEAN = "eval/clean_accuracy"
 GENERATED = "generated"  # corruptions made from the test images instead of the official files
 FROM_TRAINING = "last test of the training"
+ENOUGH = {  # fewer are weaker than the defaults, and said
+    "attacks": {"steps": 100},
+    "minimum_norm": {"steps": 300},
+    "masking": {"steps": 100, "queries": 1000},
+}
+PAPER_EPS = {"linf": 2 / 255, "l2": 0.25}
 
-Curve = tuple[tuple[float, float], ...]  # (eps, accuracy), eps rising
+Curve = tuple[tuple[float, float], ...]  # (x, y) of a step function, x rising
 
 
 @dataclass(frozen=True)
 class Number:
-    """A measured value and what has to be said of it."""
+    """A measured value and what has to be said of it; of two numbers of one metric the higher ``rank`` is preferred.
+
+    Numbers with the same labels were measured in the same way. ``draws``: the standard deviation over draws of the
+    noise. ``curve``: of a success rate, accuracy against eps; of a Hoyer sparsity, its density over locations.
+    """
 
     value: float
     labels: tuple[str, ...] = ()
+    rank: tuple[float, ...] = (0.0,)
+    draws: float | None = None
+    curve: Curve = ()
 
 
 @dataclass(frozen=True)
@@ -54,35 +68,47 @@ class Check:
 
 @dataclass(frozen=True)
 class Masking:
-    """The checks of one evaluation, and the verdict over all of them."""
+    """The checks of one evaluation, and the verdict over all of them: clear, suspect or incomplete."""
 
+    norm: str
+    eps: float
     verdict: str
     checks: tuple[Check, ...]
     labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Result:
-    """One finished evaluation: numbers by metric name, curves by norm, checks; a higher ``rank`` is preferred."""
-
-    suite: str
-    numbers: dict[str, Number]
-    curves: dict[str, Curve] = field(default_factory=dict)
-    masking: Masking | None = None
     rank: tuple[float, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Norm and eps: 'Linf 2/255', 'L2 0.25'."""
+        return f"{self.norm.capitalize()} {ball(self.norm, self.eps)}"
+
+    @property
+    def sound(self) -> bool:
+        """Whether its settings are no weaker than the defaults, at the paper's eps."""
+        return self.rank[:2] == (1, 1)
+
+    @property
+    def partial(self) -> bool:
+        """Whether a check was not run."""
+        return any(check.verdict == "not run" for check in self.checks)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything known of one run; ``experiment`` is plain data, empty where it cannot be read."""
+    """Everything known of one run; ``experiment`` is plain data, empty where it cannot be read; ``maskings``: by norm,
+    Linf first."""
 
     run: RunDirectory
     state: State
     experiment: dict[str, Any]
     numbers: dict[str, Number]
-    curves: dict[str, Curve]
-    masking: Masking | None
+    maskings: dict[str, Masking]
     remarks: tuple[str, ...] = ()
+
+    @property
+    def masking(self) -> Masking | None:
+        """The checks in Linf, else in the norm that was measured."""
+        return next(iter(self.maskings.values()), None)
 
     @property
     def seed(self) -> int | None:
@@ -100,9 +126,26 @@ def attack_name(norm: str, eps: float) -> str:
     return f"eval/attacks/{norm}-{eps:.3g}/robust_accuracy"
 
 
+def found_for(success_rate: float) -> tuple[str, ...]:
+    """What has to be said of a mean norm where the attack failed on some images."""
+    return (f"found for {min(100 * success_rate, 99.9):.3g}% of images",) if success_rate < 1 else ()
+
+
+def of_paper(norm: str, eps: float) -> bool:
+    """Whether this eps is the paper's, to three digits."""
+    return attack_name(norm, eps) == attack_name(norm, PAPER_EPS[norm])
+
+
+def ball(norm: str, eps: float) -> str:
+    """An eps in words: '2/255' in Linf, '0.25' in L2."""
+    whole = round(255 * eps)
+    return f"{whole}/255" if norm == "linf" and f"{whole / 255:.3g}" == f"{eps:.3g}" else f"{eps:.3g}"
+
+
 def measured(run: RunDirectory) -> Measured:
     """Read a run: of each number the preferred evaluation's, that is in this order the paper's protocol before a weaker
-    one, official corruptions before generated, the last checkpoint, more images, the later one.
+    one, official corruptions before generated, the last checkpoint, more images, the later one; of masking checks,
+    before the checkpoint, those at the paper's eps and those that all ran.
     """
     state, remarks = read_state(run), []
     experiment: dict[str, Any] = {}
@@ -110,24 +153,19 @@ def measured(run: RunDirectory) -> Measured:
         experiment = store.experiment_of(run, state).dump()
     except RequestError as error:
         remarks.append(f"{run.id}: its config.yaml cannot be read: {plain(error.mistakes[0])}")
-    results = []
-    for name in _files(run, remarks):
-        try:
-            results.append(_result(run, name, state))
-        except ValueError as error:
-            remarks.append(f"{run.id}: results/{name} is no result and was left out: {plain(error)}")
     numbers = dict(_of_training(state, experiment))
-    curves: dict[str, Curve] = {}
-    masking = None
-    for result in sorted(results, key=lambda one: one.rank):
-        curves.update(result.curves)
-        masking = result.masking or masking
-        numbers.update(result.numbers)
-    # The clean accuracy over the most images, whichever suite measured it.
-    clean = [(result.rank[1:], result.numbers[CLEAN]) for result in results]
-    if clean:
-        numbers[CLEAN] = max(clean, key=lambda pair: pair[0])[1]
-    return Measured(run, state, experiment, numbers, curves, masking, tuple(remarks))
+    found: list[Masking] = []
+    for file in _files(run, remarks):
+        try:
+            new, masking = _result(run, file, state)
+        except ValueError as error:
+            remarks.append(f"{run.id}: results/{file} is no result and was left out: {plain(error)}")
+            continue
+        numbers |= {name: one for name, one in new.items() if name not in numbers or one.rank >= numbers[name].rank}
+        found += [masking] if masking else []
+    by_norm = {one.norm: one for one in sorted(found, key=lambda one: one.rank)}
+    maskings = {norm: by_norm[norm] for norm in PAPER_EPS if norm in by_norm}
+    return Measured(run, state, experiment, numbers, maskings, tuple(remarks))
 
 
 def plain(text: object, limit: int = 300) -> str:
@@ -162,8 +200,8 @@ def _files(run: RunDirectory, remarks: list[str]) -> list[str]:
     return [name for _, name in sorted(found)[-MOST_FILES:]]
 
 
-def _result(run: RunDirectory, name: str, state: State) -> Result:
-    """One result file; raises ValueError with what is wrong with it."""
+def _result(run: RunDirectory, name: str, state: State) -> _Parsed:
+    """The numbers of one result file and its checks for masked gradients; raises ValueError with what is wrong."""
     document = read_json(run.results / name, LARGEST)
     if not document:
         raise ValueError("it is not a JSON object")
@@ -175,27 +213,26 @@ def _result(run: RunDirectory, name: str, state: State) -> Result:
     if not isinstance(chosen, str) or not _CHECKPOINT.fullmatch(chosen):
         raise ValueError("checkpoint: its name is none")
     images, there = _count(document, "images"), _count(document, "test_images")
-    settings = document.get("settings")
-    settings = settings if isinstance(settings, dict) else {}
-    labels = []
+    labels: tuple[str, ...] = ()
     if images < there:
-        labels.append(f"first {images:,} images")
+        labels += (f"first {images:,} images",)
     if chosen != "last":
-        labels.append(f"checkpoint {chosen}")
+        labels += (f"checkpoint {chosen}",)
     if epoch < state.epochs:
-        labels.append(f"epoch {epoch} of {state.epochs}")
-    parsed, curves, masking, merit = _PARSERS[suite](content, settings, tuple(labels))
-    clean = Number(_fraction(document, "clean_accuracy"), tuple(labels))
-    current = chosen == "last" and epoch >= state.epoch
-    written = (run.results / name).stat().st_mtime
-    rank = (merit, float(current), float(images), float(epoch), written)
-    return Result(suite, {CLEAN: clean, **parsed}, curves, masking, rank)
+        labels += (f"epoch {epoch} of {state.epochs}",)
+    clean = Number(_fraction(document, "clean_accuracy"), labels)
+    numbers, masking = _PARSERS[suite](content, document, labels)
+    # The last checkpoint, and rather one that has trained to the end.
+    position = float(chosen == "last" and epoch >= state.epoch) + float(epoch >= state.epochs)
+    place = (position, float(images), float(epoch), (run.results / name).stat().st_mtime)
+    placed = {name: replace(one, rank=(*one.rank, *place)) for name, one in {CLEAN: clean, **numbers}.items()}
+    return placed, replace(masking, rank=(*masking.rank, *place)) if masking else None
 
 
-_Parsed = tuple[dict[str, Number], dict[str, Curve], "Masking | None", float]
+_Parsed = tuple[dict[str, Number], Masking | None]
 
 
-def _noise(content: dict[str, Any], _settings: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
+def _noise(content: dict[str, Any], _document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
     distribution = content.get("distribution")
     if distribution not in ("gaussian", "uniform"):
         raise ValueError("distribution: neither gaussian nor uniform")
@@ -203,95 +240,139 @@ def _noise(content: dict[str, Any], _settings: dict[str, Any], labels: tuple[str
     for level in _items(content, "levels"):
         std = _number(level, "std", 0, 100)
         start = noise_name(std, "") if distribution == "gaussian" else f"eval/noise/uniform-{std:g}/"
-        numbers[f"{start}accuracy"] = Number(_fraction(level, "mean"), labels)
+        accuracies, draws = level.get("accuracy"), None
+        if isinstance(accuracies, list) and len(accuracies) > 1 and level.get("spread") is not None:
+            draws = _fraction(level, "spread")
+        numbers[f"{start}accuracy"] = Number(_fraction(level, "mean"), labels, draws=draws)
         for block, snr in _blocks(level, "snr_db", optional=True):
             if snr is not None:
                 numbers[f"{start}snr_db/{block}"] = Number(_finite(snr, "snr_db", -1e4, 1e4), labels)
-    return numbers, {}, None, 0.0
+    return numbers, None
 
 
-def _sparsity(content: dict[str, Any], _settings: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
+def _sparsity(content: dict[str, Any], _document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
     numbers = {}
     for block, values in _blocks(content, "blocks"):
         if not isinstance(values, dict):
             raise ValueError(f"blocks: {block} is no group of numbers")
         for name in ("hoyer", "active_fraction", "silent_fraction"):
             if values.get(name) is not None:  # a block that is silent everywhere has no Hoyer value
-                numbers[f"eval/sparsity/{block}/{name}"] = Number(_fraction(values, name), labels)
-    return numbers, {}, None, 0.0
+                curve = _density(content, values) if name == "hoyer" and "histogram" in values else ()
+                numbers[f"eval/sparsity/{block}/{name}"] = Number(_fraction(values, name), labels, curve=curve)
+    return numbers, None
 
 
-def _corruptions(content: dict[str, Any], _settings: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
-    sources = set(str(content.get("source")).split("+"))
-    if not sources <= {GENERATED, "official"}:
-        raise ValueError("source: neither generated nor official")
-    if GENERATED in sources:
-        labels = (*labels, GENERATED)
+def _density(content: dict[str, Any], values: dict[str, Any]) -> Curve:
+    """The density of a histogram from each edge on, and 0 from the last; () of an empty one."""
+    edges = [_finite(edge, "edges", 0, 1) for edge in _part(content, "edges", list)]
+    counts = [_finite(count, "histogram", 0, 1e15) for count in _part(values, "histogram", list)]
+    widths = [right - left for left, right in pairwise(edges)]
+    if len(widths) != len(counts) or any(width <= 0 for width in widths):
+        raise ValueError("histogram: not one count between each two of rising edges")
+    total = sum(counts)
+    densities = [count / total / width for count, width in zip(counts, widths, strict=True)] if total else []
+    return tuple(zip(edges, [*densities, 0.0], strict=True)) if total else ()
+
+
+def _corruptions(content: dict[str, Any], _document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
+    sources = {} if content.get("sources") is None else _part(content, "sources", dict)
     numbers = {}
     for name, severities in _part(content, "accuracy", dict).items():
         if name not in CORRUPTIONS or not isinstance(severities, dict):
             raise ValueError("accuracy: not a known corruption with its severities")
+        source = set(str(sources.get(name, content.get("source"))).split("+"))
+        if not source <= {GENERATED, "official"}:
+            raise ValueError("source: neither generated nor official")
+        said = (*labels, GENERATED) if GENERATED in source else labels
         for severity in severities:
             if severity not in ("1", "2", "3", "4", "5"):
                 raise ValueError("accuracy: a severity is not from 1 to 5")
-            numbers[f"eval/corruptions/{name}/{severity}"] = Number(_fraction(severities, severity), labels)
-    return numbers, {}, None, float(GENERATED not in sources)
+            accuracy = _fraction(severities, severity)
+            numbers[f"eval/corruptions/{name}/{severity}"] = Number(accuracy, said, (float(GENERATED not in source),))
+    return numbers, None
 
 
-def _attacks(content: dict[str, Any], settings: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
+def strong(methods: Collection[str]) -> bool:
+    """Whether attacks are the paper's (APGD-CE and targeted APGD) or AutoAttack, which has both."""
+    return "autoattack" in methods or {"apgd-ce", "apgd-t"} <= set(methods)
+
+
+def _weak(document: dict[str, Any], suite: str) -> tuple[str, ...]:
+    """The settings that are weaker than the defaults, in words."""
+    settings = _settings(document)
+    found = ((name, settings.get(name), least) for name, least in ENOUGH[suite].items())
+    return tuple(f"{value} {name}" for name, value, least in found if type(value) is int and value < least)
+
+
+def _settings(document: dict[str, Any]) -> dict[str, Any]:
+    settings = document.get("settings")
+    return settings if isinstance(settings, dict) else {}
+
+
+def _attacks(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
     """The paper's protocol is APGD-CE, then targeted APGD, 100 iterations; what is weaker says so."""
-    numbers, merit = {}, 1.0
+    numbers = {}
     for attack in _items(content, "attacks"):
         norm = attack.get("norm")
         if norm not in ("linf", "l2"):
             raise ValueError("attacks: norm is neither linf nor l2")
         methods = list(dict.fromkeys(_word(one, "name").partition(" ")[0] for one in _items(attack, "methods")))
-        said = list(labels)
-        if "autoattack" not in methods and not {"apgd-ce", "apgd-t"} <= set(methods):
-            said.append(f"{' + '.join(methods) or 'no attack'} only")
-            merit = 0.0
-        steps = settings.get("steps")
-        if type(steps) is int and steps < 100 and methods != ["autoattack"]:
-            said.append(f"{steps} steps")
-            merit = 0.0
+        weak = [] if strong(methods) else [f"{' + '.join(methods) or 'no attack'} only"]
+        weak += _weak(document, "attacks") if methods != ["autoattack"] else ()
+        accuracy = _fraction(attack, "robust_accuracy")
         name = attack_name(norm, _number(attack, "eps", 0, 1e4))
-        numbers[name] = Number(_fraction(attack, "robust_accuracy"), tuple(said))
-    return numbers, {}, None, merit
+        numbers[name] = Number(accuracy, (*labels, *weak), (float(not weak),))
+    return numbers, None
 
 
-def _minimum_norm(content: dict[str, Any], settings: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
-    steps = settings.get("steps")
-    short = type(steps) is int and steps < 300
-    if short:
-        labels = (*labels, f"{steps} steps")
-    numbers, curves = {}, {}
+def _minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
+    """Misclassified images as a fraction. An older FMN found larger norms, whatever its settings."""
+    settings, method, images = _settings(document), document.get("method"), _count(document, "images")
+    older = type(method) is not int or method < 2
+    weak = _weak(document, "minimum_norm")
+    if settings.get("trials", settings.get("targets")) == 0:
+        weak += ("no local search",)
+    labels += (*(["older FMN"] if older else []), *weak)
+    rank = (2.0 * (not older) + (not weak),)
+    numbers = {}
     for norm, values in _part(content, "norms", dict).items():
         if norm not in ("l0", "l1", "l2", "linf") or not isinstance(values, dict):
             raise ValueError("norms: not one of l0, l1, l2, linf with its numbers")
         for name in ("median", "mean"):
             if values.get(name) is not None:  # a median of failures is infinite
-                numbers[f"eval/minimum_norm/{norm}/{name}"] = Number(_number(values, name, 0, 1e6), labels)
-        numbers[f"eval/minimum_norm/{norm}/success_rate"] = Number(_fraction(values, "success_rate"), labels)
+                numbers[f"eval/minimum_norm/{norm}/{name}"] = Number(_number(values, name, 0, 1e6), labels, rank)
+        if images and values.get("misclassified") is not None:
+            fraction = _number(values, "misclassified", 0, images) / images
+            numbers[f"eval/minimum_norm/{norm}/misclassified"] = Number(fraction, labels, rank)
         curve = []
         for pair in _part(values, "curve", list):
             if not isinstance(pair, list) or len(pair) != 2:
                 raise ValueError("curve: not pairs of eps and accuracy")
             curve.append((_finite(pair[0], "curve", 0, 1e6), _finite(pair[1], "curve", 0, 1)))
-        curves[norm] = tuple(sorted(curve, key=lambda pair: pair[0]))
-    return numbers, curves, None, float(not short)
+        curve.sort(key=lambda pair: pair[0])
+        fell = _fraction(values, "success_rate")
+        numbers[f"eval/minimum_norm/{norm}/success_rate"] = Number(fell, labels, rank, curve=tuple(curve))
+    return numbers, None
 
 
-def _masking(content: dict[str, Any], _settings: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
+def _masking(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
     checks = []
     for check in _items(content, "checks"):
         verdict = check.get("verdict")
         if verdict not in ("clear", "suspect", "not run"):
             raise ValueError("checks: a verdict is none of clear, suspect, not run")
         checks.append(Check(_word(check, "name"), verdict, plain(check.get("words", ""))))
-    verdict = content.get("verdict")
-    if verdict not in ("clear", "suspect"):
-        raise ValueError("verdict: neither clear nor suspect")
-    return {}, {}, Masking(verdict, tuple(checks), labels), 0.0
+    norm, verdict = content.get("norm"), content.get("verdict")
+    if norm not in ("linf", "l2"):
+        raise ValueError("norm: neither linf nor l2")
+    if verdict not in ("clear", "suspect", "incomplete"):
+        raise ValueError("verdict: none of clear, suspect, incomplete")
+    weak = _weak(document, "masking")
+    found = Masking(norm, _number(content, "eps", 0, 1e4), verdict, tuple(checks), (*labels, *weak))
+    # Older results are called clear where a check was not run, or no image was classified correctly.
+    if verdict == "clear" and (found.partial or document["clean_accuracy"] == 0):
+        found = replace(found, verdict="incomplete")
+    return {}, replace(found, rank=(float(not weak), float(of_paper(norm, found.eps)), float(not found.partial)))
 
 
 _PARSERS = {
@@ -311,6 +392,7 @@ def _of_training(state: State, experiment: dict[str, Any]) -> Iterator[tuple[str
     labels: tuple[str, ...] = (FROM_TRAINING,)
     if state.status != "finished" and state.epochs:
         labels = (*labels, f"epoch {state.epoch} of {state.epochs}")
+    rank = (-1.0, float(state.status == "finished"), float(state.epoch))
     std, probed = experiment["observe"]["noise_std"], experiment["observe"]["images"]
     data = experiment["data"]
     tested = min(DATASETS[data["dataset"]].test_images, data["test_limit"] or 10**9)
@@ -330,7 +412,7 @@ def _of_training(state: State, experiment: dict[str, Any]) -> Iterator[tuple[str
             case _:
                 continue
         with contextlib.suppress(ValueError):
-            yield ours, Number(_finite(value, name, low, high), said)
+            yield ours, Number(_finite(value, name, low, high), said, rank)
 
 
 def _is_block(text: str) -> bool:

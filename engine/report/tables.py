@@ -5,21 +5,36 @@ Accuracies are fractions 0..1; what is missing names the command that would fill
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
 from engine.report import published
-from engine.report.networks import Estimate, Network, estimate, find
+from engine.report.networks import BLOCKS_PRESETS, TABLE_PRESETS, Estimate, Network, best, estimate, find
 from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY, Published
 from engine.report.results import CLEAN as CLEAN_NAME
-from engine.report.results import Masking, Measured, Number, attack_name, noise_name
+from engine.report.results import (
+    ENOUGH,
+    FROM_TRAINING,
+    PAPER_EPS,
+    Masking,
+    Measured,
+    Number,
+    attack_name,
+    ball,
+    noise_name,
+    of_paper,
+    strong,
+)  # fmt: skip
 from engine.runs.layout import RunDirectory
 
 SEVERITIES = (1, 2, 3, 4, 5)
-WITHOUT_FROST = "15 of 16"
+WITHOUT_FROST = "15 of 16"  # of the paper's corruptions; of the group weather: "without frost"
 TITLES = {
     "paper-standard": "Standard",
     "paper-adversarial": "Adversarial 8/255",
@@ -105,7 +120,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Suspicion:
-    """The masked-gradient checks of a network's runs."""
+    """The masked-gradient checks of a network's runs, in each norm that was measured."""
 
     title: str
     network: Network
@@ -136,23 +151,45 @@ def title_of(preset: str) -> str:
 
 
 def command(network: Network, name: str, suite: str) -> tuple[str, ...]:
-    """What would measure a metric: a run where there is none, evaluations of the runs that lack it."""
+    """What would measure a metric: a run where there is none, evaluations of the runs that lack it or have it measured
+    in a weaker way than others."""
     if not network.runs:
         return (f"hah run {network.preset}",)
     lacking = network.without(name)
-    return tuple(
-        f"hah eval {run.run.id} --suite {suite}{_setting(run, name)}" for run in network.runs if run.run.id in lacking
+    return tuple(_evaluation(run, suite, name) for run in network.runs if run.run.id in lacking)
+
+
+def _evaluation(run: Measured, suite: str, name: str = "", sets: Sequence[str] = ()) -> str:
+    """The evaluation of a run that measures a metric well enough; ``sets``: settings of the suite, NAME=VALUE."""
+    there = run.numbers.get(name)
+    evaluated = there is not None and FROM_TRAINING not in there.labels
+    if there and evaluated and f"epoch {run.state.epoch} of {run.state.epochs}" in there.labels:
+        return f"hah resume {run.run.id}"  # it is measured as far as it is trained
+    own = run.experiment["evaluate"] if run.experiment else {}
+    changes = [*sets, *_weaker(own.get(suite, {}), suite)]
+    if own and name in _WANTED:
+        _, setting, wanted, text = _WANTED[name]
+        if not any(abs(value - wanted) < 1e-3 * wanted for value in own[suite][setting]):
+            changes.append(f"{setting}={text}")
+    changes = [f"{suite}.{change}" for change in changes]
+    if evaluated and own.get("images"):
+        changes.append("images=null")
+    return f"hah eval {run.run.id} --suite {suite}" + "".join(
+        f" --set {shlex.quote(f'evaluate.{change}')}" for change in changes
     )
 
 
-def _setting(run: Measured, name: str) -> str:
-    """What has to be set so that an evaluation of the run measures this, where its own settings would not."""
-    if name not in _WANTED or not run.experiment:
-        return ""
-    suite, setting, wanted, text = _WANTED[name]
-    if any(abs(value - wanted) < 1e-3 * wanted for value in run.experiment["evaluate"][suite][setting]):
-        return ""
-    return f" --set 'evaluate.{suite}.{setting}={text}'"
+def _weaker(own: dict[str, Any], suite: str) -> Iterator[str]:
+    """The changes to a run's own settings of a suite that are weaker than the defaults."""
+    from engine.experiment.schema import MinimumNormSuite
+
+    for setting, least in ENOUGH.get(suite, {}).items():
+        if own.get(setting, least) < least:
+            yield f"{setting}={least}"
+    if suite == "attacks" and own and not strong(own["methods"]):
+        yield "methods=[apgd-ce,apgd-t]"
+    if own.get("trials") == 0:
+        yield f"trials={MinimumNormSuite().trials}"
 
 
 ACCURACIES = (
@@ -200,7 +237,7 @@ def _corruptions(networks: dict[str, Network]) -> Table:
         Column(MCE, "mCE", "corruptions", panel="all"),
     )
     standard = networks["paper-standard"]
-    rows, short = [], set()
+    rows = []
     for preset, printed in published.TABLE_2.items():
         network = networks[preset]
         cells: dict[str, Cell] = {}
@@ -216,31 +253,34 @@ def _corruptions(networks: dict[str, Network]) -> Table:
         )
         if cells["frost"].missing and cells["fog"].ours:  # its photographs are no part of the project
             cells["frost"] = replace(cells["frost"], missing=("hah data prepare cifar10-c", *cells["frost"].missing))
-        names = {run.run.id: _present(run) for run in network.runs}
-        lacking = [run for run, found in names.items() if not found]
-        short |= {tuple(found) for found in names.values() if 0 < len(found) < len(PAPER_CORRUPTIONS)}
-        missing = tuple(f"hah eval {run} --suite corruptions" for run in lacking)
+        means = [mean_over(run, (5,)) for run in network.runs]
+        missing = tuple(
+            _evaluation(run, "corruptions", _name("fog", 5))
+            for run, mean in zip(network.runs, means, strict=True)
+            if mean not in best(means)
+        )
         missing = missing if network.runs else command(network, "", "")
-        at_5, over_all = (estimate(mean_over(run, s) for run in network.runs) for s in ((5,), SEVERITIES))
-        cells[MEAN] = Cell(at_5, printed[MEAN], over_all, missing)
+        at_5, over_all = estimate(means), estimate(mean_over(run, SEVERITIES) for run in network.runs)
+        cells[MEAN] = Cell(at_5, _printed_mean(printed, at_5), over_all, missing)
         no_standard = command(standard, "", "") if not standard.runs else ()
         cells[MCE] = Cell(
             all_severities=estimate(corruption_error(run, standard.runs) for run in network.runs),
             missing=(*missing, *no_standard),
         )
         rows.append(Row(title_of(preset), network, cells))
-    notes = [
+    notes = (
         "The paper does not say which severity it shows; its numbers fit severity 5, which stands beside them.",
         "mCE: corruption error over severities 1 to 5 relative to the standard network's, mean over corruptions.",
-    ]
-    for found in sorted(short):
-        left_out = [name for name in PAPER_CORRUPTIONS if name not in found]
-        same = ", ".join(
-            f"{title_of(preset)} {100 * sum(printed[name].value for name in found) / len(found):.1f}"
-            for preset, printed in published.TABLE_2.items()
-        )
-        notes.append(f"{len(found)} of 16: without {', '.join(left_out)}; the published means of these are {same}.")
-    return Table("table-2", "Table 2. Accuracy on corrupted images", columns, tuple(rows), tuple(notes))
+    )
+    return Table("table-2", "Table 2. Accuracy on corrupted images", columns, tuple(rows), notes)
+
+
+def _printed_mean(printed: dict[str, Published], ours: Estimate | None) -> Published:
+    """The published mean over the corruptions that ours goes over."""
+    if ours is None or WITHOUT_FROST not in ours.labels:
+        return printed[MEAN]
+    mean = fmean(printed[name].value for name in PAPER_CORRUPTIONS if name != "frost")
+    return Published(mean, f"{printed[MEAN].place}, without Frost: of the other 15 columns", (WITHOUT_FROST,))
 
 
 def _corruption_title(name: str) -> str:
@@ -251,20 +291,22 @@ def _name(corruption: str, severity: int) -> str:
     return f"eval/corruptions/{corruption}/{severity}"
 
 
-def _present(run: Measured) -> list[str]:
-    """The corruptions that a mean goes over: the paper's 16, or 15 where there were no frost photographs, else none."""
-    found: list[str] = [name for name in PAPER_CORRUPTIONS if _name(name, 5) in run.numbers]
-    return found if set(PAPER_CORRUPTIONS) - set(found) <= {"frost"} else []
+def _present(run: Measured, names: Sequence[str] = PAPER_CORRUPTIONS) -> list[str]:
+    """The corruptions that a mean over ``names`` goes over: all, or all but frost where it had no photographs, else
+    none."""
+    found = [name for name in names if _name(name, 5) in run.numbers]
+    return found if set(names) - set(found) <= {"frost"} else []
 
 
 def mean_over(run: Measured, severities: Sequence[int], group: str = "") -> Number | None:
-    """Mean accuracy over the paper's 16 corruptions (15 without frost), or those of a group, and severities; None where
-    one is missing."""
-    names = [name for name in _present(run) if not group or name in CORRUPTION_GROUPS[group]]
-    mean = _over(names, run, severities)
-    if mean is None or "frost" in names or group not in ("", "weather"):
+    """Mean accuracy over the paper's 16 corruptions, or those of a group, and severities; None where one is missing
+    that is not frost."""
+    names = CORRUPTION_GROUPS[group] if group else PAPER_CORRUPTIONS
+    found = _present(run, names)
+    mean = _over(found, run, severities)
+    if mean is None or len(found) == len(names):
         return mean
-    return replace(mean, labels=(*mean.labels, WITHOUT_FROST))
+    return replace(mean, labels=(*mean.labels, "without frost" if group else WITHOUT_FROST), rank=_below(mean.rank))
 
 
 def _over(names: Sequence[str], run: Measured, severities: Sequence[int]) -> Number | None:
@@ -273,13 +315,18 @@ def _over(names: Sequence[str], run: Measured, severities: Sequence[int]) -> Num
     if not found or len(found) < len(numbers):
         return None
     labels = dict.fromkeys(label for number in found for label in number.labels)
-    return Number(sum(number.value for number in found) / len(found), tuple(labels))
+    return Number(fmean(number.value for number in found), tuple(labels), min(number.rank for number in found))
+
+
+def _below(rank: tuple[float, ...]) -> tuple[float, ...]:
+    """The rank of a mean without frost: a whole one is preferred."""
+    return rank[0] - 0.5, *rank[1:]
 
 
 def corruption_error(run: Measured, standards: Sequence[Measured]) -> Number | None:
     """mCE of a run: of each corruption its error, summed over severities, over that of the standard runs (their mean);
     then the mean over corruptions (Hendrycks and Dietterich 2019, section 4.2). 1 is the standard network's own."""
-    ratios, labels = [], dict[str, None]()
+    ratios, labels, ranks = [], dict[str, None](), []
     for name in _present(run):
         ours = _over([name], run, SEVERITIES)
         theirs = estimate(_over([name], other, SEVERITIES) for other in standards)
@@ -287,17 +334,39 @@ def corruption_error(run: Measured, standards: Sequence[Measured]) -> Number | N
             return None
         ratios.append((1 - ours.value) / (1 - theirs.mean))
         labels.update(dict.fromkeys((*ours.labels, *theirs.labels)))
+        ranks.append(ours.rank)
     if not ratios:
         return None
     if len(ratios) < len(PAPER_CORRUPTIONS):
         labels[WITHOUT_FROST] = None
-    return Number(sum(ratios) / len(ratios), tuple(labels))
+        ranks.append(_below(min(ranks)))
+    return Number(fmean(ratios), tuple(labels), min(ranks))
 
 
 def _suspicions(networks: dict[str, Network]) -> Iterator[Suspicion]:
-    """The checks for masked gradients of every network that the tables praise or compare."""
-    for preset in ("paper-standard", "paper-hah", "no-hah-loss", "batch-norm", "no-threshold"):
+    """The checks for masked gradients of every network that the tables praise or compare, and of Figure 6's others that
+    have runs."""
+    standard, seen = networks["paper-standard"], set[str]()
+    for preset in (*TABLE_PRESETS, *BLOCKS_PRESETS):
         network = networks[preset]
-        found = tuple((run, run.masking) for run in network.runs if run.masking)
-        missing = tuple(f"hah eval {run.run.id} --suite masking" for run in network.runs if not run.masking)
-        yield Suspicion(title_of(preset), network, found, missing or (() if found else command(network, "", "")))
+        own = [run for run in network.runs if run.run.id not in seen]  # paper-hah's are blocks-6's too
+        seen |= {run.run.id for run in own}
+        if not own and preset in BLOCKS_PRESETS:
+            continue
+        found = tuple((run, masking) for run in network.runs for masking in run.maskings.values())
+        source = standard.runs[0].run.id if standard.runs and preset != standard.preset else ""
+        missing = tuple(one for run in network.runs for one in _checks(run, source))
+        yield Suspicion(title_of(preset), network, found, missing if network.runs else command(network, "", ""))
+
+
+def _checks(run: Measured, standard: str) -> Iterator[str]:
+    """The evaluations that check a run in both norms, with the defaults' strength, with transfer from ``standard``."""
+    own: dict[str, Any] = run.experiment["evaluate"]["masking"] if run.experiment else {"norm": "linf", "eps": 2 / 255}
+    for norm, eps in PAPER_EPS.items():
+        masking = run.maskings.get(norm)
+        if masking and masking.sound and not (standard and masking.partial):
+            continue
+        sets = [] if own["norm"] == norm else [f"norm={norm}"]
+        if sets or not of_paper(norm, own["eps"]):
+            sets.append(f"eps={ball(norm, eps)}")
+        yield _evaluation(run, "masking", sets=[*sets, *([f"standard={standard}"] if standard else [])])

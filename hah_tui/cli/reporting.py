@@ -108,9 +108,9 @@ def _print_report(report: Report, figures: Sequence[Figure]) -> None:
     for suspicion in report.suspicions:
         first = ""
         for run, check, verdict, words in verdicts(suspicion):
-            style = {"suspect": "yellow", "clear": "green"}.get(verdict, "dim")
+            style = {"suspect": "yellow", "incomplete": "yellow", "clear": "green"}.get(verdict, "dim")
             if run:
-                paint(f"{suspicion.title}, {run}: {verdict}{f', {words}' if words else ''}", style)
+                paint(f"{suspicion.title}, {run}, {check}: {verdict}{f', {words}' if words else ''}", style)
                 first = first or run
                 whole = run == first
             elif whole or verdict == "suspect":  # of further runs only what is suspect
@@ -175,6 +175,7 @@ def _missing(commands: Sequence[str], paint: _Paint) -> None:
 
 def _print_comparison(found: Comparison) -> None:
     from engine.report.compare import BLOCK_TITLES
+    from engine.report.results import ball
 
     ids = [run.run.id for run in found.runs]
     room = shutil.get_terminal_size().columns if output.is_terminal() else 10_000
@@ -184,16 +185,21 @@ def _print_comparison(found: Comparison) -> None:
         ids = letters
     rows: list[list[str]] = []
     said: dict[str, str] = {}
+
+    def marks(labels: Sequence[str]) -> str:
+        letters = [said.setdefault(label, _letter(len(said))) for label in labels]
+        return f" {','.join(letters)}" if letters else ""
+
     for quantity in found.quantities:
         cells = []
         for place, one in enumerate(quantity.numbers):
             text = "-" if one is None else percent(one.value) if quantity.percent else number(one.value)
-            marks = [said.setdefault(label, _letter(len(said))) for label in one.labels] if one else []
             star = "*" if place in quantity.best else " "
-            cells.append(f"{text}{star}{' ' + ','.join(marks) if marks else ''}")
+            cells.append(f"{text}{star}{marks(one.labels if one else ())}")
         rows.append([quantity.title, *cells])
-    if any(found.verdicts):
-        rows.append(["masked gradients", *(f"{verdict or '-'} " for verdict in found.verdicts)])
+    for norm, checks in found.masking.items():
+        cells = [f"{one.verdict} at {ball(norm, one.eps)}{marks(one.labels)}" if one else "-" for one in checks]
+        rows.append([f"masked gradients, {norm.capitalize()}", *cells])
     if rows:
         print_table(["", *ids], rows, range(1, len(ids) + 1))
         for label, letter in said.items():

@@ -14,44 +14,45 @@ CLEAN = {"paper-standard": 0.92, "paper-adversarial": 0.79, "paper-hah": 0.87}
 
 
 def envelope(suite, result, run="", **changes):
-    """A result file's document."""
+    """A result file's document; that of minimum norms is of the present method."""
+    method = {"method": 2} if suite == "minimum_norm" else {}
     return {
         "schema_version": 1, "suite": suite, "run": run, "dataset": "cifar10",
         "checkpoint": {"name": "last", "epoch": 100, "step": 39100}, "images": 10000, "test_images": 10000,
         "seed": 2022, "settings": {}, "clean_accuracy": 0.87, "versions": {}, "device": "cpu",
-        "result": result, **changes,
+        "result": result, **method, **changes,
     }  # fmt: skip
 
 
-def noise(levels, snr=None, distribution="gaussian"):
-    """{std: accuracy}, {block: SNR in dB} at every level."""
+def noise(levels, snr=None, distribution="gaussian", spread=0.0):
+    """{std: accuracy}, {block: SNR in dB} at every level; ``spread``: over three draws."""
     return {
         "distribution": distribution,
         "levels": [
-            {"std": std, "accuracy": [mean] * 3, "mean": mean, "spread": 0.0, "snr_db": snr or {"1": 20.0}}
+            {"std": std, "accuracy": [mean] * 3, "mean": mean, "spread": spread, "snr_db": snr or {"1": 20.0}}
             for std, mean in levels.items()
         ],
         "examples": None,
     }
 
 
-def sparsity(hoyer):
-    """[Hoyer of block 1, 2, ...]."""
+def sparsity(hoyer, histogram=(1,) * 40):
+    """[Hoyer of block 1, 2, ...]; the same histogram for all."""
     blocks = {
-        str(n): {"hoyer": value, "active_fraction": value / 2, "silent_fraction": 0.01, "histogram": [1] * 40}
+        str(n): {"hoyer": value, "active_fraction": value / 2, "silent_fraction": 0.01, "histogram": list(histogram)}
         for n, value in enumerate(hoyer, 1)
     }
-    return {"edges": [n / 40 for n in range(41)], "blocks": blocks}
+    return {"edges": [n / len(histogram) for n in range(len(histogram) + 1)], "blocks": blocks}
 
 
-def corruptions(at_5, step=0.05, source="official", missing=()):
+def corruptions(at_5, step=0.05, source="official", missing=(), **more):
     """{name: accuracy at severity 5}; each milder severity is ``step`` better."""
     accuracy = {
         name: {str(severity): value + step * (5 - severity) for severity in range(1, 6)}
         for name, value in at_5.items()
         if name not in missing
     }
-    return {"source": source, "missing": list(missing), "accuracy": accuracy}
+    return {"source": source, "missing": list(missing), "accuracy": accuracy, **more}
 
 
 def attacks(*found, methods=("apgd-ce", "apgd-t")):
@@ -67,12 +68,12 @@ def attacks(*found, methods=("apgd-ce", "apgd-t")):
     }  # fmt: skip
 
 
-def minimum_norm(means):
+def minimum_norm(means, success=1.0, misclassified=1000):
     """{norm: mean}; accuracy falls from 0.9 to 0 at twice the mean."""
     return {
         "norms": {
             norm: {
-                "median": mean * 0.9, "mean": mean, "success_rate": 1.0, "misclassified": 1000,
+                "median": mean * 0.9, "mean": mean, "success_rate": success, "misclassified": misclassified,
                 "curve": [[2 * mean * n / 50, 0.9 * (1 - n / 50)] for n in range(51)],
                 "values": [0.0, mean, None] * 3333,
             }
@@ -81,9 +82,12 @@ def minimum_norm(means):
     }  # fmt: skip
 
 
-def masking(verdict="clear", words="No image has a zero gradient."):
+def masking(verdict="clear", words="No image has a zero gradient.", norm="linf", eps=2 / 255, transfer=""):
+    """One check, and that of transfer where its verdict is given."""
     checks = [{"name": "zero-gradient", "values": {"share": 0.0}, "verdict": verdict, "words": words}]
-    return {"norm": "linf", "eps": 2 / 255, "checks": checks, "verdict": verdict}
+    if transfer:
+        checks.append({"name": "transfer", "values": {}, "verdict": transfer, "words": "About transfer."})
+    return {"norm": norm, "eps": eps, "checks": checks, "verdict": verdict}
 
 
 @pytest.fixture(autouse=True, scope="session")

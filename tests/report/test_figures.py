@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from engine.report import figures, networks
+from engine.report import figures, formats, networks, tables
 from engine.report.figures import draw
 from tests.report.conftest import attacks, everything, minimum_norm, noise, sparsity, write
 
@@ -102,6 +102,73 @@ def test_the_mean_of_step_curves_by_hand(runs, made):
     ]  # fmt: skip
 
 
+def test_curves_of_weaker_searches_are_not_in_the_mean(runs, made):
+    made("paper-hah", seed=1, results={"minimum_norm": minimum_norm({"l2": 0.1})})
+    older = made("paper-hah", seed=2)
+    write(older, "minimum_norm", minimum_norm({"l2": 0.9}), method=1)
+    figure = figures.figures(networks.find(runs)[0])[3]
+    [(_, [series])] = figure.curves
+    assert series.points[-1].x == 0.2  # twice the first run's mean
+    assert [point.y.values for point in figure.series[0].points] == [(0.1,)]
+    assert f"hah eval {older.id} --suite minimum_norm" in figure.missing
+
+
+def test_mean_norms_say_which_images_they_are_of(runs, made):
+    for seed, success in ((1, 0.9), (2, 0.8)):
+        means = minimum_norm({"l0": 3.0, "l2": 0.1, "linf": 0.01}, success)
+        means["norms"]["l0"]["success_rate"] = 1.0
+        made("paper-hah", seed=seed, results={"minimum_norm": means})
+    made("paper-standard", results={"minimum_norm": minimum_norm({"l2": 0.1})})
+    figure = figures.figures(networks.find(runs)[0])[3]
+    assert {series.title: series.labels for series in figure.series} == {
+        "Standard": [], "HaH": ["L2, Linf found for 85% of images"]
+    }  # fmt: skip
+    said = "Means are over the images that are classified correctly and fell, of all images"
+    said += " Standard 90.0%, HaH 75.0% to 90.0%."
+    assert said in formats.sentences(figure)
+    svg = draw(figure, ["svg"])["svg"].decode()
+    assert said in svg
+    assert "HaH (2 seeds, L2, Linf found for 85% of images)" in svg
+
+
+def test_old_results_without_the_number_of_misclassified_images(runs, made):
+    made("paper-hah", results={"minimum_norm": minimum_norm({"l2": 0.1}, misclassified=None)})
+    figure = figures.figures(networks.find(runs)[0])[3]
+    assert figure.notes == ("Means are over the images that are classified correctly and fell",)
+
+
+def test_the_spread_over_draws_is_in_the_data_of_figure_4(runs, made):
+    for seed, spread in ((1, 0.002), (2, 0.004)):
+        made("paper-hah", seed=seed, results={"noise": noise({0.1: 0.6}, spread=spread)})
+    report = tables.paper(runs)
+    document = formats.document(report, figures.figures(report.networks))
+    [series] = next(figure for figure in document["figures"] if figure["key"] == "figure-4")["series"]
+    clean, noisy = series["points"]
+    assert noisy["draws"] == pytest.approx([0.2, 0.4])  # in percent, as the figure
+    assert noisy["spread"] == 0  # that over seeds
+    assert "draws" not in clean
+
+
+def test_densities_of_the_hah_blocks_by_hand(runs, made):
+    for seed, histogram in ((1, [4, 0]), (2, [1, 1, 1, 1])):  # of different numbers of bins
+        made("paper-hah", seed=seed, results={"sparsity": sparsity([0.2] * 7, histogram)})
+    made("paper-standard", results={"sparsity": sparsity([0.7] * 2, [0, 0, 0, 4])})
+    figure = figures.figures(networks.find(runs)[0])[0]
+    assert [(block, [one.title for one in pair]) for block, pair in figure.curves] == [
+        *((block, ["Standard", "HaH"]) for block in "12"), *((block, ["HaH"]) for block in "3456")
+    ]  # fmt: skip
+    hah = dict(figure.curves)["1"][1]
+    # 2 up to a half from the first, 1 everywhere from the second.
+    assert [(point.x, point.y.mean) for point in hah.points] == [
+        (0, 1.5), (0.25, 1.5), (0.5, 0.5), (0.75, 0.5), (1, 0)
+    ]  # fmt: skip
+    svg = draw(figure, ["svg"])["svg"]
+    points = path_of(svg, "figure-2/density/1/HaH")
+    assert is_linear([x for x, _ in points], [0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1, 1])
+    assert is_linear([y for _, y in points], [1.5, 1.5, 1.5, 1.5, 0.5, 0.5, 0.5, 0.5, 0])
+    assert b"locations where a filter is active" in svg
+
+
 def test_the_same_data_is_the_same_bytes_in_another_process_and_any_matplotlibrc(drawn, tmp_path):
     figure = drawn["figure-4"]
     one = draw(figure)
@@ -184,7 +251,7 @@ def test_labels_reach_the_legend(runs, made):
 def test_single_points_and_long_labels_fit(runs, made):
     run = made("paper-hah", metrics={"test/accuracy": 0.9}, epoch=7, status="stopped")
     write(run, "noise", noise({0.1: 0.5}), images=10, checkpoint={"name": "epoch-3", "epoch": 3, "step": 1})
-    write(run, "minimum_norm", minimum_norm({"l2": 0.2}), images=10, settings={"steps": 3})
+    write(run, "minimum_norm", minimum_norm({"l2": 0.2}, 0.5, 1), images=10, settings={"steps": 3})
     write(run, "sparsity", sparsity([0.2]), images=10)
     for figure in figures.figures(networks.find(runs)[0]):
         assert set(draw(figure, ["svg"])) == {"svg"}  # and no warning of a layout that does not fit

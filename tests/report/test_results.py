@@ -7,7 +7,17 @@ import pytest
 
 from engine.report import results
 from engine.report.results import CLEAN, FROM_TRAINING, attack_name, measured, noise_name
-from tests.report.conftest import attacks, corruptions, envelope, everything, masking, minimum_norm, noise, write
+from tests.report.conftest import (
+    attacks,
+    corruptions,
+    envelope,
+    everything,
+    masking,
+    minimum_norm,
+    noise,
+    sparsity,
+    write,
+)
 
 LINF = attack_name("linf", 2 / 255)
 
@@ -26,7 +36,9 @@ def test_every_suite_is_read(made):
     assert value["eval/attacks/linf-0.00784/robust_accuracy"] == pytest.approx(0.2)
     assert value["eval/attacks/l2-0.25/robust_accuracy"] == 0.3
     assert value["eval/minimum_norm/linf/mean"] == 0.006
-    assert len(found.curves["l2"]) == 51
+    assert value["eval/minimum_norm/linf/success_rate"] == 1
+    assert value["eval/minimum_norm/linf/misclassified"] == 0.1  # 1,000 of 10,000
+    assert len(found.numbers["eval/minimum_norm/l2/success_rate"].curve) == 51
     assert found.masking.verdict == "clear"
     assert not any(number.labels for number in found.numbers.values())
     assert found.remarks == ()
@@ -38,13 +50,130 @@ def test_what_a_reader_has_to_know_is_said(made):
     write(run, "attacks", attacks(("linf", 2 / 255, 0.3), methods=("pgd",)), settings={"steps": 10})
     write(run, "corruptions", corruptions({"fog": 0.5}, source="generated+official"))
     write(run, "minimum_norm", minimum_norm({"l2": 0.2}), settings={"steps": 100})
-    write(run, "masking", masking(), checkpoint={"name": "best", "epoch": 90, "step": 1})
+    write(run, "masking", masking(), settings={"steps": 5, "queries": 5}, checkpoint={"name": "best", "epoch": 90})
     found = measured(run)
     assert found.numbers[noise_name(0.1)].labels == ("first 1,000 images",)
     assert found.numbers[LINF].labels == ("pgd only", "10 steps")
     assert found.numbers["eval/corruptions/fog/5"].labels == ("generated",)
     assert found.numbers["eval/minimum_norm/l2/mean"].labels == ("100 steps",)
-    assert found.masking.labels == ("checkpoint best", "epoch 90 of 100")
+    assert found.masking.labels == ("checkpoint best", "epoch 90 of 100", "5 steps", "5 queries")
+    assert found.masking.title == "Linf 2/255"
+
+
+def test_corruptions_are_labelled_one_by_one_where_the_result_says(made):
+    at_5, sources = dict.fromkeys(("fog", "snow", "contrast"), 0.5), {"fog": "official", "snow": "generated"}
+    run = made("paper-hah")
+    write(run, "corruptions", corruptions(at_5, source="generated+official", sources=sources))
+    found = measured(run).numbers
+    labels = {name: found[f"eval/corruptions/{name}/5"].labels for name in at_5}
+    assert labels == {"fog": (), "snow": ("generated",), "contrast": ("generated",)}  # contrast: as the whole
+
+
+def test_an_official_corruption_of_a_mixed_result_comes_before_a_generated_one(made):
+    run, sources = made("paper-hah"), {"fog": "official", "snow": "generated"}
+    mixed = corruptions({"fog": 0.5, "snow": 0.5}, source="generated+official", sources=sources)
+    write(run, "corruptions", mixed, number=1, written=100)
+    write(run, "corruptions", corruptions({"fog": 0.6, "snow": 0.6}, source="generated"), number=2, written=200)
+    found = measured(run).numbers
+    assert [found[f"eval/corruptions/{name}/5"].value for name in ("fog", "snow")] == [0.5, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"settings": {"steps": 299, "trials": 6}}, ("299 steps",)),
+        ({"settings": {"steps": 300, "trials": 0}}, ("no local search",)),
+        ({"settings": {"steps": 300, "targets": 0}}, ("no local search",)),
+        ({"settings": {"steps": 300, "targets": 3}, "method": None}, ("older FMN",)),
+        ({"settings": {"steps": 100, "targets": 0}, "method": 1}, ("older FMN", "100 steps", "no local search")),
+        ({"settings": {"steps": 300}, "method": True}, ("older FMN",)),
+        ({"settings": {"steps": 300, "trials": 1}, "method": 3}, ()),
+    ],
+)
+def test_weak_searches_for_minimum_norms_say_so(made, changes, said):
+    run = made("paper-hah")
+    write(run, "minimum_norm", minimum_norm({"l2": 0.2}), **changes)
+    assert measured(run).numbers["eval/minimum_norm/l2/mean"].labels == said
+
+
+def test_an_older_search_counts_less_than_a_weak_one(made):
+    run = made("paper-hah")
+    strong, weak = {"steps": 300, "trials": 6}, {"steps": 3, "trials": 0}
+    for number, (mean, options) in enumerate([
+        (0.4, {"settings": {"steps": 300, "targets": 3}, "method": 1}), (0.3, {"settings": weak, "images": 10}),
+    ]):  # fmt: skip
+        write(run, "minimum_norm", minimum_norm({"l2": mean}, misclassified=1), number, written=300 - number, **options)
+    assert measured(run).numbers["eval/minimum_norm/l2/mean"].value == 0.3
+    write(run, "minimum_norm", minimum_norm({"l2": 0.2}), 2, settings=strong, written=100)
+    found = measured(run).numbers
+    assert found["eval/minimum_norm/l2/mean"].value == 0.2
+    assert found["eval/minimum_norm/l2/success_rate"].curve[-1][0] == 0.4  # of the same result
+
+
+def test_masking_is_kept_by_norm_and_the_property_is_linf(made):
+    run = made("paper-hah")
+    write(run, "masking", masking(norm="l2", eps=0.25), number=1)
+    assert measured(run).masking.title == "L2 0.25"
+    write(run, "masking", masking("suspect"), number=2)
+    found = measured(run)
+    assert [(one.title, one.verdict) for one in found.maskings.values()] == [
+        ("Linf 2/255", "suspect"), ("L2 0.25", "clear")
+    ]  # fmt: skip
+    assert found.masking is found.maskings["linf"]
+
+
+@pytest.mark.parametrize(
+    ("content", "clean", "verdict"),
+    [
+        (masking(transfer="clear"), 0.87, "clear"),
+        (masking(transfer="not run"), 0.87, "incomplete"),  # as older results are
+        (masking("suspect", transfer="not run"), 0.87, "suspect"),
+        ({**masking(), "verdict": "incomplete"}, 0.87, "incomplete"),
+        (masking(), 0.0, "incomplete"),  # nothing was there to attack
+    ],
+)
+def test_a_verdict_that_checks_are_missing_from_is_incomplete(made, content, clean, verdict):
+    run = made("paper-hah")
+    write(run, "masking", content, clean_accuracy=clean)
+    assert measured(run).masking.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("worse", "better"),
+    [
+        ((masking(), {"settings": {"steps": 5}}), (masking("suspect"), {"images": 100})),
+        ((masking(), {"settings": {"queries": 999}}), (masking("suspect"), {"images": 100})),
+        ((masking(eps=8 / 255), {}), (masking("suspect"), {"images": 100})),
+        ((masking(transfer="not run"), {}), (masking("suspect", transfer="clear"), {"images": 100})),
+        ((masking(), {"images": 100}), (masking("suspect"), {"settings": {"steps": 100, "queries": 1000}})),
+    ],
+)
+def test_which_masking_counts(made, worse, better):
+    run = made("paper-hah")
+    for written, (content, options) in zip((200, 100), (worse, better), strict=True):
+        write(run, "masking", content, number=written, written=written, **options)
+    assert measured(run).masking.verdict == "suspect"
+
+
+def test_the_spread_over_draws_and_the_density_over_locations_are_read(made):
+    run = made("paper-hah")
+    write(run, "noise", noise({0.1: 0.6}, spread=0.004))
+    write(run, "sparsity", sparsity([0.2], histogram=[3, 1, 0, 0]))
+    found = measured(run).numbers
+    assert found[noise_name(0.1)].draws == 0.004
+    # Three of four in the first quarter: 3/4 over a width of 1/4.
+    assert found["eval/sparsity/1/hoyer"].curve == ((0.0, 3.0), (0.25, 1.0), (0.5, 0.0), (0.75, 0.0), (1.0, 0.0))
+
+
+def test_one_draw_has_no_spread_and_an_empty_histogram_no_density(made):
+    run, content = made("paper-hah"), noise({0.1: 0.6})
+    content["levels"][0]["accuracy"] = [0.6]
+    write(run, "noise", content)
+    write(run, "sparsity", sparsity([0.2], histogram=[0, 0]))
+    found = measured(run)
+    assert found.numbers[noise_name(0.1)].draws is None
+    assert found.numbers["eval/sparsity/1/hoyer"].curve == ()
+    assert found.remarks == ()
 
 
 @pytest.mark.parametrize(
@@ -176,6 +305,16 @@ def test_a_bad_file_is_left_out_and_said(made, text):
         ("minimum_norm", {"norms": {"l2": {"success_rate": 1.0, "curve": [[0.1]]}}}),
         ("sparsity", {"blocks": {"0": {}}}),
         ("sparsity", {"blocks": {"1": 3}}),
+        ("sparsity", {**sparsity([0.2]), "edges": [0.0, 1.0]}),
+        ("sparsity", {**sparsity([0.2], histogram=[1, 1]), "edges": [0.0, 0.5, 0.5]}),
+        ("sparsity", sparsity([0.2], histogram=[-1, 1])),
+        ("corruptions", corruptions({"fog": 0.5}, sources={"fog": "invented"})),
+        ("corruptions", corruptions({"fog": 0.5}, sources=["official"])),
+        ("minimum_norm", minimum_norm({"l2": 0.1}, misclassified=10_001)),
+        ("masking", masking(norm="l1")),
+        ("masking", masking(norm=["linf"])),
+        ("attacks", attacks((["linf"], 0.1, 0.5))),
+        ("masking", masking(eps="2/255")),
         ("masking", masking("excellent")),
     ],
 )
@@ -247,7 +386,7 @@ def test_real_sizes_are_read(made):
     path = write(made("paper-hah"), "minimum_norm", content)
     assert path.stat().st_size > 2 << 20
     found = measured(results.RunDirectory(path.parents[1]))
-    assert len(found.curves["l2"]) == 10_000
+    assert len(found.numbers["eval/minimum_norm/l2/success_rate"].curve) == 10_000
 
 
 def test_a_run_without_a_readable_config_has_its_results(made):

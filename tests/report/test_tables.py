@@ -8,10 +8,12 @@ import re
 import pytest
 
 from engine.experiment import RequestError
-from engine.experiment.datasets import PAPER_CORRUPTIONS
+from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
+from engine.experiment.schema import MinimumNormSuite
 from engine.report import compare, figures, files, formats, tables
 from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY
-from tests.report.conftest import attacks, corruptions, everything, masking, noise, write
+from engine.report.results import measured
+from tests.report.conftest import attacks, corruptions, everything, masking, minimum_norm, noise, write
 
 
 def table(report, key):
@@ -72,6 +74,74 @@ def test_every_number_of_all_suites_arrives_in_every_format(runs, made):
             assert f"{100 * expected:.1f}" in latex
 
 
+LESS = {"epoch": 20, "status": "stopped"}
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "sets", "says"),
+    [
+        ({"methods": ("pgd",), "settings": {"steps": 5}, "images": 64}, {}, [], "eval {} --suite attacks"),
+        ({"settings": {"steps": 99}}, {}, [], "eval {} --suite attacks"),
+        ({"images": 9999}, {}, [], "eval {} --suite attacks"),
+        ({"checkpoint": {"name": "best", "epoch": 90}}, {}, [], "eval {} --suite attacks"),
+        ({"methods": ("pgd",)}, {}, ["evaluate.attacks.methods=[pgd]", "evaluate.attacks.steps=5"],
+         "eval {} --suite attacks --set evaluate.attacks.steps=100"
+         " --set 'evaluate.attacks.methods=[apgd-ce,apgd-t]'"),
+        ({"images": 64}, {}, ["evaluate.images=64"], "eval {} --suite attacks --set evaluate.images=null"),
+        ({"checkpoint": {"name": "last", "epoch": 20}}, LESS, [], "resume {}"),
+    ],
+)  # fmt: skip
+def test_a_weaker_measurement_is_not_averaged_with_a_better_one(runs, made, options, state, sets, says):
+    made("paper-hah", seed=1, results={"attacks": attacks(("linf", 2 / 255, 0.2))})
+    weak, options = made("paper-hah", seed=2, sets=sets, **state), dict(options)
+    content = attacks(("linf", 2 / 255, 0.9), methods=options.pop("methods", ("apgd-ce", "apgd-t")))
+    write(weak, "attacks", content, clean_accuracy=0.5, **options)
+    report = tables.paper(runs)
+    found = cell(report, "table-1", "paper-hah", LINF)
+    assert (found.ours.values, found.ours.labels) == ((0.2,), ())
+    assert found.missing == (f"hah {says.format(weak.id)}",)
+
+
+def test_what_is_as_weak_is_averaged_and_its_labels_stay(runs, made):
+    for seed, value in ((1, 0.8), (2, 0.9)):
+        run = made("paper-hah", seed=seed)
+        content = attacks(("linf", 2 / 255, value), methods=("pgd",))
+        write(run, "attacks", content, images=64, settings={"steps": 5})
+    found = cell(tables.paper(runs), "table-1", "paper-hah", LINF)
+    assert found.ours.mean == pytest.approx(0.85)
+    assert found.ours.labels == ("first 64 images", "pgd only", "5 steps")
+
+
+def test_a_fully_trained_network_on_few_images_comes_before_half_of_one_on_all(runs, made):
+    run = made("paper-hah", seed=1)
+    write(run, "noise", noise({0.1: 0.6}), images=1000)
+    half = made("paper-hah", seed=2, **LESS)
+    write(half, "noise", noise({0.1: 0.3}), checkpoint={"name": "last", "epoch": 20})
+    assert cell(tables.paper(runs), "table-1", "paper-hah", NOISY).ours.values == (0.6,)
+
+
+def test_training_is_not_averaged_with_evaluations(runs, made):
+    made("paper-hah", seed=1, results={"noise": noise({0.1: 0.6})})
+    other = made("paper-hah", seed=2, metrics={"test/noisy_accuracy": 0.1, "test/accuracy": 0.2})
+    found = cell(tables.paper(runs), "table-1", "paper-hah", NOISY)
+    assert found.ours.values == (0.6,)
+    assert found.missing == (f"hah eval {other.id} --suite noise",)
+
+
+def test_means_over_corruptions_are_averaged_over_alike_runs_only(runs, made):
+    at_5 = dict.fromkeys(PAPER_CORRUPTIONS, 0.5)
+    made("paper-hah", seed=1, results={"corruptions": corruptions(at_5)})
+    worse = dict.fromkeys(PAPER_CORRUPTIONS, 0.1)
+    without = made("paper-hah", seed=2, results={"corruptions": corruptions(worse, missing=["frost"])})
+    generated = made("paper-hah", seed=3, results={"corruptions": corruptions(worse, source="generated")})
+    report = tables.paper(runs)
+    mean = cell(report, "table-2", "paper-hah", MEAN)
+    assert (mean.ours.mean, mean.ours.labels, len(mean.ours.values)) == (pytest.approx(0.5), (), 1)
+    assert mean.missing == tuple(f"hah eval {run.id} --suite corruptions" for run in (without, generated))
+    assert cell(report, "table-2", "paper-hah", "fog").ours.values == (0.5, 0.1)  # that one was measured alike
+    assert mean.published.value == 0.677
+
+
 def test_table_2_shows_severity_5_and_the_mean_of_severities(runs, made):
     made("paper-hah", results={"corruptions": corruptions(dict.fromkeys(PAPER_CORRUPTIONS, 0.5), step=0.1)})
     report = tables.paper(runs)
@@ -118,8 +188,15 @@ def test_generated_and_15_of_16_stand_wherever_such_a_number_is_shown(runs, made
     rows = [row for row in csv.DictReader(io.StringIO(text)) if row["table"] == "table-2" and row["ours"]]
     assert all("generated" in row["labels"] for row in rows if row["quantity"] != CLEAN)
     assert json.loads(document)["tables"][1]["rows"][2]["cells"]["fog"]["ours"]["labels"] == ["generated"]
-    # The published means of the same 15, by hand: (16 * mean of 16 - frost) / 15 of the printed columns.
-    assert "the published means of these are Standard 52.4, Adversarial 8/255 63.4, HaH 67.4" in markdown
+    # The published mean of the same 15, by hand: the printed columns but frost's.
+    printed = [64.7, 63.9, 61.2, 50.2, 74.4, 63.3, 83.3, 65.9, 59.9, 65.8, 69.5, 76.3, 73.8, 62.1, 76.3]
+    assert mean.published.value == pytest.approx(sum(printed) / 1500)
+    assert mean.published.place.startswith("Table 2, row HaH (Ours), column Mean of all, without Frost")
+    assert mean.difference == pytest.approx(0.5 - sum(printed) / 1500)
+    assert "the published mean is of the same 15" in markdown
+    assert "67.4<sup>b</sup>" in markdown
+    assert r"67.4\textsuperscript{b}" in latex
+    assert cell(report, "table-2", "paper-standard", MEAN).published.value == 0.53  # nothing of ours to compare with
 
 
 def test_a_mean_of_less_than_15_is_no_mean(runs, made):
@@ -154,7 +231,11 @@ def test_what_is_missing_of_a_run_names_its_evaluation(runs, made):
     assert by_key["figure-4"] == ("hah run paper-standard",)
     assert f"hah eval {run.id} --suite minimum_norm" in by_key["figure-5"]
     masked = {one.title: one.missing for one in report.suspicions}
-    assert masked["HaH"] == (f"hah eval {run.id} --suite masking",)
+    assert masked["HaH"] == (
+        f"hah eval {run.id} --suite masking",
+        f"hah eval {run.id} --suite masking --set evaluate.masking.norm=l2 --set evaluate.masking.eps=0.25",
+    )
+    assert masked["Adversarial 8/255"] == ("hah run paper-adversarial",)
 
 
 def test_settings_that_would_not_measure_it_are_changed_in_the_command(runs, made):
@@ -255,8 +336,71 @@ def test_the_answer_to_the_suspicion_is_in_words(runs, made):
     markdown, _, _, document = all_formats(report)
     assert "| suspect | Square leaves 31% \\| and \\<APGD\\> 15%," in markdown
     assert "\x1b" not in markdown + document
-    [check] = json.loads(document)["masking"][1]["runs"][0]["checks"]
+    [found] = next(one for one in json.loads(document)["masking"] if one["network"] == "HaH")["runs"]
+    [check] = found["checks"]
     assert (check["name"], check["verdict"]) == ("zero-gradient", "suspect")
+    assert (found["norm"], found["eps"]) == ("linf", 2 / 255)
+
+
+L2_SETS = " --set evaluate.masking.norm=l2 --set evaluate.masking.eps=0.25"
+
+
+def test_masking_is_shown_in_each_norm_and_what_is_missing_of_it(runs, made):
+    hah = made("paper-hah")
+    write(hah, "masking", masking(transfer="not run"), number=1)
+    write(hah, "masking", masking(norm="l2", eps=0.25, transfer="not run"), number=2, settings={"queries": 5})
+    report = tables.paper(runs)
+    [found] = [one for one in report.suspicions if one.title == "HaH"]
+    assert [row[:4] for row in formats.verdicts(found) if row[0]] == [
+        (hah.id, "all checks, Linf 2/255", "incomplete", ""),
+        (hah.id, "all checks, L2 0.25", "incomplete", "5 queries"),
+    ]
+    assert found.missing == (f"hah eval {hah.id} --suite masking{L2_SETS}",)  # no standard run to transfer from
+    assert "all checks, L2 0.25 | incomplete | 5 queries" in formats.markdown(report, [])
+    standard = made("paper-standard", results={"masking": masking(transfer="not run")})
+    report = tables.paper(runs)
+    [ours], [theirs] = ([one for one in report.suspicions if one.title == title] for title in ("HaH", "Standard"))
+    transfer = f" --set evaluate.masking.standard={standard.id}"
+    assert ours.missing == (
+        f"hah eval {hah.id} --suite masking{transfer}", f"hah eval {hah.id} --suite masking{L2_SETS}{transfer}"
+    )  # fmt: skip
+    assert theirs.missing == (f"hah eval {standard.id} --suite masking{L2_SETS}",)
+    for number, (norm, eps) in enumerate((("linf", 2 / 255), ("l2", 0.25))):
+        write(hah, "masking", masking(norm=norm, eps=eps, transfer="clear"), number=3 + number)
+    [ours] = [one for one in tables.paper(runs).suspicions if one.title == "HaH"]
+    assert ours.missing == ()
+    assert [masking.verdict for _, masking in ours.found] == ["clear", "clear"]
+
+
+def test_commands_for_masking_undo_a_runs_own_weak_settings(runs, made):
+    sets = [f"evaluate.masking.{one}" for one in ("norm=l2", "eps=0.5", "steps=5", "queries=5")]
+    run = made("paper-hah", sets=sets)
+    [found] = [one for one in tables.paper(runs).suspicions if one.title == "HaH"]
+    strong = " --set evaluate.masking.steps=100 --set evaluate.masking.queries=1000"
+    assert found.missing == (
+        f"hah eval {run.id} --suite masking --set evaluate.masking.norm=linf --set evaluate.masking.eps=2/255{strong}",
+        f"hah eval {run.id} --suite masking --set evaluate.masking.eps=0.25{strong}",
+    )
+
+
+def test_commands_for_minimum_norms_undo_a_runs_own_weak_settings(runs, made):
+    run = made("paper-hah", sets=["evaluate.minimum_norm.steps=5", "evaluate.minimum_norm.trials=0"])
+    missing = figures.figures(tables.paper(runs).networks)[3].missing
+    trials = MinimumNormSuite().trials
+    assert missing[1] == (
+        f"hah eval {run.id} --suite minimum_norm --set evaluate.minimum_norm.steps=300"
+        f" --set evaluate.minimum_norm.trials={trials}"
+    )
+
+
+def test_every_network_that_is_compared_is_checked_for_masking_once(runs, made):
+    for preset in ("paper-adversarial", "blocks-0", "blocks-2", "blocks-6"):
+        made(preset, results={"masking": masking()})
+    found = {one.title: len(one.found) for one in tables.paper(runs).suspicions}
+    assert found == {
+        "Standard": 1, "Adversarial 8/255": 1, "HaH": 1, "No HaH loss": 0, "Batch norm instead": 0,
+        "No thresholding": 0, "2 HaH blocks": 1,
+    }  # fmt: skip
 
 
 def balanced(text):
@@ -332,7 +476,7 @@ def test_compare(made):
     assert [n.value for n in quantities["corruptions, severity 5"].numbers] == pytest.approx([0.675, 0.375])
     assert quantities["mean minimum norm Linf"].best == {0}
     assert [n.value for n in quantities["weather corruptions, severity 1-5"].numbers] == pytest.approx([0.755, 0.455])
-    assert "other corruptions, severity 1-5" not in quantities
+    assert "other corruptions, severity 1-5" not in quantities  # none of them was measured
     errors = quantities["mCE relative to the first"]
     assert [n.value for n in errors.numbers] == pytest.approx([1, sum((60 - n) / (30 - n) for n in range(16)) / 16])
     assert errors.best == {0}
@@ -347,6 +491,47 @@ def test_compare(made):
     document = json.loads(json.dumps(compare.document(found)))
     assert [run["id"] for run in document["runs"]] == [one.id, other.id]
     assert document["blocks"]["hoyer"]["3"][1]["value"] == pytest.approx(0.73)
+
+
+@pytest.mark.parametrize("group", CORRUPTION_GROUPS)
+def test_a_group_has_a_mean_where_only_it_was_measured(made, group):
+    at_5 = {name: 0.1 * n for n, name in enumerate(CORRUPTION_GROUPS[group])}
+    one, other = (made("paper-hah", results={"corruptions": corruptions(at_5, step=0.02)}) for _ in range(2))
+    found = {quantity.title: quantity for quantity in compare.compare([one, other]).quantities}
+    means = [title for title in found if title.endswith("corruptions, severity 1-5")]
+    assert means == [f"{group} corruptions, severity 1-5"]
+    expected = sum(at_5.values()) / len(at_5) + 0.04
+    assert [(n.value, n.labels) for n in found[means[0]].numbers] == [(pytest.approx(expected), ())] * 2
+    assert "corruptions, severity 1-5" not in found
+
+
+def test_a_group_that_lacks_one_has_no_mean_but_weather_may_lack_frost(made):
+    at_5 = dict.fromkeys((*CORRUPTION_GROUPS["other"][1:], *CORRUPTION_GROUPS["weather"]), 0.5)
+    run = made("paper-hah", results={"corruptions": corruptions(at_5, step=0, missing=["frost"])})
+    known = measured(run)
+    assert tables.mean_over(known, (5,), "other") is None
+    weather = tables.mean_over(known, (5,), "weather")
+    assert (weather.value, weather.labels) == (0.5, ("without frost",))
+    assert tables.mean_over(known, (5,)) is None
+
+
+def test_compare_says_how_many_images_a_mean_norm_is_of(made):
+    results = [{"minimum_norm": minimum_norm({"l2": 0.2}, success)} for success in (0.9, 1.0, 0.9996, 0.12345)]
+    found = compare.compare([made("paper-hah", results=one) for one in results])
+    [quantity] = [one for one in found.quantities if one.title == "mean minimum norm L2"]
+    assert [number.labels for number in quantity.numbers] == [
+        ("found for 90% of images",), (), ("found for 99.9% of images",), ("found for 12.3% of images",)
+    ]  # fmt: skip
+
+
+def test_compare_shows_masking_in_each_norm(made):
+    one, other = made("paper-hah", results={"masking": masking("suspect")}), made("paper-hah")
+    write(other, "masking", masking(norm="l2", eps=0.5), settings={"steps": 5})
+    document = compare.document(compare.compare([one, other]))
+    assert document["masking"] == {
+        "linf": [{"eps": 2 / 255, "verdict": "suspect", "labels": []}, None],
+        "l2": [None, {"eps": 0.5, "verdict": "clear", "labels": ["5 steps"]}],
+    }
 
 
 def test_compare_of_runs_without_anything(made):
