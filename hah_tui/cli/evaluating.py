@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.experiment.datasets import SUITES
-from engine.runs.layout import RunDirectory, read_json
+from engine.runs.layout import read_json
 from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
@@ -58,7 +58,7 @@ def eval_(
         _print_estimate(orders.estimate(run, experiment, checkpoint), json)
         return
     job = run.evaluation
-    tail = Tail(job.events, from_end=True)
+    tail, events = Tail(job.events, from_end=True), Tail(job.events, from_end=True)
     launch.await_start(job, orders.evaluate(run, experiment, checkpoint))
     if detach:
         if json:
@@ -73,25 +73,12 @@ def eval_(
 
     look = watching.follow(job, interrupt=ask_to_stop, quiet=json, tail=tail)
     if json:
-        print_json(
-            {"id": job.id, "status": look.status, "error": look.state.error, "results": results(run, experiment)}
-        )
+        files = [event["file"] for event in events if event["kind"] in ("result", "already")]
+        results = [read_json(run.results / file, 1 << 28) for file in files]
+        print_json({"id": job.id, "status": look.status, "error": look.state.error, "results": results})
     else:
         print(watching.outcome(look))
     raise typer.Exit(watching.EXIT_CODES[look.status])
-
-
-def results(run: RunDirectory, experiment: Any) -> list[dict[str, Any]]:
-    """The result documents of a run, those of the experiment's suites, the newest of each."""
-    newest: dict[str, tuple[float, dict[str, Any]]] = {}
-    for path in run.results.glob("[!.]*.json"):
-        document = read_json(path, 1 << 28)
-        suite = str(document.get("suite"))
-        if suite in experiment.evaluate.suites:
-            written = path.stat().st_mtime
-            if suite not in newest or written > newest[suite][0]:
-                newest[suite] = (written, document)
-    return [newest[suite][1] for suite in experiment.evaluate.suites if suite in newest]
 
 
 def _print_estimate(found: dict[str, Any], json: bool) -> None:

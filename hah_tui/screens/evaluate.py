@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hah_tui.app import HahApp
 
 TYPING_SECONDS = 0.7  # without a key before another estimate is asked for
+_KEY = r"[\w.-]+\s*="  # what a setting begins with
 
 
 class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
@@ -45,7 +47,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         self._chosen = set(experiment.evaluate.suites or ("noise", "sparsity"))
         self._checkpoints = checkpoints or ["last"]
         self._estimate: dict[str, Any] | str = ""  # by suite, or why there is none
-        self._asked: Experiment | None = None  # what the estimate is of
+        self._asked: tuple[Experiment, str] | None = None  # settings and checkpoint that the estimate is of
         self._later: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -85,7 +87,16 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         return int(text) if text else None
 
     def _sets(self) -> list[str]:
-        return self.query_one("#settings", Input).value.split()
+        """Every KEY=VALUE, its value up to the blank before the next key or to the end; raises RequestError."""
+        text = self.query_one("#settings", Input).value.strip()
+        sets = re.split(rf"\s+(?={_KEY}|evaluate\.|compute\.)", text) if text else []
+        for one in sets:
+            if not re.match(_KEY, one):
+                raise RequestError(f"settings: KEY=VALUE, such as evaluate.noise.levels=[0.05, 0.1], got {one!r}")
+        return sets
+
+    def _checkpoint(self) -> str:
+        return str(self.query_one(Select).value)
 
     def _meant(self) -> Experiment:
         """The experiment as it is asked for; raises RequestError."""
@@ -105,23 +116,22 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
             self._list(self._images())
             self._say(self._total(self._meant()), False)
         except RequestError as error:
-            self._say(str(error).splitlines()[0], True)
+            self._say(str(error).splitlines()[0].removeprefix("--set "), True)
 
     def _estimate_for(self, everything: Experiment) -> None:
-        """Ask for an estimate of these settings, unless that is done; at once the first time."""
-        if everything == self._asked:
+        """Ask for an estimate of these settings and the checkpoint, unless that is done; at once the first time."""
+        wanted = (everything, self._checkpoint())
+        if wanted == self._asked:
             return
         if self._later is not None:
             self._later.stop()
         delay = 0.01 if self._asked is None else TYPING_SECONDS
-        self._asked, self._estimate = everything, ""
-        self._later = self.set_timer(delay, partial(self._ask, everything))
+        self._asked, self._estimate = wanted, ""
+        self._later = self.set_timer(delay, partial(self._ask, *wanted))
 
-    def _ask(self, experiment: Experiment) -> None:
-        checkpoint = str(self.query_one(Select).value)
-
+    def _ask(self, experiment: Experiment, checkpoint: str) -> None:
         def came(found: dict[str, Any] | str) -> None:
-            if self.is_mounted and self._asked is experiment:
+            if self.is_mounted and self._asked == (experiment, checkpoint):
                 self._estimate = found
                 self._look()
 
@@ -179,7 +189,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
     def action_begin(self) -> None:
         """Begin, unless something is wrong; that is said."""
         with suppress(RequestError):
-            self.dismiss((self._meant(), str(self.query_one(Select).value)))
+            self.dismiss((self._meant(), self._checkpoint()))
 
     def on_option_list_option_selected(self) -> None:
         self.action_begin()
@@ -188,6 +198,9 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         self.action_begin()
 
     def on_input_changed(self) -> None:
+        self._look()
+
+    def on_select_changed(self) -> None:
         self._look()
 
     def action_leave(self) -> None:

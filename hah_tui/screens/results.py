@@ -6,9 +6,11 @@ import csv
 import io
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -17,30 +19,35 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
+from engine.experiment.datasets import CORRUPTION_GROUPS, CORRUPTIONS, PAPER_CORRUPTIONS
 from engine.experiment.mistakes import RequestError
+from engine.report import networks, published
+from engine.report.published import Published
+from engine.report.results import Measured, Number, measured
+from engine.report.tables import ACCURACIES, SEVERITIES, WITHOUT_FROST, corruption_error, mean_over
 from engine.runs import launch, store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import Look, Watcher, read_state
 from hah_tui import keys, orders
 from hah_tui.screens import Page
 from hah_tui.screens.evaluate import EvaluateDialog
-from hah_tui.text import age, duration, shown_line
+from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, mark
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
-    from engine.report.results import Measured, Number
     from hah_tui.app import HahApp
 
 ROUND_SECONDS = 1.0  # between two looks at the evaluation that runs
-_CORRUPTIONS = "Corruptions, severity 5"
+_HUES = {"clear": "good", "suspect": "bad"}  # of verdicts; every other one is a warning
 
 
 @dataclass(frozen=True)
 class Line:
     """One quantity: measured and published as fractions (``percent``) or plain numbers; ``title`` alone heads a group.
 
-    ``note`` says what a reader has to know of the measured one, or where the published one is printed.
+    ``verdict`` stands in place of the number of a check. ``note`` says what a reader has to know of the measured one,
+    or where the published one is printed.
     """
 
     title: str
@@ -49,16 +56,17 @@ class Line:
     percent: bool = True
     note: str = ""
     heads: bool = False
+    verdict: str = ""
 
     def cells(self) -> list[str]:
         """Title, ours, published, difference, note."""
-        if self.heads:
-            return [self.title, "", "", "", self.note]
         difference = "" if self.ours is None or self.published is None else f"{100 * (self.ours - self.published):+.1f}"
-        return [self.title, self._said(self.ours), self._said(self.published), difference, self.note]
+        return [self.title, self.verdict or self._said(self.ours), self._said(self.published), difference, self.note]
 
     def _said(self, number: float | None) -> str:
-        return "" if number is None else f"{100 * number:.1f}%" if self.percent else f"{number:.3g}"
+        if number is None:
+            return ""
+        return percent(number) if self.percent else f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 @dataclass(frozen=True)
@@ -70,85 +78,134 @@ class Found:
     remarks: list[str]
 
 
-def read_results(run: RunDirectory) -> Found:
-    """Everything measured of a run, beside what the paper prints of its preset."""
-    from engine.report.results import measured
-
+def read_results(run: RunDirectory, pinned: str = "") -> Found:
+    """Everything measured of a run, beside what the paper prints of its preset; ``pinned``: the reference run's id."""
     known = measured(run)
     files = [
         f"{path.name} ({age(path.stat().st_mtime)} ago)"
         for path in sorted(run.results.glob("[!.]*.json"), key=lambda path: path.name)
     ]
-    remarks = list(known.remarks)
-    changed = _changed(known)
-    if changed:
-        remarks.append(f"not quite {known.state.preset}: {', '.join(changed)} differ")
-    return Found(lines_of(known), files, remarks)
+    remarks, preset = list(known.remarks), known.state.preset
+    if preset in networks.TABLE_PRESETS:
+        changed = networks.find(run.path.parent, [run])[0][preset].changed
+        remarks += [f"not quite {preset}: {', '.join(changed)}"] if changed else []
+    return Found(lines_of(known, _corruption_error(known, pinned)), files, remarks)
 
 
-def lines_of(known: Measured) -> list[Line]:
+def lines_of(known: Measured, mce: Number | None = None) -> list[Line]:
     """The table, in the order of the paper: accuracy and robustness, corruptions, noise, norms, blocks, checks."""
-    from engine.report import published
-    from engine.report.results import CLEAN, attack_name, noise_name
-
     preset, numbers = known.state.preset, known.numbers
-    of_cifar = known.experiment.get("data", {}).get("dataset") == "cifar10"
+    of_cifar = _dataset(known) == "cifar10"
     printed = {**published.TABLE_3.get(preset, {}), **published.TABLE_1.get(preset, {})} if of_cifar else {}
     corrupted = published.TABLE_2.get(preset, {}) if of_cifar else {}
-
-    def line(title: str, name: str, there: Any = None, percent: bool = True) -> Line | None:
-        number: Number | None = numbers.get(name)
-        if number is None and there is None:
-            return None
-        notes = [
-            *(number.labels if number else ("not measured yet",)),
-            *([there.place.partition(",")[0]] if there else []),
-        ]
-        return Line(title, number.value if number else None, there.value if there else None, percent, "; ".join(notes))
-
-    groups: dict[str, list[Line | None]] = {
+    groups: dict[str, list[Line]] = {
         "Accuracy": [
-            line("clean", CLEAN, printed.get(published.CLEAN) or corrupted.get(published.CLEAN)),
-            line("noise 0.1", noise_name(0.1), printed.get(published.NOISY)),
-            line("adversarial Linf 2/255", attack_name("linf", 2 / 255), printed.get(published.LINF)),
-            line("adversarial L2 0.25", attack_name("l2", 0.25), printed.get(published.L2)),
+            line
+            for column in ACCURACIES
+            for line in _line(
+                column.title, numbers.get(column.metric), printed.get(column.name) or corrupted.get(column.name)
+            )
         ],
-        _CORRUPTIONS: [],
+        "Corruptions, severity 5": _severity_5(known, corrupted),
+        "Corruptions, severity 1-5": _all_severities(known, mce),
         "Noise": [],
         "Attacks": [],
         "Minimum norms": [],
         "SNR at noise 0.1, dB": [],
         "Hoyer sparsity": [],
+        "Active fraction": [],
+        "Silent fraction": [],
     }
-    corruptions = [name.split("/")[2] for name in numbers if name.startswith("eval/corruptions/") and name[-1] == "5"]
-    of_paper = [name for name in corrupted if name not in (published.CLEAN, published.MEAN)]
-    for name in dict.fromkeys([*of_paper, *corruptions]):
-        title = name.replace("_", " ")
-        groups[_CORRUPTIONS].append(line(title, f"eval/corruptions/{name}/5", corrupted.get(name)))
-    for name in sorted(numbers, key=_natural):
+    above = {column.metric for column in ACCURACIES}
+    for name in sorted(numbers.keys() - above, key=_natural):
+        number = numbers[name]
         match name.split("/"):
-            case ["eval", "noise", level, "accuracy"] if level != "0.1":
-                groups["Noise"].append(line(level.replace("-", " "), name))
-            case ["eval", "attacks", attack, "robust_accuracy"] if name not in (
-                attack_name("linf", 2 / 255), attack_name("l2", 0.25)
-            ):  # fmt: skip
-                groups["Attacks"].append(line(attack.replace("-", " "), name))
+            case ["eval", "noise", level, "accuracy"]:
+                groups["Noise"] += _line(level.replace("-", " "), number)
+            case ["eval", "attacks", attack, "robust_accuracy"]:
+                groups["Attacks"] += _line(attack.replace("-", " ").capitalize(), number)
             case ["eval", "minimum_norm", norm, what]:
-                percent = what == "success_rate"
-                groups["Minimum norms"].append(line(f"{norm} {what.replace('_', ' ')}", name, percent=percent))
+                title = f"{norm.capitalize()} {what.replace('_', ' ')}"
+                groups["Minimum norms"] += _line(title, number, percent=what not in ("mean", "median"))
             case ["eval", "noise", "0.1", "snr_db", block]:
-                groups["SNR at noise 0.1, dB"].append(line(f"block {block}", name, percent=False))
+                groups["SNR at noise 0.1, dB"] += _line(f"block {block}", number, percent=False)
             case ["eval", "sparsity", block, "hoyer"]:
-                groups["Hoyer sparsity"].append(line(f"block {block}", name, percent=False))
-    found: list[Line] = []
-    for title, members in groups.items():
-        there = [member for member in members if member is not None]
-        if there:
-            found += [Line(title, heads=True), *there]
-    if known.masking is not None:
-        found.append(Line("Checks for masked gradients", heads=True, note=known.masking.verdict))
-        found += [Line(check.name, note=f"{check.verdict}: {check.words}") for check in known.masking.checks]
+                groups["Hoyer sparsity"] += _line(f"block {block}", number, percent=False)
+            case ["eval", "sparsity", block, ("active_fraction" | "silent_fraction") as what]:
+                groups[what.replace("_", " ").capitalize()] += _line(f"block {block}", number)
+    found = [line for title, lines in groups.items() if lines for line in (Line(title, heads=True), *lines)]
+    for masking in known.maskings.values():
+        found.append(Line(f"Masking, {masking.title}", heads=True))
+        found.append(Line("all checks", verdict=masking.verdict, note="; ".join(masking.labels)))
+        found += [Line(check.name, verdict=check.verdict, note=check.words) for check in masking.checks]
     return found
+
+
+def _line(title: str, number: Number | None, there: Published | None = None, percent: bool = True) -> list[Line]:
+    """The line of a quantity that is measured or published; none of one that is neither."""
+    if number is None and there is None:
+        return []
+    notes = list(number.labels) if number else ["not measured yet"]
+    notes += [there.place.partition(",")[0]] if there else []
+    ours, theirs = number.value if number else None, there.value if there else None
+    return [Line(title, ours, theirs, percent, "; ".join(notes))]
+
+
+def _means(known: Measured, severities: Sequence[int], there: Published | None = None) -> list[Line]:
+    """Mean accuracy over corruptions, and over those of each group."""
+    lines = _line("mean", mean_over(known, severities), there)
+    for group in CORRUPTION_GROUPS:
+        lines += _line(f"mean of {group}", mean_over(known, severities, group))
+    return lines
+
+
+def _severity_5(known: Measured, printed: dict[str, Published]) -> list[Line]:
+    """Means and every corruption at the severity that the published numbers fit."""
+    mean, there = mean_over(known, (5,)), printed.get(published.MEAN)
+    if mean and there and WITHOUT_FROST in mean.labels:
+        fifteen = fmean(printed[name].value for name in PAPER_CORRUPTIONS if name != "frost")
+        there = Published(fifteen, "Table 2 without frost")
+    lines = _means(known, (5,), there)
+    for name in CORRUPTIONS:
+        lines += _line(name.replace("_", " "), known.numbers.get(f"eval/corruptions/{name}/5"), printed.get(name))
+    return lines
+
+
+def _all_severities(known: Measured, mce: Number | None) -> list[Line]:
+    """Means over severities 1 to 5, and mCE."""
+    lines = [*_means(known, SEVERITIES), *_line("mCE", mce)]
+    if mce is None and mean_over(known, SEVERITIES):
+        lines.append(Line("mCE", note="relative to a pinned run or paper-standard; neither has these corruptions yet"))
+    return lines
+
+
+def _corruption_error(known: Measured, pinned: str) -> Number | None:
+    """mCE relative to the pinned run, else to the folder's paper-standard; None where what it takes is not measured."""
+    if mean_over(known, SEVERITIES) is None:
+        return None
+    for runs, changed in _standards(known.run, pinned):
+        means = {run.run.id: mean_over(run, SEVERITIES) for run in runs if _dataset(run) == _dataset(known)}
+        standards = [run for run in runs if means.get(run.run.id) in networks.best(means.values())]
+        error = corruption_error(known, standards)
+        if error is not None:
+            whose = f"relative to {', '.join(run.run.id for run in standards)}"
+            return replace(error, labels=(*error.labels, whose, *changed))
+    return None
+
+
+def _standards(run: RunDirectory, pinned: str) -> Iterator[tuple[Sequence[Measured], Sequence[str]]]:
+    """The pinned run, then the runs of paper-standard, with what is not as in that preset."""
+    folder = run.path.parent
+    if pinned not in ("", run.id):
+        yield [measured(RunDirectory(folder / pinned))], ()
+    standard = [other for other in store.all_runs(folder) if read_state(other).preset == "paper-standard"]
+    if standard:
+        network = networks.find(folder, standard)[0]["paper-standard"]
+        yield network.runs, network.changed
+
+
+def _dataset(known: Measured) -> str:
+    return str(known.experiment.get("data", {}).get("dataset"))
 
 
 class ResultsScreen(Page):
@@ -174,6 +231,7 @@ class ResultsScreen(Page):
         yield Static(id="job", classes="bar")
         table: DataTable[Text] = DataTable(cursor_type="row", cell_padding=0, cursor_foreground_priority="renderable")
         yield table
+        yield Static(id="note")
         yield Static(id="files")
         yield Footer(show_command_palette=False, compact=True)
 
@@ -202,7 +260,7 @@ class ResultsScreen(Page):
             if now != stamp:
                 stamp = now
                 try:
-                    found = read_results(run)
+                    found = read_results(run, app.settings.reference)
                 except (OSError, RequestError) as error:
                     found = Found([], [], [str(error)])
                 app.hand_over(partial(self._arrived, found))
@@ -238,46 +296,53 @@ class ResultsScreen(Page):
         table = self.query_one(DataTable)
         width, row = self.size.width, table.cursor_row
         narrow = width < 64
-        title = max(12, width - 1 - 9 * 2) if narrow else 28
-        widths = [
-            title,
-            9,
-            11 if not narrow else 9,
-            0 if narrow else 9,
-            0 if narrow else max(10, width - 1 - title - 29),
-        ]
-        titles = ["", "measured", "published" if not narrow else "paper", "diff.", "of it"]
+        numbers = [11, 8] if narrow else [11, 11, 9]
+        title = max(12, width - 1 - sum(numbers)) if narrow else 26
+        widths = [title, *numbers, *([] if narrow else [max(10, width - 1 - title - sum(numbers))])]
+        titles = ["", "measured", "paper" if narrow else "published", "diff.", "of it"]
         table.clear(columns=True)
-        for place, (name, cells) in enumerate(zip(titles, widths, strict=True)):
-            if cells:
-                table.add_column(Text(name.rjust(cells - 1) + " " if 0 < place < 4 else name), width=cells)
+        for place, (name, cells) in enumerate(zip(titles, widths, strict=False)):
+            table.add_column(Text(name.rjust(cells - 1) + " " if 0 < place < 4 else name), width=cells)
         for line in self.found.lines:
             texts = []
-            for place, (said, cells) in enumerate(zip(line.cells(), widths, strict=True)):
-                if not cells:
-                    continue
+            for place, (said, cells) in enumerate(zip(line.cells(), widths, strict=False)):
                 clean = shown_line(said, 300)
+                clean = clean if line.heads or place else f"  {clean}"
                 clean = clean if len(clean) < cells else clean[: cells - 2] + ("~" if plain else "…")
                 style = f"bold {colour('accent')}" if line.heads and place == 0 else ""
+                if place == 1 and line.verdict:
+                    style = colour(_HUES.get(line.verdict, "waiting"))
                 if place == 3 and said:
                     style = colour("good" if not said.startswith("-") else "waiting")
                 style = colour("quiet") if place == 4 else style
-                clean = clean if line.heads or place else f"  {clean}"[: cells - 1]
                 texts.append(Text(clean.rjust(cells - 1) + " " if 0 < place < 4 else clean, style, no_wrap=True))
             table.add_row(*texts)
         if self.found.lines:
             table.move_cursor(row=min(row, len(self.found.lines) - 1), animate=False)
+        self._show_note()
         self._show_files()
         self._show_job()
+
+    def _show_note(self) -> None:
+        """The line at the cursor in full, with its group: the table cuts notes, and headings scroll away."""
+        lines, text = self.found.lines[: self.query_one(DataTable).cursor_row + 1], Text()
+        if lines:
+            group = next(line.title for line in reversed(lines) if line.heads)
+            text.append(group if lines[-1].heads else shown_line(f"{group}, {lines[-1].title}", 300))
+            text.append(f"  {shown_line(lines[-1].note, 300)}", self.hah.colour("quiet"))
+        self.query_one("#note", Static).update(text, layout=False)
+
+    def on_data_table_row_highlighted(self) -> None:
+        self._show_note()
 
     def _show_files(self) -> None:
         colour = self.hah.colour
         text = Text()
         if self._read and not self.found.lines:
             text.append("Nothing is measured yet. e: choose what to evaluate\n", "bold")
-        text.append("  ".join(shown_line(name) for name in self.found.files) or "no result files yet", colour("quiet"))
         for remark in self.found.remarks:
-            text.append(f"\n{shown_line(remark, 300)}", colour("waiting"))
+            text.append(f"{shown_line(remark, 300)}\n", colour("waiting"))
+        text.append("  ".join(shown_line(name) for name in self.found.files) or "no result files yet", colour("quiet"))
         self.query_one("#files", Static).update(text)
 
     def _show_job(self) -> None:
@@ -329,7 +394,8 @@ class ResultsScreen(Page):
                 if line.heads:
                     group = line.title
                 else:
-                    table.writerow([group, line.title, _plain(line.ours), _plain(line.published), line.note])
+                    ours = line.verdict or _plain(line.ours)
+                    table.writerow([group, line.title, ours, _plain(line.published), line.note])
             target.write_text(text.getvalue(), encoding="utf-8")
 
         self.hah.in_background(write, lambda _: self.hah.say(f"saved {target}"))
@@ -377,23 +443,6 @@ def _stamp(run: RunDirectory) -> tuple[Any, ...]:
         except OSError:
             found.append(None)
     return tuple(found)
-
-
-def _changed(known: Measured) -> list[str]:
-    """The settings in which a run is not the preset whose published numbers stand beside it."""
-    from engine.experiment import presets
-    from engine.experiment.fields import differences
-    from engine.report import published
-
-    if known.state.preset not in {**published.TABLE_1, **published.TABLE_2, **published.TABLE_3}:
-        return []
-    try:
-        base = presets.load(known.state.preset).dump()
-    except RequestError:
-        return []
-    aside = ("name", "description", "tags", "seed")
-    names = [name for name in differences(base, known.experiment) if name not in aside]
-    return [name for name in names if name.partition(".")[0] not in ("compute", "observe", "checkpoints", "evaluate")]
 
 
 def _natural(name: str) -> list[tuple[float, str]]:

@@ -1,24 +1,45 @@
 """Results beside published numbers, and evaluations launched from there."""
 
 import csv
+from dataclasses import replace
+from functools import partial
 
 import pytest
-from textual.widgets import OptionList
+from textual.widgets import DataTable, OptionList, Select
 
+from engine.experiment.datasets import PAPER_CORRUPTIONS
 from engine.experiment.mistakes import RequestError
+from engine.report.results import PAPER_EPS, Check, Masking, Number, measured
 from engine.runs import launch
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
 from hah_tui import orders
+from hah_tui.app import HahApp
 from hah_tui.screens import results as results_screen
 from hah_tui.screens.evaluate import EvaluateDialog
+from tests.report.conftest import corruptions, everything, write
 from tests.tui.driving import drive, retype, still, until, words
-from tests.tui.made import evaluated, made
+from tests.tui.made import config, evaluated, made
 from tests.tui.snapshot import SIZES, check
 
 
 def line(app, title):
     return next(one for one in app.screen.found.lines if one.title == title)
+
+
+def group(lines, title):
+    """The lines under a heading, by their titles."""
+    start = next(place for place, one in enumerate(lines) if one.heads and one.title == title) + 1
+    end = next((place for place in range(start, len(lines)) if lines[place].heads), len(lines))
+    return {one.title: one for one in lines[start:end]}
+
+
+def corrupted(runs, preset, at_5, source="official", missing=("frost",), sets=()):
+    """A run whose accuracy under every corruption is ``at_5`` at severity 5, and 0.05 higher at each milder one."""
+    run = made(runs, id=f"{preset}-{len(list(runs.glob('*')))}", preset=preset, epoch=100, epochs=100)
+    run.config.write_text(config(preset, sets))
+    write(run, "corruptions", corruptions(dict.fromkeys(PAPER_CORRUPTIONS, at_5), source=source, missing=missing))
+    return run
 
 
 async def opened(pilot, app):
@@ -33,11 +54,11 @@ def test_measured_stands_beside_published(runs):
         await opened(pilot, app)
         assert line(app, "clean").cells()[1:4] == ["87.1%", "87.3%", "-0.2"]
         assert line(app, "noise 0.1").cells()[1:4] == ["63.3%", "64.0%", "-0.7"]
-        robust = line(app, "adversarial Linf 2/255")
+        robust = line(app, "Linf 2/255")
         assert robust.cells()[1:4] == ["21.1%", "21.5%", "-0.4"]
         assert "first 1,000 images" in robust.note  # what a reader has to know
         assert "20 steps" in robust.note
-        missing = line(app, "adversarial L2 0.25")
+        missing = line(app, "L2 0.25")
         assert missing.cells()[1:4] == ["", "27.6%", ""]
         assert "noise-0123abcd.json" in words(app, "#files")
         assert app.screen.query_one("DataTable").row_count == len(app.screen.found.lines)
@@ -57,17 +78,143 @@ def test_a_run_of_another_preset_has_no_published_numbers(runs):
     drive(runs, body)
 
 
-def test_a_changed_preset_says_so(runs):
+def test_a_changed_preset_says_so_as_the_report_does(runs):
     run = evaluated(runs)
-    State(name="x", preset="paper-hah", status="finished", epoch=100, epochs=100, changed={"hah.lambda": 0.5}).write(
-        run
-    )
+    run.config.write_text(config("paper-hah", ["train.compile=true", "evaluate.suites=[noise]", "hah.lambda=0.5"]))
 
     async def body(pilot, app):
         await opened(pilot, app)
-        assert "not quite paper-hah: hah.lambda" in words(app, "#files")
+        assert app.screen.found.remarks == ["not quite paper-hah: hah.lambda=0.5"]
+        assert "not quite paper-hah: hah.lambda=0.5" in words(app, "#files")
 
     drive(runs, body)
+
+
+def test_what_leaves_the_network_as_it_is_changes_no_preset(runs):
+    run = evaluated(runs)
+    run.config.write_text(config("paper-hah", ["train.compile=true", "observe.every=7", "seed=3"]))
+    assert results_screen.read_results(run).remarks == []
+
+
+def test_means_over_corruptions_by_hand_and_what_is_to_know_of_them(runs):
+    run = corrupted(runs, "paper-hah", 0.6, source="generated")
+    lines = results_screen.read_results(run).lines
+    at_5, over_all = group(lines, "Corruptions, severity 5"), group(lines, "Corruptions, severity 1-5")
+    assert at_5["mean"].cells() == ["mean", "60.0%", "67.4%", "-7.4", "generated; 15 of 16; Table 2 without frost"]
+    assert over_all["mean"].cells() == ["mean", "70.0%", "", "", "generated; 15 of 16"]
+    for means, value in ((at_5, 0.6), (over_all, 0.7)):
+        notes = {name: means[f"mean of {name}"].note for name in ("noise", "weather", "blur", "digital")}
+        assert notes == dict.fromkeys(notes, "generated") | {"weather": "generated; without frost"}
+        assert all(means[f"mean of {name}"].ours == pytest.approx(value) for name in notes)
+    assert at_5["frost"].cells() == ["frost", "", "73.3%", "", "not measured yet; Table 2"]
+
+
+def test_the_published_mean_stands_there_before_anything_is_measured(runs):
+    lines = results_screen.read_results(evaluated(runs)).lines
+    assert group(lines, "Corruptions, severity 5")["mean"].cells()[1:4] == ["", "67.7%", ""]
+    assert not [one for one in lines if one.title in ("Corruptions, severity 1-5", "mCE")]
+
+
+def mce(run, pinned=""):
+    return group(results_screen.read_results(run, pinned).lines, "Corruptions, severity 1-5")["mCE"]
+
+
+def test_mce_is_relative_to_the_pinned_run_else_to_the_standard_one(runs):
+    run = corrupted(runs, "paper-hah", 0.6)  # an error of 0.3 over all severities
+    assert mce(run).cells()[1:] == [
+        "", "", "", "relative to a pinned run or paper-standard; neither has these corruptions yet",
+    ]  # fmt: skip
+    other = corrupted(runs, "no-threshold", 0.3)  # of 0.6
+    corrupted(runs, "paper-standard", 0.2, sets=["data.dataset=cifar100"])  # of other images
+    standard = corrupted(runs, "paper-standard", 0.4)  # of 0.5
+    assert mce(run).ours == pytest.approx(0.3 / 0.5)
+    assert mce(run).note == f"15 of 16; relative to {standard.id}"
+    assert mce(run, other.id).ours == pytest.approx(0.3 / 0.6)
+    assert mce(run, other.id).note == f"15 of 16; relative to {other.id}"
+    for unusable in (run.id, "gone", made(runs, id="unmeasured").id):
+        assert mce(run, unusable).note == f"15 of 16; relative to {standard.id}"
+    assert mce(standard).ours == pytest.approx(1)
+
+
+def test_a_standard_run_that_is_not_the_papers_says_so_in_mce(runs):
+    standard = corrupted(runs, "paper-standard", 0.4, missing=(), sets=["train.lr=0.01"])
+    run = corrupted(runs, "paper-hah", 0.6, missing=())
+    assert mce(run).cells()[1:] == ["60.0%", "", "", f"relative to {standard.id}; train.lr=0.01"]
+
+
+def test_the_pinned_run_reaches_the_screen(runs):
+    standard, run = corrupted(runs, "no-threshold", 0.4), corrupted(runs, "paper-hah", 0.6)
+
+    async def body(pilot, app):
+        app.settings = replace(app.settings, reference=standard.id)
+        app.push_screen(results_screen.ResultsScreen(run))
+        await until(pilot, lambda: getattr(app.screen, "_read", False))
+        assert line(app, "mCE").note.endswith(f"relative to {standard.id}")
+
+    drive(runs, body)
+
+
+def test_sparsity_is_shown_block_by_block(runs):
+    run = made(runs, id="a-run")
+    write(run, "sparsity", everything()["sparsity"])
+    lines = results_screen.read_results(run).lines
+    assert list(group(lines, "Hoyer sparsity")) == [f"block {n}" for n in range(1, 14)]
+    assert group(lines, "Hoyer sparsity")["block 2"].cells()[1] == "0.22"
+    assert list(group(lines, "Active fraction")) == [f"block {n}" for n in range(1, 14)]
+    assert group(lines, "Active fraction")["block 2"].cells()[1] == "11.0%"
+    assert group(lines, "Silent fraction")["block 13"].cells()[1] == "1.0%"
+
+
+def test_minimum_norms_say_how_many_images_they_are_of(runs):
+    known = measured(made(runs, id="a-run"))
+    numbers = {"mean": 0.0123, "median": 1290.4, "success_rate": 0.995, "misclassified": 0.129}
+    known = replace(known, numbers={f"eval/minimum_norm/l1/{name}": Number(one) for name, one in numbers.items()})
+    assert [one.cells()[:2] for one in results_screen.lines_of(known)] == [
+        ["Minimum norms", ""], ["L1 mean", "0.0123"], ["L1 median", "1,290"], ["L1 misclassified", "12.9%"],
+        ["L1 success rate", "99.5%"],
+    ]  # fmt: skip
+
+
+WORDS = (
+    "Square, which sees scores only, leaves 12.3% at linf 0.007843, APGD 21.1%; 88 images fall to it and not to APGD"
+)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "hue"), [("clear", "good"), ("suspect", "bad"), ("incomplete", "waiting"), ("not run", "waiting")]
+)
+def test_verdicts_on_masked_gradients(runs, tmp_path, monkeypatch, verdict, hue):
+    def noted(app, text):
+        return words(app, "#note") == text
+
+    checks = (Check("square", verdict, WORDS),)
+    maskings = {norm: Masking(norm, eps, verdict, checks, ("first 64 images",)) for norm, eps in PAPER_EPS.items()}
+    monkeypatch.setattr(results_screen, "measured", lambda run: replace(measured(run), maskings=maskings))
+    monkeypatch.chdir(tmp_path)
+    evaluated(runs)
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        table = app.screen.query_one(DataTable)
+        assert [one.title for one in app.screen.found.lines if "Masking" in one.title] == [
+            "Masking, Linf 2/255", "Masking, L2 0.25",
+        ]  # fmt: skip
+        for row, title, note in ((-2, "all checks", "first 64 images"), (-1, "square", WORDS)):
+            cells = table.get_row_at(table.row_count + row)
+            assert [str(cell).strip() for cell in cells[:2]] == [title, verdict]
+            assert cells[1].style == app.colour(hue)
+            table.move_cursor(row=table.row_count + row)
+            await until(pilot, partial(noted, app, f"Masking, L2 0.25, {title}  {note}"))
+        await pilot.press("w")
+        await until(pilot, lambda: list(tmp_path.glob("*.csv")))
+        await until(pilot, lambda: [note for note in app._notifications if note.message.startswith("saved")])
+        rows = list(csv.reader(next(tmp_path.glob("*.csv")).read_text().splitlines()))
+        assert rows[-2:] == [
+            ["Masking, L2 0.25", "all checks", verdict, "", "first 64 images"],
+            ["Masking, L2 0.25", "square", verdict, "", WORDS],
+        ]
+
+    drive(runs, body, (40, 12))
 
 
 def test_bad_result_files_are_said(runs):
@@ -103,7 +250,7 @@ def test_export_copy_reload_and_keys(runs, tmp_path, monkeypatch):
         assert app.screen.query_one("DataTable").cursor_row == 1
         (run.results / "attacks-0123abcd.json").unlink()
         await pilot.press("f5")
-        await until(pilot, lambda: line(app, "adversarial Linf 2/255").ours is None)
+        await until(pilot, lambda: line(app, "Linf 2/255").ours is None)
         await pilot.press("s")
         assert "no evaluation is running" in list(app._notifications)[-1].message
         await pilot.press("escape")
@@ -134,7 +281,7 @@ def asked(monkeypatch):
             return 0
 
     def estimate(run, experiment, checkpoint):
-        found.append(("estimate", experiment.evaluate.attacks.restarts))
+        found.append(("estimate", experiment.evaluate.attacks.restarts, checkpoint))
         restarts = experiment.evaluate.attacks.restarts
         one = {
             suite: {"images": 10000, "seconds_per_image": restarts * seconds / 1e4}
@@ -192,19 +339,63 @@ def test_suites_are_chosen_beside_the_time_they_take(runs, asked):
         await pilot.press("enter", "up", "enter", "tab")  # best
         box = app.screen.focused
         for text, said in (
-            ("x", "KEY=VALUE"),
+            ("x", "settings: KEY=VALUE, such as evaluate.noise.levels=[0.05, 0.1], got 'x'"),
+            ("[0.1] evaluate.noise.draws=3", "got '[0.1]'"),
+            ("evaluate.noise.levels [0.1, 0.2]", "got 'evaluate.noise.levels [0.1, 0.2]'"),
+            ("evaluate.noise.levels=[0.1, 0.2] evaluate.noise.draws 3", "got 'evaluate.noise.draws 3'"),
+            ("evaluate.noise.levels=[0.1,", "evaluate.noise.levels=[0.1,: is not YAML"),
             ("hah.lambda=1", "evaluate.* and compute.device only"),
             ("evaluate.attacks.restarts=0", "from 1 to 100"),
         ):
             box.value = text
             await until(pilot, lambda said=said: said in words(app, "#said"))
-        assert asked == [("estimate", 1)]
+        assert ("estimate", 2, "best") not in asked
         box.value = "evaluate.attacks.restarts=2"
         await until(pilot, lambda: "at most 1:00" in words(app, "#said"))
-        assert asked == [("estimate", 1), ("estimate", 2)]
+        assert asked[0] == ("estimate", 1, "last")
+        assert asked[-1] == ("estimate", 2, "best")
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: len(asked) == 3)
-        assert asked[2] == (["corruptions"], 500, "best")
+        await until(pilot, lambda: asked[-1] == (["corruptions"], 500, "best"))
+
+    drive(runs, body)
+
+
+def test_another_checkpoint_has_another_estimate(runs, asked):
+    run = evaluated(runs)
+    for name in ("last", "best"):
+        (run.checkpoints / f"{name}.pt").touch()
+
+    async def body(pilot, app):
+        await asking(pilot, app)
+        assert asked == [("estimate", 1, "last")]
+        select = app.screen.query_one(Select)
+        select.value = "best"
+        await until(pilot, lambda: "timing" in words(app, "#said"))  # what was known is of the other one
+        await until(pilot, lambda: "at most 0:03" in words(app, "#said"))
+        assert asked == [("estimate", 1, "last"), ("estimate", 1, "best")]
+
+    drive(runs, body)
+
+
+@pytest.mark.parametrize("settings", [
+    "evaluate.noise.levels=[0.05, 0.1]  evaluate.noise.draws=2 evaluate.masking.standard=a-run",
+    " evaluate.noise.draws = 2 evaluate.masking.standard=a-run evaluate.noise.levels = [0.05,   0.1] ",
+    "evaluate.noise={levels: [0.05, 0.1], draws: 2} evaluate.masking.standard=a-run",
+])  # fmt: skip
+def test_values_of_settings_may_hold_blanks(runs, asked, monkeypatch, settings):
+    evaluated(runs)
+    begun = []
+    monkeypatch.setattr(orders, "evaluate", lambda run, experiment, checkpoint: begun.append(experiment.evaluate))
+    monkeypatch.setattr(HahApp, "adopt", lambda self, process: None)
+
+    async def body(pilot, app):
+        await asking(pilot, app)
+        app.screen.query_one("#settings").value = settings
+        await pilot.pause()
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: begun)
+        assert (begun[0].noise.levels, begun[0].noise.draws) == ([0.05, 0.1], 2)
+        assert begun[0].masking.standard == "a-run"
 
     drive(runs, body)
 

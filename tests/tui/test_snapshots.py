@@ -4,13 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from engine.experiment.datasets import PAPER_CORRUPTIONS
 from engine.runs import store
 from hah_tui import text
 from hah_tui.screens import acts
 from hah_tui.screens import runs as runs_screen
+from tests.report.conftest import corruptions, everything, masking, write
 from tests.tui import made as making
 from tests.tui.driving import drive, form, retype, still, to, until
-from tests.tui.made import broken, evaluated, made
+from tests.tui.made import broken, config, evaluated, made
 from tests.tui.snapshot import SIZES, check
 
 sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -147,17 +149,32 @@ def test_form_overview(runs, size):
 
 
 @sizes
-def test_results(runs, size, monkeypatch):
+@pytest.mark.parametrize(("name", "row"), [("results", 0), ("results-means", 6), ("results-masking", -1)])
+def test_results(runs, size, monkeypatch, name, row):
     from hah_tui.screens import results as results_screen
 
     monkeypatch.setattr(results_screen, "age", lambda moment: "2 min")
     run = evaluated(runs)
+    if row:
+        every = everything()
+        every["corruptions"] = corruptions(
+            dict.fromkeys(PAPER_CORRUPTIONS, 0.6), source="generated", missing=("frost",)
+        )
+        for suite in ("sparsity", "corruptions", "minimum_norm"):
+            write(run, suite, every[suite], method=2)
+        words = "No standard network was named to transfer attacks from."
+        write(run, "masking", {**masking("not run", words), "verdict": "incomplete"})
+        standard = made(runs, id="paper-standard-ab12", preset="paper-standard", epoch=100, epochs=100, age=9e4)
+        standard.config.write_text(config("paper-standard"))
+        write(standard, "corruptions", corruptions(dict.fromkeys(PAPER_CORRUPTIONS, 0.4)))
 
     async def body(pilot, app):
         await pilot.press("R")
         await until(pilot, lambda: app.screen._read)
+        table = app.screen.query_one("DataTable")
+        table.move_cursor(row=row % table.row_count)
         await still(pilot, app)
-        check(app, "results")
+        check(app, name)
 
     drive(runs, body, size)
     assert run.results.exists()
