@@ -90,6 +90,7 @@ def begin(
     from engine.experiment import presets
     from engine.runs import manifest
 
+    check_packages(experiment)
     launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
     run = layout.create(folder, experiment.name, presets.dumped(experiment))
     layout.replace_json(
@@ -194,6 +195,8 @@ def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict
 def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subprocess.Popen[bytes]:
     """Start the evaluation of a run's checkpoint, for `launch.await_start`; what is measured already stays."""
     check_packages(experiment)
+    if "masking" in experiment.evaluate.suites and experiment.evaluate.masking.standard:
+        store.resolve(experiment.evaluate.masking.standard, run.path.parent)
     if not (run.checkpoints / f"{checkpoint}.pt").is_file():
         there = ", ".join(checkpoints(run)) or "none yet"
         raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {there}")

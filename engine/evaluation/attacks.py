@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.data.batches import Draw, generator
 from engine.experiment.mistakes import RequestError
+from engine.probes.measures import right
 from engine.probes.observation import evaluating
 from engine.training.adversarial import Ball, pgd, project, size
 
@@ -51,8 +52,7 @@ class Scores(nn.Module):
     @torch.no_grad()
     def right(self, images: Tensor, labels: Tensor) -> Tensor:
         """Whether each image is classified as its label, bool [B], by a forward pass of its own."""
-        right: Tensor = self(images).argmax(1) == labels
-        return right
+        return right(self(images), labels)
 
 
 def attack(
@@ -99,8 +99,11 @@ def verified(scores: Scores, x: Tensor, y: Tensor, candidate: Tensor, norm: Ball
     Nothing that an attack claims is believed: an image falls only if it is inside its ball to 1e-6 after projection
     and a fresh forward pass misclassifies it. What is not a number becomes the original image.
     """
-    delta = (candidate.detach() - x).nan_to_num(0)
-    inside = (x + project(delta, norm, eps)).clamp(0, 1)
+    delta = (candidate.detach().double() - x.double()).nan_to_num(0)
+    inside = (x.double() + project(delta, norm, eps)).clamp(0, 1).float()
+    if norm == "l2":  # rounding to float adds up over many elements: a little less, where it is too much
+        over = (size(inside.double() - x.double(), norm) > eps + TOLERANCE / 2).view(-1, 1, 1, 1)
+        inside = torch.where(over, (x.double() + project(delta, norm, eps - 1e-5 * eps)).clamp(0, 1).float(), inside)
     within = size(inside.double() - x.double(), norm) <= eps + TOLERANCE
     return inside, scores.right(inside, y) | ~within
 
@@ -145,6 +148,8 @@ def robust(
     every larger one. It cannot rise with restarts: each is a further round of all sizes and attacks on what the
     rounds before left, so that more rounds begin with the very same ones.
     """
+    if not methods or not epsilons:
+        raise RequestError("name at least one attack and one size")
     for method in methods:
         _check(x, y, method, norm, min(epsilons))
     sizes = sorted(set(epsilons))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from engine.experiment.datasets import CORRUPTIONS, DATASETS
 from engine.experiment.mistakes import RequestError
 from engine.runs.layout import replacing
 
-__all__ = ["SEED", "corrupt", "corrupted", "missing", "prepare", "status"]
+__all__ = ["SEED", "VERSION", "corrupt", "corrupted", "missing", "prepare", "sources", "status"]
 
 SEVERITIES = range(1, 6)
 OFFICIAL = "CIFAR-10-C.tar of Zenodo record 2535967, doi:10.5281/zenodo.2535967"
@@ -54,9 +54,7 @@ def corrupted(
     if source != "generated" and dataset == "cifar10" and official_path(name).exists():
         return _official(name, severity, labels)[:count], "official"
     if source == "official":
-        known = f"{official_path(name)} is not there; it is in {OFFICIAL}"
-        why = known if dataset == "cifar10" else f"official corruptions are of cifar10, not of {dataset}"
-        raise RequestError(f"evaluate.corruptions.source: there is no official {name} of {dataset}: {why}")
+        raise _no_official(name, dataset)
     if seed != SEED:
         return corrupt(images[:count], name, severity, seed), "generated"
     path = generated_path(dataset, name, severity)
@@ -68,6 +66,25 @@ def corrupted(
         with contextlib.suppress(OSError):  # a full or read-only disk costs the next evaluation time, not this one
             keep(path, kept, images, name, severity)
     return kept[:count], "generated"
+
+
+def sources(names: Sequence[str], dataset: str = "cifar10", source: Source = "auto") -> dict[str, str]:
+    """Of each corruption "official", "generated" or "missing" (frost without its photographs); raises RequestError
+    where official ones are asked for and not there."""
+    gone = missing(dataset, source)
+    found = {}
+    for name in names:
+        official = source != "generated" and dataset == "cifar10" and official_path(name).exists()
+        if source == "official" and not official:
+            raise _no_official(name, dataset)
+        found[name] = "official" if official else "missing" if name in gone else "generated"
+    return found
+
+
+def _no_official(name: str, dataset: str) -> RequestError:
+    known = f"{official_path(name)} is not there; it is in {OFFICIAL}"
+    why = known if dataset == "cifar10" else f"official corruptions are of cifar10, not of {dataset}"
+    return RequestError(f"evaluate.corruptions.source: there is no official {name} of {dataset}: {why}")
 
 
 def missing(dataset: str = "cifar10", source: Source = "auto") -> tuple[str, ...]:

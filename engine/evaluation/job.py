@@ -65,6 +65,8 @@ class Evaluation:
     def prepare(self) -> None:
         """Read checkpoint and images; raises RequestError where one is missing or damaged."""
         self.subject, self._position = subject_of(self.run, self._checkpoint, self.settings, self.device, self._attend)
+        for suite in self.settings.suites:
+            suites.made_of(suite, self.subject, getattr(self.settings, suite))
 
     def __call__(self) -> None:
         """Every suite in order; raises Stopped."""
@@ -88,14 +90,18 @@ class Evaluation:
             "test_images": len(self.subject.archive.y_test),
             "seed": self.subject.seed,
             "settings": settings.model_dump(mode="json", by_alias=True),
-            "versions": manifest.versions(),
+            "method": suites.METHOD[suite],
+            "made_of": suites.made_of(suite, self.subject, settings),
+            "versions": {name: version for name, version in manifest.versions().items() if name in suites.PACKAGES},
             "device": self.record.state.device,
         }
-        key = json.dumps([facts, fingerprint(self.subject.network), self.subject.archive.fingerprint], sort_keys=True)
+        weights = suites.fingerprint(self.subject.network)
+        key = json.dumps([facts, weights, self.subject.archive.fingerprint], sort_keys=True)
         name = f"{suite}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         final, partial = self.run.results / f"{name}.json", self.run.results / f".{name}.pieces"
-        if read_json(final, 1 << 28):
+        if before := read_json(final, 1 << 28):
             self.record.event("already", suite=suite, file=final.name)
+            self.record.update(metrics={**self.record.state.metrics, **metrics(suite, before)})
             partial.unlink(missing_ok=True)
             return
         seconds = estimate["seconds"]
@@ -114,9 +120,13 @@ class Evaluation:
         replace_json(final, facts)
         partial.unlink(missing_ok=True)
         values = metrics(suite, facts)
-        self.record.event("result", suite=suite, file=final.name, values=values, seconds=time.monotonic() - began)
+        self.record.event(
+            "result", suite=suite, file=final.name, values=values, said=said_of(facts["result"]),
+            seconds=time.monotonic() - began,
+        )  # fmt: skip
         self.record.update(metrics={**self.record.state.metrics, **values})
-        print(f"{suite}: {final.name}", *(f"{name} {value:.4g}" for name, value in values.items()), flush=True)
+        said = said_of(facts["result"])
+        print(f"{suite}: {final.name}{said}", *(f"{name} {value:.4g}" for name, value in values.items()), flush=True)
 
     # Commands
 
@@ -162,11 +172,14 @@ def subject_of(
     name = trained.data.dataset
     archive = archives.load(name)
     test = Split.of(archive.x_test, archive.y_test, device).first(settings.images)
-    standard = None
+    standard, standard_run = None, ""
     if settings.masking.standard and "masking" in settings.suites:
-        standard = load(store.resolve(settings.masking.standard, run.path.parent), "last")[0].to(device)
+        other = store.resolve(settings.masking.standard, run.path.parent)
+        standard, standard_run = load(other, "last")[0].to(device), other.id
     watched, blocks = Attended(network.to(device), attend), list[nn.Module](network.blocks)
-    return Subject(watched, blocks, test, archive, name, trained.seed, trained.classes, standard), position
+    return Subject(
+        watched, blocks, test, archive, name, trained.seed, trained.classes, standard, standard_run
+    ), position
 
 
 def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str, device: torch.device) -> dict[str, Any]:
@@ -189,15 +202,6 @@ def load(run: RunDirectory, name: str) -> tuple[VGG, dict[str, Any], Experiment]
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return network.eval(), {"name": name, "epoch": checkpoint["epoch"], "step": checkpoint["step"]}, experiment
-
-
-def fingerprint(network: nn.Module) -> str:
-    """SHA-256 of a network's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def estimates(subject: Subject, settings: Evaluate) -> dict[str, dict[str, Any]]:
@@ -231,6 +235,13 @@ def _pace(subject: Subject) -> tuple[float, float]:
             torch.cuda.synchronize()
         seconds.append((time.perf_counter() - began) / len(images))
     return seconds[1], seconds[3]
+
+
+def said_of(result: dict[str, Any]) -> str:
+    """What has to be said beside the numbers of a result: made corruptions, missing ones."""
+    said = ["generated"] if "generated" in result.get("source", "") else []
+    said += [f"without {', '.join(result['missing'])}"] if result.get("missing") else []
+    return f" ({', '.join(said)})" if said else ""
 
 
 def metrics(suite: str, document: dict[str, Any]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Draw, generator
-from engine.probes.measures import hoyer, snr_ratio
+from engine.probes.measures import hoyer, right, snr_ratio
 from engine.probes.observation import evaluating
 
 Distribution = Literal["gaussian", "uniform"]
@@ -72,7 +72,7 @@ def under_noise(
                 finite = [ratio.isfinite() for ratio in ratios]
                 found[-1].append(
                     UnderNoise(
-                        int((logits.argmax(1) == labels).sum()),
+                        int(right(logits, labels).sum()),
                         [float(ratio[good].sum()) for ratio, good in zip(ratios, finite, strict=True)],
                         [int(good.sum()) for good in finite],
                     )

@@ -116,10 +116,12 @@ def probe(
 
 
 def judge(found: Mapping[str, Tensor], norm: str, eps: float) -> dict[str, Any]:
-    """The verdict on what the probes found: {"norm", "eps", "checks": [...], "verdict": "clear" or "suspect"}.
+    """The verdict on what the probes found: {"norm", "eps", "checks": [...], "verdict": "clear", "suspect" or
+    "incomplete"}.
 
     found: what `probe` gave, by its name, batches joined along the first dimension. A check is {"name", "values"
     (numbers by name; accuracies are fractions of all images), "verdict" ("clear", "suspect" or "not run"), "words"}.
+    The verdict is "incomplete" where nothing is suspect but a check was not run or no image is classified correctly.
     """
     outputs = found["outputs"].double()
     correct, total = outputs[:, 0] > 0, len(outputs)
@@ -179,22 +181,10 @@ def judge(found: Mapping[str, Tensor], norm: str, eps: float) -> dict[str, Any]:
     words = f"Two passes over the same images differ by up to {most:.1g} of the scores"
     words += ": the network is randomised, and these attacks do not average over that." if most > RANDOMISED else "."
     check("randomised", most > RANDOMISED, words, difference=most)
-    verdict = "suspect" if any(one["verdict"] == "suspect" for one in checks) else "clear"
+    verdicts = {one["verdict"] for one in checks}
+    clear = "clear" if correct.any() and "not run" not in verdicts else "incomplete"
+    verdict = "suspect" if "suspect" in verdicts else clear
     return {"norm": norm, "eps": eps, "checks": checks, "verdict": verdict}
-
-
-def warnings(model: Classifier, x: Tensor, y: Tensor) -> list[str]:
-    """What would make any attack on this model misleading: softmax outputs, zero gradients, randomised passes."""
-    outputs, gradient = (probe(name, model, x, y, norm="linf", eps=0) for name in ("outputs", "gradient"))
-    warnings = []
-    zero = int(((gradient[:, 0] == 0) & (outputs[:, 0] > 0)).sum())
-    if zero:
-        warnings.append(f"{_images(zero)} of {len(x)} {'has' if zero == 1 else 'have'} an input gradient of zero")
-    if (outputs[:, 1] > 0).all():
-        warnings.append("the outputs look like probabilities; attacks need logits")
-    if not bool((outputs[:, 2] <= RANDOMISED).all()):
-        warnings.append("two passes over the same images differ; these attacks do not average over random networks")
-    return warnings
 
 
 class _Smoothed(nn.Module):

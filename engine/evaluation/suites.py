@@ -6,6 +6,7 @@ by (seed, batch), do not depend on the machine.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -34,9 +35,16 @@ from engine.experiment.schema import (
     NoiseSuite,
     SparsitySuite,
 )
+from engine.probes.measures import right
 from engine.training.adversarial import Ball, Norm
 
 BATCH = 100
+# Of what each suite does: another number wherever a result would change, so that no older one answers for it.
+METHOD: dict[Suite, int] = {
+    "noise": 2, "sparsity": 2, "corruptions": 2, "attacks": 2, "minimum_norm": 2, "masking": 2,
+}  # fmt: skip
+_NO_NUMBER = 1e300  # what a probe that found no number is kept as: JSON has no NaN
+PACKAGES = ("torch", "numpy", "scipy", "pillow", "pyautoattack")  # whose versions results may depend on
 
 Result = dict[str, Any]
 
@@ -46,7 +54,7 @@ class Subject:
     """What is evaluated: a classifier over images in [0, 1], its blocks, and the test images.
 
     ``network`` may be any module; ``test`` is the first part of ``archive``'s test images; ``standard`` is the
-    network that transfer attacks start from.
+    network that transfer attacks start from, ``standard_run`` the id of its run.
     """
 
     network: nn.Module
@@ -57,6 +65,7 @@ class Subject:
     seed: int
     classes: int = 10
     standard: nn.Module | None = None
+    standard_run: str = ""
 
     def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(number, images in [0, 1], labels) of every batch."""
@@ -65,6 +74,25 @@ class Subject:
 
     def __len__(self) -> int:
         return len(self.test)
+
+
+def made_of(suite: Suite, subject: Subject, settings: Any) -> dict[str, Any]:
+    """What a suite's result depends on beside the network, the test images and the settings; raises RequestError where
+    it cannot be had."""
+    if suite == "corruptions":
+        return {"sources": made.sources(settings.names, subject.dataset, settings.source), "version": made.VERSION}
+    if suite == "masking" and subject.standard is not None:
+        return {"standard": subject.standard_run, "weights": fingerprint(subject.standard)}
+    return {}
+
+
+def fingerprint(network: nn.Module) -> str:
+    """SHA-256 of a network's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def measure(suite: Suite, subject: Subject, settings: Any, pieces: Pieces, picture: Path | None = None) -> Result:
@@ -147,11 +175,10 @@ def sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces) -> Resul
 
 
 def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> Result:
-    """Accuracy under each corruption at each severity."""
-    missing = made.missing(subject.dataset, settings.source)
-    names = [name for name in settings.names if name not in missing]
+    """Accuracy under each corruption at each severity, and where its images came from."""
+    sources = made.sources(settings.names, subject.dataset, settings.source)
+    names = [name for name in settings.names if sources[name] != "missing"]
     accuracy: dict[str, dict[str, float]] = {name: {} for name in names}
-    sources = set()
     for name in names:
         for severity in settings.severities:
 
@@ -160,18 +187,19 @@ def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> 
                     name, severity, subject.archive.x_test, subject.archive.y_test, subject.dataset, settings.source,
                     count=len(subject),
                 )  # fmt: skip
+                assert source == sources[name], f"{name} was {sources[name]} when the evaluation began"
                 correct = 0
                 for start in range(0, len(images), BATCH):
                     part = torch.from_numpy(images[start : start + BATCH]).to(subject.test.labels.device)
                     labels = subject.test.labels[start : start + BATCH]
                     correct += _correct(subject.network, to_images(part.permute(0, 3, 1, 2)), labels)
-                return [correct, source]
+                return correct
 
-            correct, source = pieces.get(f"corruptions/{name}/{severity}", measure)
-            sources.add(source)
+            correct = pieces.get(f"corruptions/{name}/{severity}", measure)
             accuracy[name][str(severity)] = correct / len(subject)
     return {
-        "source": "+".join(sorted(sources)),
+        "source": "+".join(sorted({sources[name] for name in names})),
+        "sources": {name: sources[name] for name in names},
         "missing": [name for name in settings.names if name not in names],
         "accuracy": accuracy,
     }
@@ -251,7 +279,7 @@ def masking(subject: Subject, settings: MaskingSuite, pieces: Pieces) -> Result:
                     name, subject.network, x, y, norm=settings.norm, eps=settings.eps, steps=settings.steps,
                     queries=settings.queries, seed=subject.seed, batch=batch, standard=subject.standard,
                 )  # fmt: skip
-                return seen.double().tolist()
+                return seen.double().nan_to_num(nan=_NO_NUMBER, posinf=_NO_NUMBER, neginf=-_NO_NUMBER).tolist()
 
             columns.append(torch.tensor(pieces.get(f"masking/{name}/{number}", measure), dtype=torch.float64))
         found[name] = torch.cat(columns)
@@ -261,6 +289,8 @@ def masking(subject: Subject, settings: MaskingSuite, pieces: Pieces) -> Result:
 def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, int]:
     """At most so many forward passes and so many gradients an image, and the number of pieces."""
     batches = math.ceil(len(subject) / BATCH)
+    passes: float
+    gradients: float
     targets = min(9, subject.classes - 1)
     match settings:
         case NoiseSuite():
@@ -293,14 +323,8 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
 
 
 def _correct(network: nn.Module, images: Tensor, labels: Tensor) -> int:
-    return sum(_right(network, images, labels))
-
-
-@torch.no_grad()
-def _right(network: nn.Module, images: Tensor, labels: Tensor) -> list[int]:
-    """1 for each image that is classified correctly, else 0."""
-    verdicts: list[int] = (network(images).argmax(1) == labels).int().tolist()
-    return verdicts
+    with torch.no_grad():
+        return int(right(network(images), labels).sum())
 
 
 def _mean_and_spread(values: list[float]) -> tuple[float, float]:

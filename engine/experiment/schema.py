@@ -269,7 +269,7 @@ class MinimumNormSuite(Section):
     norms: list[Literal["l0", "l1", "l2", "linf"]] = option(["l0", "l1", "l2", "linf"], "which norms", min_length=1)
     steps: int = option(300, "iterations; fewer than 300 overstate the norms", unit="steps", ge=1, le=100_000)
     trials: int = option(
-        4, "small changes tried for each step, at a forward pass each; 0 overstates the norms", unit="trials", ge=0, le=99
+        4, "small changes tried for each step, a forward pass each; 0 overstates the norms", unit="trials", ge=0, le=99
     )
 
     @model_validator(mode="before")
@@ -412,6 +412,9 @@ def _clashes(experiment: Experiment) -> Iterator[tuple[str, tuple[str, ...], str
     late = [epoch for epoch in experiment.checkpoints.keep if epoch > train.epochs]
     if late:
         yield "checkpoints.keep", ("train.epochs",), f"must lie within the {train.epochs} epochs, got {late}"
+    attacks, read = experiment.evaluate.attacks, ("evaluate.attacks.l2",)
+    if not attacks.linf and not attacks.l2:
+        yield "evaluate.attacks.linf", read, "must name a size, or evaluate.attacks.l2 must; both are empty"
     images = DATASETS[data.dataset].train_images
     images = min(images, data.train_limit or images)
     if data.validation >= images:

@@ -32,6 +32,14 @@ def snr_ratio(clean: Tensor, noisy: Tensor) -> Tensor:
     return power / error
 
 
+def right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each image is classified as its label, bool [B]; scores that are no numbers classify nothing.
+
+    logits: [B, classes].
+    """
+    return (logits.argmax(1) == labels) & logits.isfinite().all(1)
+
+
 def decibel(ratio: float) -> float:
     """10 log10 of a power ratio."""
     return 10 * math.log10(ratio)

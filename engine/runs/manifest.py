@@ -9,7 +9,10 @@ from typing import Any
 
 import engine
 
-_PACKAGES = ("hah-tui", "torch", "torchvision", "numpy", "triton", "scikit-learn", "tensorboard", "pydantic")
+_PACKAGES = (
+    "hah-tui", "torch", "torchvision", "numpy", "numba", "triton", "scipy", "pillow", "scikit-learn", "tensorboard",
+    "pydantic", "pyautoattack",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:

@@ -176,8 +176,10 @@ def _line(event: Event, epochs: int) -> str:
         case {"kind": "suite", "suite": suite, "images": images, "seconds": int() | float() as seconds}:
             return f"{suite}: {images} images, at most about {duration(seconds)}"
         case {"kind": "result", "suite": suite, "file": file, "values": dict(values)}:
-            said = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float))
-            return f"{suite}: {file}  {said}"
+            numbers = "  ".join(
+                f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float)
+            )
+            return f"{suite}: {file}{event.get('said', '')}  {numbers}"
         case {"kind": "already", "suite": suite, "file": file}:
             return f"{suite}: measured already, {file}"
         case {"kind": "checkpoint", "name": name, "step": step}:

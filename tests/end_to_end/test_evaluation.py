@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -142,21 +141,64 @@ def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, run):
     assert not results(run)
 
 
+def test_json_is_of_what_was_asked_for_not_of_the_newest_files(hah, run):
+    def measured(*arguments):
+        answer = json.loads(hah("eval", run.id, *arguments, "--json").stdout)
+        return [(document["suite"], document["images"]) for document in answer["results"]]
+
+    few, more = ["--suite", "sparsity", "--images", "30"], ["--suite", "sparsity", "--images", "60"]
+    assert measured(*few) == [("sparsity", 30)]
+    assert measured(*more) == [("sparsity", 60)]
+    assert measured(*few) == [("sparsity", 30)]  # measured already, and the other one is newer
+    both = ["--suite", "sparsity", "--suite", "noise", "--images", "30", *settings(SHORT)]
+    assert measured(*both) == [("sparsity", 30), ("noise", 30)]  # in the order they ran
+
+
+def test_a_result_is_of_the_network_it_transferred_from_and_of_the_sources_it_had(hah, runs, run):
+    """What lies outside the settings but changes the numbers is measured anew when it has changed."""
+    hah("run", "quickstart", "--name", "other", *settings(TINY))
+    other = store.resolve("other", runs)
+    few = ["--suite", "masking", "--images", "4", *settings(["evaluate.masking.steps=2", "evaluate.masking.queries=2"])]
+    few += ["--set", f"evaluate.masking.standard={other.id}"]
+    hah("eval", run.id, *few)
+    assert "measured already" in hah("eval", run.id, *few).stdout
+    hah("resume", other.id, "--epochs", "4")
+    assert "measured already" not in hah("eval", run.id, *few).stdout
+    assert len(results(run)) == 2
+    official = ["--suite", "corruptions", "--images", "4", "--set", "evaluate.corruptions.source=official"]
+    refused = hah("eval", run.id, *official, check=False)
+    assert refused.returncode == 1
+    assert "there is no official gaussian_noise of digits" in " ".join(refused.stderr.split())
+    made = hah("eval", run.id, "--suite", "corruptions", "--images", "4").stdout
+    assert "(generated" in made
+
+
 def test_killed_at_random_points_and_continued_the_results_are_those_of_an_undisturbed_one(hah, run):
-    arguments = ["--suite", "noise", "--suite", "attacks", "--images", "250", *settings(SHORT)]
+    """Killed when a random number of pieces more are kept: those are not measured again."""
+    arguments = ["--suite", "noise", "--suite", "attacks", "--suite", "masking", "--images", "350", *settings(SHORT)]
+    arguments += settings(["evaluate.masking.steps=3", "evaluate.masking.queries=3"])
     hah("eval", run.id, *arguments)
     undisturbed = results(run)
-    assert len(undisturbed) == 2
+    assert len(undisturbed) == 3
     for path in run.results.glob("[!.]*.json"):
         path.unlink()
+
+    def kept():
+        return [line for path in run.results.glob(".*.pieces") for line in path.read_bytes().splitlines()]
+
     job, draw, kills = run.evaluation, random.Random(0), 0
-    while kills < 5:
+    while kills < 4:
+        finished, before = len(results(run)), kept()
+        wanted = len(before) + draw.randint(1, 4)
         hah("eval", run.id, *arguments, "--detach")
-        time.sleep(draw.uniform(0, 0.7))
+        eventually(lambda f=finished, w=wanted: len(kept()) >= w or len(results(run)) > f or not store.look(job).live)
         if not store.look(job).live:
             break
         os.kill(read_state(job).engine["pid"], signal.SIGKILL)
         eventually(lambda: store.look(job).status in ("lost", "finished"))
+        if len(results(run)) == finished:
+            assert kept()[: len(before)] == before
+            assert len({json.loads(line)[0] for line in kept()}) == len(kept())  # nothing was measured twice
         kills += 1
     assert kills >= 2
     hah("eval", run.id, *arguments)

@@ -77,6 +77,33 @@ def test_what_an_attack_claims_is_verified(linear):
     assert torch.equal(images, x)
 
 
+@pytest.mark.parametrize("eps", [3.0, 5.0, 10.0])
+def test_rounding_on_large_images_does_not_make_an_attack_fail(eps):
+    draw = torch.Generator().manual_seed(0)
+    w = torch.randn(3 * 224 * 224, generator=draw)
+    x = 0.5 + 0.1 * torch.randn(6, 3, 224, 224, generator=draw).clamp(-3, 3)
+    y = torch.zeros(6, dtype=torch.long)
+
+    def model(images):
+        score = (images.flatten(1) - 0.5) @ w / 1e3 + 0.001 * eps * float(w.norm()) / 2
+        return torch.stack([score, -score], 1)
+
+    x = x - (((x.flatten(1) - 0.5) @ w) / w.square().sum())[:, None].mul(w).view_as(x)  # all at the same distance
+    x = x.clamp(0, 1)
+    images, stands = verified(Scores(model, x), x, y, x - 2 * eps * (w / w.norm()).view(1, 3, 224, 224), "l2", eps)
+    assert in_ball(images, x, "l2", eps)
+    assert not stands.any()
+
+
+def test_scores_that_are_no_numbers_classify_nothing(linear):
+    def model(images):
+        return linear(images) * torch.nan
+
+    found = robust(model, linear.x[:4], torch.zeros(4, dtype=torch.long), ["pgd"], "linf", [0.1], 2)
+    assert not found.clean.any()
+    assert found.accuracy.item() == 0
+
+
 def test_accuracy_never_rises_with_eps_attacks_or_restarts(trained):
     network, x, y = trained
     x, y = x[:40], y[:40]
@@ -100,8 +127,7 @@ def test_accuracy_never_rises_with_eps_attacks_or_restarts(trained):
 
 def test_twice_the_iterations_change_at_most_one_image(trained):
     network, x, y = trained
-    x, y = x[:40], y[:40]
-    some, more = (robust(network, x, y, ["apgd-ce"], "linf", [0.04], steps) for steps in (100, 200))
+    some, more = (robust(network, x, y, BOTH, "linf", [0.03], steps) for steps in (100, 200))
     assert abs(int(some.stands[0, -1].sum()) - int(more.stands[0, -1].sum())) <= 1
 
 
@@ -159,6 +185,9 @@ def test_wrong_requests(linear):
     ]:
         with pytest.raises(RequestError, match=sentence):
             attack(linear, *arguments)
+    for methods, epsilons in (([], [0.1]), (["pgd"], [])):
+        with pytest.raises(RequestError, match="at least one attack and one size"):
+            robust(linear, x, y, methods, "linf", epsilons)
 
 
 def test_projections():

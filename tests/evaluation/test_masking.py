@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
 
-from engine.evaluation.masking import MULTIPLES, PROBES, judge, probe, warnings
+from engine.evaluation.masking import MULTIPLES, PROBES, judge, probe
 from engine.experiment.mistakes import RequestError
 
 SMALL = {"norm": "linf", "steps": 20, "queries": 100}
@@ -47,7 +46,8 @@ def test_a_linear_model_is_clear(linear, norm):
 def test_an_ordinary_hah_network_is_clear(trained):
     network, x, y = trained
     judged = examined(network, x[:40], y[:40], 0.03)
-    assert judged["verdict"] == "clear", judged
+    assert judged["verdict"] == "incomplete", judged  # no standard network to transfer from
+    assert {check["verdict"] for check in judged["checks"]} == {"clear", "not run"}, judged
     assert verdicts(judged)["transfer"] == "not run"
     for check in judged["checks"]:
         assert check["words"].endswith(".")
@@ -90,22 +90,6 @@ def test_gradients_that_point_elsewhere_are_found(linear):
     found = verdicts(judged)
     assert found["zero-gradient"] == "clear"
     assert found["unbounded"] == found["loss"] == "suspect"
-
-
-def test_warnings(linear):
-    x, y = linear.x, linear.y
-    assert warnings(linear, x, y) == []
-    assert warnings(lambda images: linear(images).softmax(1), x, y) == [
-        "the outputs look like probabilities; attacks need logits"
-    ]
-    dropping = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
-
-    def random(images):
-        return dropping(nn.functional.dropout(images, 0.5))
-
-    assert any("two passes" in warning for warning in warnings(random, x, y))
-    zero = warnings(lambda images: 1e6 * linear(images), x, y)
-    assert any("input gradient of zero" in warning for warning in zero)
 
 
 def test_the_same_seed_gives_the_same_bits_and_nothing_is_disturbed(trained):
