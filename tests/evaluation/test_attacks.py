@@ -125,10 +125,11 @@ def test_accuracy_never_rises_with_eps_attacks_or_restarts(trained):
                 assert (network(adversarial[~left]).argmax(1) != y[~left]).all()
 
 
-def test_twice_the_iterations_change_at_most_one_image(trained):
+def test_more_iterations_leave_no_more_standing(trained):
+    """How many fewer is measured by benchmarks/attacks.py: on a rough loss APGD has not ended after 100."""
     network, x, y = trained
     some, more = (robust(network, x, y, BOTH, "linf", [0.03], steps) for steps in (100, 200))
-    assert abs(int(some.stands[0, -1].sum()) - int(more.stands[0, -1].sum())) <= 1
+    assert int(more.stands[0, -1].sum()) <= int(some.stands[0, -1].sum())
 
 
 def test_a_module_is_left_as_it_was():
