@@ -205,12 +205,14 @@ def load(run: RunDirectory, name: str) -> tuple[VGG, dict[str, Any], Experiment]
 
 
 def estimates(subject: Subject, settings: Evaluate) -> dict[str, dict[str, Any]]:
-    """For every suite: pieces, and seconds it takes at most, from a forward and a gradient pass that are timed here."""
+    """For every suite: pieces, and seconds it takes at most, from passes that are timed here."""
     forward, gradient = _pace(subject)
     found: dict[str, dict[str, Any]] = {}
     for suite in settings.suites:
         passes, gradients, pieces = suites.cost(suite, getattr(settings, suite), subject)
         seconds = len(subject) * (passes * forward + gradients * gradient)
+        if suite == "corruptions":
+            seconds += suites.making(settings.corruptions, subject)
         found[suite] = {
             "images": len(subject),
             "pieces": pieces,

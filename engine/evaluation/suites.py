@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -39,6 +40,7 @@ from engine.probes.measures import right
 from engine.training.adversarial import Ball, Norm
 
 BATCH = 100
+PROBED = 50  # images that are made to estimate what all of them take
 # Of what each suite does: another number wherever a result would change, so that no older one answers for it.
 METHOD: dict[Suite, int] = {
     "noise": 2, "sparsity": 2, "corruptions": 2, "attacks": 2, "minimum_norm": 2, "masking": 2,
@@ -320,6 +322,18 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
         case MaskingSuite():
             return settings.queries + 40, (3 + targets + 8 / 5) * settings.steps + 140, batches * (1 + len(PROBES))
     raise AssertionError(suite)
+
+
+def making(settings: CorruptionSuite, subject: Subject) -> float:
+    """About how many seconds it takes to make the corrupted images that are not kept yet, from a few that are made."""
+    seconds = 0.0
+    for name, source in made.sources(settings.names, subject.dataset, settings.source).items():
+        new = [n for n in settings.severities if not made.generated_path(subject.dataset, name, n).exists()]
+        if source == "generated" and new:
+            began = time.perf_counter()
+            made.corrupt(subject.archive.x_test[:PROBED], name, new[-1])
+            seconds += (time.perf_counter() - began) * len(new) * len(subject) / PROBED
+    return seconds
 
 
 def _correct(network: nn.Module, images: Tensor, labels: Tensor) -> int:

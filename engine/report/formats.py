@@ -175,8 +175,8 @@ def markdown(report: Report, figures: Sequence[Figure], drawn: Sequence[str] = (
 def markdown_table(table: Table) -> str:
     """One table with its notes."""
     notes, parts = Footnotes(), [f"## {table.title}"]
-    for _, columns in table.panels:
-        rows = ["| | | " + " | ".join(_md(column.title) for column in columns) + " |"]
+    for panel, columns in table.panels:
+        rows = [f"| {_md(panel)} | | " + " | ".join(_md(column.title) for column in columns) + " |"]
         rows.append("|---|---|" + "---:|" * len(columns))
         for block in blocks(table, columns, notes):
             head = _md(", ".join((block.title, *block.said))) + (f"<sup>{block.mark}</sup>" if block.mark else "")
@@ -218,16 +218,17 @@ _TEX_HEADS = {"Linf 2/255": r"$\ell_\infty$ 2/255", "L2 0.25": r"$\ell_2$ 0.25"}
 def latex(table: Table) -> str:
     """One table for a document with \\usepackage{booktabs,amssymb}."""
     notes, body = Footnotes(), list[str]()
-    panels = [columns for _, columns in table.panels]
+    panels = table.panels
     if table.by_severity:  # two groups side by side, in small print, fit on a page
-        panels = [[column for columns in panels[place : place + 2] for column in columns] for place in (0, 2, 4)]
-    width = max(len(columns) for columns in panels)
+        pairs = [panels[place : place + 2] for place in (0, 2, 4)]
+        panels = [(", ".join(name for name, _ in pair), [one for _, many in pair for one in many]) for pair in pairs]
+    width = max(len(columns) for _, columns in panels)
     small = "\\scriptsize\\setlength{\\tabcolsep}{1.8pt}\n" if table.by_severity else ""
-    for columns in panels:
+    for panel, columns in panels:
         blank = " & " * (width - len(columns))
         body.append(r"\midrule" if body else r"\toprule")
         heads = (_TEX_HEADS.get(column.title) or _tex(column.title) for column in columns)
-        body.append(" & " + " & ".join(heads) + blank + r" \\")
+        body.append(_tex(panel) + " & " + " & ".join(heads) + blank + r" \\")
         body.append(r"\midrule")
         for block in blocks(table, columns, notes):
             head = _tex(block.title) + (rf"\textsuperscript{{{block.mark}}}" if block.mark else "")
