@@ -1,6 +1,6 @@
 """How far the attacks are from the end of what they can find: FMN against AutoAttack, and both with twice the steps.
 
-    python benchmarks/attacks.py RUN... [--images 60] [--norms linf,l2,l1,l0] [--parts fmn,apgd,autoattack]
+    python benchmarks/attacks.py RUN... [--images 60] [--norms linf,l2,l1,l0] [--parts jumps,fmn,apgd,autoattack]
 
 RUN is the directory of a trained run; its last checkpoint and the first so many test images are used. Accuracies are
 fractions of the images at the sizes of SIZES, in Linf and L2 up to the paper's; a change of FMN is that of its median
@@ -31,13 +31,33 @@ SIZES = {
     "l1": [0.25, 0.5, 1.0, 2.0],
     "l0": [1.0, 2.0, 4.0, 8.0],
 }
-PARTS = ("fmn", "apgd", "autoattack")
+PARTS = ("jumps", "fmn", "apgd", "autoattack")
+
+
+def jumps(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    """How far random sign noise of each size moves the margin of the correct images: standard deviation over 16 draws,
+    median over images."""
+
+    def margin(at: torch.Tensor) -> torch.Tensor:
+        logits, own = network(at), y[:, None]
+        return logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)
+
+    draw, moved = torch.Generator().manual_seed(SEED), {}
+    with torch.no_grad():
+        clean = margin(x)
+        for size in (1e-5, 1e-4, 1e-3, 8e-3):
+            noise = [size * torch.randn(x.shape, generator=draw).sign() for _ in range(16)]
+            margins = torch.stack([margin((x + one).clamp(0, 1)) for one in noise])
+            moved[f"{size:g}"] = float(margins.std(0)[clean > 0].median())
+    return {"correct": int((clean > 0).sum()), "margin": float(clean[clean > 0].median()), "moved": moved}
 
 
 def measured(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, norm: Any, part: str) -> dict[str, Any]:
     """One part at the sizes of a norm: accuracies, with so many steps and, but for AutoAttack, with twice as many."""
     began = time.perf_counter()
     sizes = SIZES[norm]
+    if part == "jumps":
+        return jumps(network, x, y)
     if part == "fmn":
         norms = [minimum_norm(network, x, y, norm, steps, TRIALS).norms for steps in (STEPS, 2 * STEPS)]
         found, then = (summary(one) for one in norms)
@@ -72,7 +92,7 @@ def main() -> None:
         for norm in arguments.norms.split(","):
             of_norm = results.setdefault(path.name, {})[norm] = {"sizes": SIZES[norm]}
             for part in arguments.parts.split(","):
-                if part == "fmn" or norm in ("linf", "l2"):
+                if part == "fmn" or norm == "linf" or (norm == "l2" and part != "jumps"):
                     of_norm[part] = measured(subject.network, x, y, norm, part)
                     print(path.name, norm, part, of_norm[part], flush=True)
     report("attacks", {"images": arguments.images, "steps": STEPS, "trials": TRIALS, "results": results})

@@ -28,6 +28,7 @@ from engine.evaluation.attacks import robust
 from engine.evaluation.masking import PROBES, Probe, judge, probe
 from engine.evaluation.pieces import Pieces
 from engine.experiment.datasets import Suite
+from engine.experiment.mistakes import RequestError
 from engine.experiment.schema import (
     AttackSuite,
     CorruptionSuite,
@@ -46,7 +47,15 @@ METHOD: dict[Suite, int] = {
     "noise": 2, "sparsity": 2, "corruptions": 2, "attacks": 2, "minimum_norm": 2, "masking": 2,
 }  # fmt: skip
 _NO_NUMBER = 1e300  # what a probe that found no number is kept as: JSON has no NaN
-PACKAGES = ("torch", "numpy", "scipy", "pillow", "pyautoattack")  # whose versions results may depend on
+PACKAGES = (
+    "torch",
+    "numpy",
+    "numba",
+    "triton",
+    "scipy",
+    "pillow",
+    "pyautoattack",
+)  # whose versions results may depend on
 
 Result = dict[str, Any]
 
@@ -189,7 +198,8 @@ def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> 
                     name, severity, subject.archive.x_test, subject.archive.y_test, subject.dataset, settings.source,
                     count=len(subject),
                 )  # fmt: skip
-                assert source == sources[name], f"{name} was {sources[name]} when the evaluation began"
+                if source != sources[name]:  # files came or went meanwhile: the key is of what was there before
+                    raise RequestError(f"{name} is {source} now and was {sources[name]} when this began; start again")
                 correct = 0
                 for start in range(0, len(images), BATCH):
                     part = torch.from_numpy(images[start : start + BATCH]).to(subject.test.labels.device)
