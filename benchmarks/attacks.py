@@ -1,10 +1,11 @@
 """How far the attacks are from the end of what they can find: FMN against AutoAttack, and both with twice the steps.
 
     python benchmarks/attacks.py RUN... [--images 60] [--norms linf,l2,l1,l0] [--parts jumps,fmn,apgd,autoattack]
+        [--sizes linf=0.01,0.02]...
 
 RUN is the directory of a trained run; its last checkpoint and the first so many test images are used. Accuracies are
-fractions of the images at the sizes of SIZES, in Linf and L2 up to the paper's; a change of FMN is that of its median
-and of its mean norm. The parts fmn and apgd are measured with twice the steps too. AutoAttack takes 20 minutes and more
+fractions of the images at the sizes of SIZES, in Linf and L2 up to the paper's, or at those of --sizes; a change of FMN
+is that of its median and of its mean norm. The parts fmn and apgd are measured with twice the steps too. AutoAttack takes 20 minutes and more
 for 60 images of a narrow network and one norm on one core.
 """
 
@@ -52,10 +53,11 @@ def jumps(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[st
     return {"correct": int((clean > 0).sum()), "margin": float(clean[clean > 0].median()), "moved": moved}
 
 
-def measured(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, norm: Any, part: str) -> dict[str, Any]:
+def measured(
+    network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, norm: Any, sizes: list[float], part: str
+) -> dict[str, Any]:
     """One part at the sizes of a norm: accuracies, with so many steps and, but for AutoAttack, with twice as many."""
     began = time.perf_counter()
-    sizes = SIZES[norm]
     if part == "jumps":
         return jumps(network, x, y)
     if part == "fmn":
@@ -80,9 +82,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--norms", default="linf,l2,l1,l0")
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--sizes", action="append", default=[], metavar="NORM=SIZE,...")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    given = dict(one.split("=") for one in arguments.sizes)
+    sizes = SIZES | {norm: [float(size) for size in listed.split(",")] for norm, listed in given.items()}
     results: dict[str, Any] = {}
     for path in arguments.runs:
         settings = Evaluate(images=arguments.images)
@@ -90,10 +95,10 @@ def main() -> None:
         _, images, labels = zip(*subject.batches(), strict=True)
         x, y = torch.cat(images), torch.cat(labels)
         for norm in arguments.norms.split(","):
-            of_norm = results.setdefault(path.name, {})[norm] = {"sizes": SIZES[norm]}
+            of_norm = results.setdefault(path.name, {})[norm] = {"sizes": sizes[norm]}
             for part in arguments.parts.split(","):
                 if part == "fmn" or norm == "linf" or (norm == "l2" and part != "jumps"):
-                    of_norm[part] = measured(subject.network, x, y, norm, part)
+                    of_norm[part] = measured(subject.network, x, y, norm, sizes[norm], part)
                     print(path.name, norm, part, of_norm[part], flush=True)
     report("attacks", {"images": arguments.images, "steps": STEPS, "trials": TRIALS, "results": results})
 
