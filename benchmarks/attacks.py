@@ -5,8 +5,8 @@
 
 RUN is the directory of a trained run; its last checkpoint and the first so many test images are used. Accuracies are
 fractions of the images at the sizes of SIZES, in Linf and L2 up to the paper's, or at those of --sizes; a change of FMN
-is that of its median and of its mean norm. The parts fmn and apgd are measured with twice the steps too. AutoAttack takes 20 minutes and more
-for 60 images of a narrow network and one norm on one core.
+is that of its median and of its mean norm. The parts fmn and apgd are measured with twice the steps too. AutoAttack
+takes 20 minutes and more for 60 images of a narrow network and one norm on one core.
 """
 
 from __future__ import annotations
