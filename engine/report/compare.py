@@ -76,9 +76,10 @@ def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
                 rows.append((name, f"noise {level}"))
     for name in names:
         match name.split("/"):
-            case ["eval", "attacks", attack, "robust_accuracy"]:
+            case ["eval", "attacks", attack, what]:
                 norm, _, eps = attack.partition("-")
-                rows.append((name, f"robust {norm.capitalize()} {eps}"))
+                title = {"robust_accuracy": "robust", "worst_case": "worst case"}.get(what, what)
+                rows.append((name, f"{title} {norm.capitalize()} {eps}"))
     quantities = [Quantity(name, title, True, tuple(run.numbers.get(name) for run in runs)) for name, title in rows]
     for severities, title in (((5,), "corruptions, severity 5"), (SEVERITIES, "corruptions, severity 1-5")):
         means = tuple(mean_over(run, severities) for run in runs)

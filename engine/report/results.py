@@ -2,19 +2,21 @@
 
 Numbers go by metric names: eval/clean_accuracy, eval/noise/0.1/accuracy, eval/noise/0.1/snr_db/3,
 eval/sparsity/3/hoyer, eval/corruptions/fog/5, eval/attacks/linf-0.00784/robust_accuracy, eval/minimum_norm/linf/mean.
+eval/attacks/linf-0.00784/worst_case is the union over all results of one checkpoint: what stands after everything.
 Each carries, in words, what a reader has to know of it: "first 1,000 images", "generated". Accuracies are fractions.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.experiment.datasets import CORRUPTIONS, DATASETS, SUITES
 from engine.experiment.mistakes import RequestError
@@ -121,9 +123,9 @@ def noise_name(std: float, what: str = "accuracy") -> str:
     return f"eval/noise/{std:g}/{what}"
 
 
-def attack_name(norm: str, eps: float) -> str:
+def attack_name(norm: str, eps: float, what: str = "robust_accuracy") -> str:
     """The metric of robust accuracy at eps, rounded to three digits so that 0.00784 is 2/255."""
-    return f"eval/attacks/{norm}-{eps:.3g}/robust_accuracy"
+    return f"eval/attacks/{norm}-{eps:.3g}/{what}"
 
 
 def found_for(success_rate: float) -> tuple[str, ...]:
@@ -155,14 +157,17 @@ def measured(run: RunDirectory) -> Measured:
         remarks.append(f"{run.id}: its config.yaml cannot be read: {plain(error.mistakes[0])}")
     numbers = dict(_of_training(state, experiment))
     found: list[Masking] = []
+    broken: list[_Broken] = []
     for file in _files(run, remarks):
         try:
-            new, masking = _result(run, file, state)
+            new, masking, fell = _result(run, file, state)
         except ValueError as error:
             remarks.append(f"{run.id}: results/{file} is no result and was left out: {plain(error)}")
             continue
         numbers |= {name: one for name, one in new.items() if name not in numbers or one.rank >= numbers[name].rank}
         found += [masking] if masking else []
+        broken += fell
+    numbers |= _worst_cases(broken)
     by_norm = {one.norm: one for one in sorted(found, key=lambda one: one.rank)}
     maskings = {norm: by_norm[norm] for norm in PAPER_EPS if norm in by_norm}
     return Measured(run, state, experiment, numbers, maskings, tuple(remarks))
@@ -221,15 +226,53 @@ def _result(run: RunDirectory, name: str, state: State) -> _Parsed:
     if epoch < state.epochs:
         labels += (f"epoch {epoch} of {state.epochs}",)
     clean = Number(_fraction(document, "clean_accuracy"), labels)
-    numbers, masking = _PARSERS[suite](content, document, labels)
+    numbers, masking, broken = _PARSERS[suite](content, document, labels)
     # The last checkpoint, and rather one that has trained to the end.
     position = float(chosen == "last" and epoch >= state.epoch) + float(epoch >= state.epochs)
     place = (position, float(images), float(epoch), (run.results / name).stat().st_mtime)
     placed = {name: replace(one, rank=(*one.rank, *place)) for name, one in {CLEAN: clean, **numbers}.items()}
-    return placed, replace(masking, rank=(*masking.rank, *place)) if masking else None
+    of = (chosen, epoch, str(checkpoint.get("step")), images)
+    fell = [replace(one, of=of, labels=labels, rank=place[:-1]) for one in broken]
+    return _Parsed(placed, replace(masking, rank=(*masking.rank, *place)) if masking else None, fell)
 
 
-_Parsed = tuple[dict[str, Number], Masking | None]
+@dataclass(frozen=True)
+class _Broken:
+    """What one result knows of each image: the smallest perturbation that broke it, infinite where none did.
+
+    ``sizes`` are those of attacks; results ``of`` the same checkpoint and images make one worst case.
+    """
+
+    norm: str
+    methods: tuple[str, ...]
+    smallest: tuple[float, ...]
+    sizes: tuple[float, ...] = ()
+    of: tuple[str | int, ...] = ()
+    labels: tuple[str, ...] = ()
+    rank: tuple[float, ...] = ()
+
+
+class _Parsed(NamedTuple):
+    numbers: dict[str, Number]
+    masking: Masking | None = None
+    broken: Iterable[_Broken] = ()
+
+
+def _worst_cases(found: Iterable[_Broken]) -> dict[str, Number]:
+    """Accuracy after everything that two or more results tried, at each size that one of them attacked with."""
+    groups: dict[tuple[Any, ...], list[_Broken]] = {}
+    for one in found:
+        groups.setdefault((one.norm, *one.of), []).append(one)
+    numbers: dict[str, Number] = {}
+    for (norm, *_), group in sorted(groups.items(), key=lambda item: item[1][0].rank):
+        if len(group) > 1:
+            smallest = [min(each) for each in zip(*(one.smallest for one in group), strict=True)]
+            methods = dict.fromkeys(method for one in group for method in one.methods)
+            labels = (*group[0].labels, " + ".join(methods))
+            for eps in {eps for one in group for eps in one.sizes}:
+                left = sum(least > eps for least in smallest) / len(smallest)
+                numbers[attack_name(norm, eps, "worst_case")] = Number(left, labels, group[0].rank)
+    return numbers
 
 
 def _noise(content: dict[str, Any], _document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
@@ -247,7 +290,7 @@ def _noise(content: dict[str, Any], _document: dict[str, Any], labels: tuple[str
         for block, snr in _blocks(level, "snr_db", optional=True):
             if snr is not None:
                 numbers[f"{start}snr_db/{block}"] = Number(_finite(snr, "snr_db", -1e4, 1e4), labels)
-    return numbers, None
+    return _Parsed(numbers)
 
 
 def _sparsity(content: dict[str, Any], _document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
@@ -259,7 +302,7 @@ def _sparsity(content: dict[str, Any], _document: dict[str, Any], labels: tuple[
             if values.get(name) is not None:  # a block that is silent everywhere has no Hoyer value
                 curve = _density(content, values) if name == "hoyer" and "histogram" in values else ()
                 numbers[f"eval/sparsity/{block}/{name}"] = Number(_fraction(values, name), labels, curve=curve)
-    return numbers, None
+    return _Parsed(numbers)
 
 
 def _density(content: dict[str, Any], values: dict[str, Any]) -> Curve:
@@ -289,7 +332,7 @@ def _corruptions(content: dict[str, Any], _document: dict[str, Any], labels: tup
                 raise ValueError("accuracy: a severity is not from 1 to 5")
             accuracy = _fraction(severities, severity)
             numbers[f"eval/corruptions/{name}/{severity}"] = Number(accuracy, said, (float(GENERATED not in source),))
-    return numbers, None
+    return _Parsed(numbers)
 
 
 def strong(methods: Collection[str]) -> bool:
@@ -310,19 +353,36 @@ def _settings(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attacks(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
-    """The paper's protocol is APGD-CE, then targeted APGD, 100 iterations; what is weaker says so."""
-    numbers = {}
-    for attack in _items(content, "attacks"):
-        norm = attack.get("norm")
+    """The paper's protocol is APGD-CE, then targeted APGD, 100 iterations, once; every other says what it is."""
+    numbers, settings, images = {}, _settings(document), _count(document, "images")
+    smallest: dict[str, list[float]] = {}
+    sizes: dict[str, list[float]] = {}
+    methods: list[str] = []
+    for attack in sorted(_items(content, "attacks"), key=lambda attack: _number(attack, "eps", 0, 1e4)):
+        norm, eps = attack.get("norm"), _number(attack, "eps", 0, 1e4)
         if norm not in ("linf", "l2"):
             raise ValueError("attacks: norm is neither linf nor l2")
         methods = list(dict.fromkeys(_word(one, "name").partition(" ")[0] for one in _items(attack, "methods")))
-        weak = [] if strong(methods) else [f"{' + '.join(methods) or 'no attack'} only"]
-        weak += _weak(document, "attacks") if methods != ["autoattack"] else ()
-        accuracy = _fraction(attack, "robust_accuracy")
-        name = attack_name(norm, _number(attack, "eps", 0, 1e4))
-        numbers[name] = Number(accuracy, (*labels, *weak), (float(not weak),))
-    return numbers, None
+        said = [] if strong(methods) else [f"{' + '.join(methods) or 'no attack'} only"]
+        said += _weak(document, "attacks") if methods != ["autoattack"] else ()
+        rank = 0.0 if said else 1.0
+        if not said:
+            said += [" + ".join(methods)] if set(methods) != {"apgd-ce", "apgd-t"} else []
+            for name, usual in (("steps", 100), ("restarts", 1)):
+                value = settings.get(name)
+                if type(value) is int and value > usual and (name == "restarts" or methods != ["autoattack"]):
+                    said.append(f"{value} {name}")
+            rank += not said
+        numbers[attack_name(norm, eps)] = Number(_fraction(attack, "robust_accuracy"), (*labels, *said), (rank,))
+        stands = attack.get("stands")
+        if isinstance(stands, str) and len(stands) == images:
+            before = smallest.get(norm, [math.inf] * images)
+            smallest[norm] = [
+                min(least, eps) if one == "0" else least for one, least in zip(stands, before, strict=True)
+            ]
+            sizes.setdefault(norm, []).append(eps)
+    broken = [_Broken(norm, tuple(methods), tuple(least), tuple(sizes[norm])) for norm, least in smallest.items()]
+    return _Parsed(numbers, broken=broken)
 
 
 def _minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
@@ -334,7 +394,7 @@ def _minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tup
         weak += ("no local search",)
     labels += (*(["older FMN"] if older else []), *weak)
     rank = (2.0 * (not older) + (not weak),)
-    numbers = {}
+    numbers, broken = {}, []
     for norm, values in _part(content, "norms", dict).items():
         if norm not in ("l0", "l1", "l2", "linf") or not isinstance(values, dict):
             raise ValueError("norms: not one of l0, l1, l2, linf with its numbers")
@@ -352,7 +412,11 @@ def _minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tup
         curve.sort(key=lambda pair: pair[0])
         fell = _fraction(values, "success_rate")
         numbers[f"eval/minimum_norm/{norm}/success_rate"] = Number(fell, labels, rank, curve=tuple(curve))
-    return numbers, None
+        every = values.get("values")
+        if isinstance(every, list) and len(every) == images:
+            found = [math.inf if value is None else _finite(value, "values", 0, 1e6) for value in every]
+            broken.append(_Broken(norm, ("fmn",), tuple(found)))
+    return _Parsed(numbers, broken=broken)
 
 
 def _masking(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
@@ -372,7 +436,8 @@ def _masking(content: dict[str, Any], document: dict[str, Any], labels: tuple[st
     # Older results are called clear where a check was not run, or no image was classified correctly.
     if verdict == "clear" and (found.partial or document["clean_accuracy"] == 0):
         found = replace(found, verdict="incomplete")
-    return {}, replace(found, rank=(float(not weak), float(of_paper(norm, found.eps)), float(not found.partial)))
+    rank = (float(not weak), float(of_paper(norm, found.eps)), float(not found.partial))
+    return _Parsed({}, replace(found, rank=rank))
 
 
 _PARSERS = {

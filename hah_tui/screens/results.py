@@ -122,8 +122,9 @@ def lines_of(known: Measured, mce: Number | None = None) -> list[Line]:
         match name.split("/"):
             case ["eval", "noise", level, "accuracy"]:
                 groups["Noise"] += _line(level.replace("-", " "), number)
-            case ["eval", "attacks", attack, "robust_accuracy"]:
-                groups["Attacks"] += _line(attack.replace("-", " ").capitalize(), number)
+            case ["eval", "attacks", attack, what]:
+                title = attack.replace("-", " ").capitalize()
+                groups["Attacks"] += _line(title if what == "robust_accuracy" else f"{title}, worst case", number)
             case ["eval", "minimum_norm", norm, what]:
                 title = f"{norm.capitalize()} {what.replace('_', ' ')}"
                 groups["Minimum norms"] += _line(title, number, percent=what not in ("mean", "median"))

@@ -110,6 +110,53 @@ def test_an_older_search_counts_less_than_a_weak_one(made):
     assert found["eval/minimum_norm/l2/success_rate"].curve[-1][0] == 0.4  # of the same result
 
 
+def verdicts(**stands):
+    """Results of the suite attacks in Linf at these sizes: verdicts(e1="110") is at .1."""
+    of = [{"norm": "linf", "eps": int(name[1:]) / 10, "robust_accuracy": one.count("1") / len(one), "stands": one,
+           "methods": [{"name": "apgd-ce", "accuracy": 0.5}, {"name": "apgd-t", "accuracy": 0.5}]}
+          for name, one in stands.items()]  # fmt: skip
+    return {"attacks": of}
+
+
+def test_the_worst_case_is_the_union_of_all_results_of_a_checkpoint(made):
+    run = made("paper-hah")
+    write(run, "attacks", verdicts(e2="110000", e1="111110"), number=1, images=6)
+    found = measured(run).numbers
+    assert not any("worst_case" in name for name in found)  # one result is no union
+    autoattack = verdicts(e2="101000")
+    autoattack["attacks"][0]["methods"] = [{"name": "autoattack", "accuracy": 0.3}]
+    write(run, "attacks", autoattack, number=2, images=6)
+    norms = minimum_norm({"linf": 0.1}, misclassified=1)
+    norms["norms"]["linf"]["values"] = [None, 0.3, 0.15, 0.2, 0.05, 0.0]
+    write(run, "minimum_norm", norms, images=6)
+    # Of other images, of another checkpoint, and without a verdict of each image: no part of it.
+    write(run, "attacks", verdicts(e2="0000000"), number=3, images=7)
+    write(run, "attacks", verdicts(e2="000000"), number=4, images=6, checkpoint={"name": "best", "epoch": 90})
+    write(run, "attacks", verdicts(e2="00000"), number=5, images=6)
+    found = measured(run).numbers
+    worst = {eps: found[attack_name("linf", eps, "worst_case")] for eps in (0.1, 0.2)}
+    assert {eps: one.value for eps, one in worst.items()} == {0.1: 4 / 6, 0.2: 1 / 6}
+    assert worst[0.1].labels == ("first 6 images", "apgd-ce + apgd-t + autoattack + fmn")
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings", "said"),
+    [
+        (("apgd-ce", "apgd-t"), {"steps": 100, "restarts": 1}, ()),
+        (("apgd-ce", "apgd-t"), {"steps": 200, "restarts": 5}, ("200 steps", "5 restarts")),
+        (("autoattack",), {"steps": 10, "restarts": 1}, ("autoattack",)),
+        (("pgd", "apgd-ce", "apgd-t"), {}, ("pgd + apgd-ce + apgd-t",)),
+        (("apgd-ce", "apgd-t"), {"steps": 50, "restarts": 2}, ("50 steps",)),
+    ],
+)
+def test_attacks_that_are_not_the_papers_say_what_they_are(made, methods, settings, said):
+    run = made("paper-hah")
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.3), methods=methods), settings=settings, written=200)
+    assert measured(run).numbers[LINF].labels == said
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.4)), number=1, settings={"steps": 100}, written=100)
+    assert measured(run).numbers[LINF].value == (0.3 if not said else 0.4)  # the paper's first, the later one else
+
+
 def test_masking_is_kept_by_norm_and_the_property_is_linf(made):
     run = made("paper-hah")
     write(run, "masking", masking(norm="l2", eps=0.25), number=1)
