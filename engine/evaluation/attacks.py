@@ -24,6 +24,7 @@ Method = Literal["pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack"]
 TOLERANCE = 1e-6  # how far outside its ball rounding may put an image
 # The standard version of AutoAttack in Linf and L2: attacks in order, with their iterations or queries.
 STANDARD: tuple[tuple[Method, int], ...] = (("apgd-ce", 100), ("apgd-t", 100), ("fab-t", 100), ("square", 5000))
+ROUND = 100  # iterations: more are further rounds from new points, so that they only add
 _METHODS: tuple[Method, ...] = ("pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack")
 _BALLS: tuple[Ball, ...] = ("linf", "l2")
 _MOST_TARGETS = 9
@@ -73,9 +74,11 @@ def attack(
 
     Every image that is returned lies in [0, 1] and within ``eps`` of its original, to 1e-6; where the attack failed it
     is the last one tried, for images that were misclassified from the start it is the original. ``norm`` is "linf" or
-    "l2". ``steps`` are queries for "square"; "autoattack" is the standard version and has iterations of its own.
-    Restart r draws from (seed, batch, r) alone and attacks what still stands, so that restarts only add; ``first``
-    numbers the first of them. A module is attacked in evaluation mode and left as it was.
+    "l2". ``steps`` are queries for "square"; "autoattack" is the standard version and has iterations of its own. More
+    than 100 iterations are rounds of 100 from new points, each on what the ones before left: how these attacks move
+    depends on their length, and a longer one can leave more standing than a short one. Restart r draws from
+    (seed, batch, r) alone and attacks what still stands, so that restarts only add; ``first`` numbers the first of
+    them. A module is attacked in evaluation mode and left as it was.
     """
     _check(x, y, method, norm, eps)
     x = x.detach().float().contiguous()  # the library cannot attack images that are channels-last in memory
@@ -84,13 +87,22 @@ def attack(
         stands = scores.right(x, y)
         for restart in range(first, first + restarts):
             for stage, iterations in STANDARD if method == "autoattack" else ((method, steps),):
-                chosen = stands.nonzero().flatten()
-                if not len(chosen):
-                    return found
-                key = (seed, Draw.EVALUATION_ATTACK, batch, restart, _BALLS.index(norm), _METHODS.index(method))
-                candidate = _once(scores, x[chosen], y[chosen], stage, norm, eps, iterations, key)
-                found[chosen], stands[chosen] = verified(scores, x[chosen], y[chosen], candidate, norm, eps)
+                for number, length in enumerate(rounds(stage, iterations)):
+                    chosen = stands.nonzero().flatten()
+                    if not len(chosen):
+                        return found
+                    key = [seed, Draw.EVALUATION_ATTACK, batch, restart, _BALLS.index(norm), _METHODS.index(method)]
+                    key += [number] if number else []
+                    candidate = _once(scores, x[chosen], y[chosen], stage, norm, eps, length, key)
+                    found[chosen], stands[chosen] = verified(scores, x[chosen], y[chosen], candidate, norm, eps)
     return found
+
+
+def rounds(method: Method, steps: int) -> list[int]:
+    """The iterations of every round of so many steps; Square's queries are one."""
+    if method == "square":
+        return [steps]
+    return [min(ROUND, steps - done) for done in range(0, steps, ROUND)]
 
 
 def verified(scores: Scores, x: Tensor, y: Tensor, candidate: Tensor, norm: Ball, eps: float) -> tuple[Tensor, Tensor]:
@@ -182,7 +194,7 @@ def robust(
 
 
 def _once(
-    scores: Scores, x: Tensor, y: Tensor, method: Method, norm: Ball, eps: float, steps: int, key: tuple[int, ...]
+    scores: Scores, x: Tensor, y: Tensor, method: Method, norm: Ball, eps: float, steps: int, key: Sequence[int]
 ) -> Tensor:
     """What one run of an attack claims to be adversarial; nothing is drawn from the global random state."""
     if method == "pgd":

@@ -71,6 +71,7 @@ class Evaluation:
     def __call__(self) -> None:
         """Every suite in order; raises Stopped."""
         sweep(self.run.results)
+        self.record.open_tensorboard(None)
         self.record.update(status="running", began=time.time(), epochs=len(self.settings.suites))
         estimate = estimates(self.subject, self.settings)
         for done, suite in enumerate(self.settings.suites):
@@ -101,7 +102,7 @@ class Evaluation:
         final, partial = self.run.results / f"{name}.json", self.run.results / f".{name}.pieces"
         if before := read_json(final, 1 << 28):
             self.record.event("already", suite=suite, file=final.name)
-            self.record.update(metrics={**self.record.state.metrics, **metrics(suite, before)})
+            self.record.results(self._position["step"], metrics(suite, before))
             partial.unlink(missing_ok=True)
             return
         seconds = estimate["seconds"]
@@ -124,7 +125,7 @@ class Evaluation:
             "result", suite=suite, file=final.name, values=values, said=said_of(facts["result"]),
             seconds=time.monotonic() - began,
         )  # fmt: skip
-        self.record.update(metrics={**self.record.state.metrics, **values})
+        self.record.results(self._position["step"], values)
         said = said_of(facts["result"])
         print(f"{suite}: {final.name}{said}", *(f"{name} {value:.4g}" for name, value in values.items()), flush=True)
 
@@ -247,8 +248,8 @@ def said_of(result: dict[str, Any]) -> str:
 
 
 def metrics(suite: str, document: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a result that panels and TensorBoard show, under eval/<suite>/..."""
-    result, found = document["result"], {f"eval/{suite}/clean_accuracy": document["clean_accuracy"]}
+    """The numbers of a result that panels and TensorBoard show, by the names of `engine.report.results`."""
+    result, found = document["result"], {"eval/clean_accuracy": document["clean_accuracy"]}
     match suite:
         case "noise":
             found |= {f"eval/noise/{level['std']:g}/accuracy": level["mean"] for level in result["levels"]}
@@ -259,7 +260,7 @@ def metrics(suite: str, document: dict[str, Any]) -> dict[str, float]:
             found["eval/corruptions/mean_accuracy"] = sum(every) / len(every) if every else None
         case "attacks":
             for attack in result["attacks"]:
-                found[f"eval/attacks/{attack['norm']}-{attack['eps']:.4g}/robust_accuracy"] = attack["robust_accuracy"]
+                found[f"eval/attacks/{attack['norm']}-{attack['eps']:.3g}/robust_accuracy"] = attack["robust_accuracy"]
         case "minimum_norm":
             found |= {f"eval/minimum_norm/{norm}/median": value["median"] for norm, value in result["norms"].items()}
     return {name: value for name, value in found.items() if value is not None}

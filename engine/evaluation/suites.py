@@ -24,7 +24,7 @@ from engine.data.archives import Images
 from engine.data.batches import Draw, Split, generator, to_images
 from engine.evaluation import corruptions as made
 from engine.evaluation import fmn, looking
-from engine.evaluation.attacks import robust
+from engine.evaluation.attacks import ROUND, robust
 from engine.evaluation.masking import PROBES, Probe, judge, probe
 from engine.evaluation.pieces import Pieces
 from engine.experiment.datasets import Suite
@@ -44,7 +44,7 @@ BATCH = 100
 PROBED = 50  # images that are made to estimate what all of them take
 # Of what each suite does: another number wherever a result would change, so that no older one answers for it.
 METHOD: dict[Suite, int] = {
-    "noise": 2, "sparsity": 2, "corruptions": 2, "attacks": 2, "minimum_norm": 2, "masking": 2,
+    "noise": 2, "sparsity": 2, "corruptions": 2, "attacks": 3, "minimum_norm": 2, "masking": 3,
 }  # fmt: skip
 _NO_NUMBER = 1e300  # what a probe that found no number is kept as: JSON has no NaN
 PACKAGES = (
@@ -313,10 +313,11 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
             sets = len(settings.names) * len(settings.severities)
             return 1 + sets, 0, batches + sets
         case AttackSuite():
+            steps = settings.steps + math.ceil(settings.steps / ROUND)
             one = {
                 "pgd": (1, settings.steps * settings.restarts),
-                "apgd-ce": (1, (settings.steps + 1) * settings.restarts),
-                "apgd-t": (1, targets * (settings.steps + 1) * settings.restarts),
+                "apgd-ce": (1, steps * settings.restarts),
+                "apgd-t": (1, targets * steps * settings.restarts),
                 "autoattack": (5000, (1 + 2 * targets) * 101 * settings.restarts),
             }
             sizes = len(set(settings.linf)) + len(set(settings.l2))

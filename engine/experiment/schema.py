@@ -259,7 +259,9 @@ class AttackSuite(Section):
     )  # fmt: skip
     linf: list[Perturbation] = option([2 / 255], "sizes of the perturbation in Linf, images in [0, 1]")
     l2: list[Perturbation] = option([0.25], "sizes of the perturbation in L2")
-    steps: int = option(100, "iterations of pgd, apgd-ce and apgd-t", unit="steps", ge=1, le=10_000)
+    steps: int = option(
+        100, "iterations of pgd, apgd-ce and apgd-t; more than 100 are rounds of 100", unit="steps", ge=1, le=10_000
+    )
     restarts: int = option(1, "random starts of each attack", unit="starts", ge=1, le=100)
 
 

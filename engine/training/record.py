@@ -35,8 +35,9 @@ class Record:
         self._written = 0.0
         self.update(engine=identity().dump(), error="")
 
-    def open_tensorboard(self, experiment: Experiment, step: int) -> None:
-        """Open the event files; what they hold beyond ``step`` is hidden (TensorBoard's purge_step)."""
+    def open_tensorboard(self, experiment: Experiment | None, step: int = 0) -> None:
+        """Open the event files, of a training with its experiment; what they hold beyond ``step`` is hidden
+        (TensorBoard's purge_step)."""
         self._tensorboard = TensorBoard(self.run.tensorboard, experiment, step + 1 if step else 0)
 
     def event(self, kind: str, **fields: Any) -> None:
@@ -57,6 +58,12 @@ class Record:
         print(f"epoch {epoch} step {step}", *said, sep="  ", flush=True)
         self._latest(step, observed)
         self.update(metrics={**self.state.metrics, **_all_short(values)})
+
+    def results(self, step: int, values: Mapping[str, float]) -> None:
+        """What an evaluation of the checkpoint of this training step found."""
+        self.update(metrics={**self.state.metrics, **values})
+        if self._tensorboard is not None:
+            self._tensorboard.scalars(step, values)
 
     def pictures(self, step: int, network: VGG) -> None:
         """Histograms and filters, for TensorBoard."""

@@ -31,14 +31,18 @@ LAYOUT = {
 
 
 class TensorBoard:
-    """What the record says, as event files. A file system that stalls holds up this thread only."""
+    """What the record says, as event files. A file system that stalls holds up this thread only.
 
-    def __init__(self, folder: Path, experiment: Experiment, first_step: int) -> None:
+    With the ``experiment`` of a training its settings become hyperparameters, and its charts are laid out.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment | None, first_step: int) -> None:
         self._queue: queue.SimpleQueue[Callable[[SummaryWriter], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, args=(folder, first_step), daemon=True)
         self._thread.start()
-        self._queue.put(lambda writer: writer.add_custom_scalars(LAYOUT))
-        self._queue.put(lambda writer: _add_hparams(writer, experiment))
+        if experiment is not None:
+            self._queue.put(lambda writer: writer.add_custom_scalars(LAYOUT))
+            self._queue.put(lambda writer: _add_hparams(writer, experiment))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point of each metric."""

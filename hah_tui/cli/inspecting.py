@@ -165,7 +165,8 @@ def tensorboard(
     folder = layout.runs_folder(runs_dir)
     if references:
         chosen = [store.resolve(reference, folder) for reference in references]
-        source = ["--logdir_spec", ",".join(f"{run.id}:{run.tensorboard}" for run in chosen)]
+        evaluations = [run.evaluation for run in chosen if run.evaluation.tensorboard.exists()]
+        source = ["--logdir_spec", ",".join(f"{run.id}:{run.tensorboard}" for run in [*chosen, *evaluations])]
     else:
         source = ["--logdir", str(folder)]
     sys.stdout.flush()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.runs import store
 from engine.runs.layout import RunDirectory
@@ -54,6 +55,10 @@ def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, run):
     assert len(noise["result"]["levels"][0]["accuracy"]) == 3
     assert sorted(noise["result"]["levels"][0]["snr_db"]) == [str(block) for block in range(1, 9)]
     assert (run.results / noise["result"]["examples"]).read_bytes().startswith(b"\x89PNG")
+    written = EventAccumulator(str(run.evaluation.tensorboard)).Reload()
+    (point,) = written.Scalars("eval/noise/0.1/accuracy")
+    assert (point.step, point.value) == (15, pytest.approx(noise["result"]["levels"][1]["mean"]))
+    assert "eval/sparsity/1/hoyer" in written.Tags()["scalars"]
     before = results(run)
     again = hah("eval", run.id, "--suite", "noise", "--images", "30", *settings(SHORT))
     assert "noise: measured already" in again.stdout
@@ -117,7 +122,7 @@ def test_the_cost_is_told_before_it_is_paid(hah, run):
 
 
 def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, run):
-    slow = [*SHORT, "evaluate.attacks.steps=3000"]
+    slow = [*SHORT, "evaluate.attacks.steps=3000", "evaluate.attacks.linf=[1e-4]"]  # too small to break any soon
     arguments = ["--suite", "attacks", "--images", "40", *settings(slow)]
     job = RunDirectory(run.evaluation.path)
     assert json.loads(hah("eval", run.id, *arguments, "--detach", "--json").stdout)["id"] == job.id

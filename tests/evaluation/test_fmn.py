@@ -65,6 +65,15 @@ def test_more_steps_never_find_more(trained, norm):
     assert norms[2].sum() < norms[0].sum()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_twice_the_steps_find_norms_at_most_3_percent_smaller(trained, norm):
+    network, x, y = trained
+    some, more = (minimum_norm(network, x[:24], y[:24], norm, steps).norms for steps in (300, 600))
+    assert (more <= some).all()
+    assert float(more.mean()) > 0.97 * float(some.mean())
+    assert float(more.median()) > 0.97 * float(some.median())
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_trials_find_smaller_ones_than_walks_alone(trained, norm):
     network, x, y = trained
