@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,9 +102,9 @@ class Evaluation:
         key = json.dumps([facts, weights, self.subject.archive.fingerprint], sort_keys=True)
         name = f"{suite}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         final, partial = self.run.results / f"{name}.json", self.run.results / f".{name}.pieces"
-        if before := read_json(final, 1 << 28):
+        if (values := _kept(final, suite)) is not None:
             self.record.event("already", suite=suite, file=final.name)
-            self.record.results(self._position["step"], metrics(suite, before))
+            self.record.results(self._position["step"], values)
             partial.unlink(missing_ok=True)
             return
         seconds = estimate["seconds"]
@@ -224,10 +226,10 @@ def estimates(subject: Subject, settings: Evaluate) -> dict[str, dict[str, Any]]
 
 
 def _pace(subject: Subject) -> tuple[float, float]:
-    """Seconds of a forward pass, and of one with the gradient of the images, for one image."""
+    """Seconds of a forward pass, and of one with the gradient of the images, for one image: the longer of two."""
     images = next(subject.batches())[1]
     seconds = []
-    for with_gradient in (False, False, True, True):  # the first of each warms up
+    for with_gradient in (False, False, False, True, True, True):  # the first of each warms up
         began = time.perf_counter()
         with torch.set_grad_enabled(with_gradient):
             x = images.clone().requires_grad_(with_gradient)
@@ -237,7 +239,7 @@ def _pace(subject: Subject) -> tuple[float, float]:
         if images.is_cuda:
             torch.cuda.synchronize()
         seconds.append((time.perf_counter() - began) / len(images))
-    return seconds[1], seconds[3]
+    return max(seconds[1:3]), max(seconds[4:])
 
 
 def said_of(result: dict[str, Any]) -> str:
@@ -245,6 +247,13 @@ def said_of(result: dict[str, Any]) -> str:
     said = ["generated"] if "generated" in result.get("source", "") else []
     said += [f"without {', '.join(result['missing'])}"] if result.get("missing") else []
     return f" ({', '.join(said)})" if said else ""
+
+
+def _kept(path: Path, suite: str) -> dict[str, float] | None:
+    """The numbers of a result that is there; None where it is missing or not whole, so that it is measured."""
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        return metrics(suite, read_json(path, 1 << 28))
+    return None
 
 
 def metrics(suite: str, document: dict[str, Any]) -> dict[str, float]:

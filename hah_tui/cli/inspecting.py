@@ -62,10 +62,11 @@ def ls(
     for look in looks:
         state = look.state
         unsure = "" if look.verified else "?"
+        evaluation = _evaluation(look)
         rows.append(
             [
                 look.run.id,
-                look.status + unsure,
+                look.status + unsure + (f", evaluation {evaluation.status}" if evaluation and evaluation.live else ""),
                 f"{state.epoch}/{state.epochs}",
                 duration(state.eta_seconds) if look.status == "running" else "",
                 percent(state.metrics.get("test/accuracy")),
@@ -187,7 +188,7 @@ def tensorboard(
 
 def summary(look: Look) -> dict[str, Any]:
     """The facts of a run that a list has room for."""
-    state, labels = look.state, store.labels(look.run)
+    state, labels, evaluation = look.state, store.labels(look.run), _evaluation(look)
     return {
         "id": look.run.id,
         "name": state.name,
@@ -213,7 +214,14 @@ def summary(look: Look) -> dict[str, Any]:
         "note": labels.note,
         "path": str(look.run.path),
         "metrics": state.metrics,
+        "evaluation": evaluation and {"status": evaluation.status, "phase": evaluation.state.phase},
     }
+
+
+def _evaluation(look: Look) -> Look | None:
+    """The job that evaluates a run, if it had one."""
+    job = look.run.evaluation
+    return store.look(job) if job.config.exists() else None
 
 
 def document(look: Look) -> dict[str, Any]:
@@ -224,13 +232,10 @@ def document(look: Look) -> dict[str, Any]:
         config: Any = store.experiment_of(look.run, look.state).dump()
     except RequestError as error:
         config = {"error": str(error)}
-    job = look.run.evaluation
-    evaluation = store.look(job) if job.config.exists() else None
     return {
         **summary(look),
         "config": config,
         "manifest": layout.read_json(look.run.manifest),
-        "evaluation": evaluation and {"status": evaluation.status, "phase": evaluation.state.phase},
         "results": sorted(path.name for path in look.run.results.glob("[!.]*.json")),
     }
 

@@ -63,6 +63,10 @@ def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, run):
     again = hah("eval", run.id, "--suite", "noise", "--images", "30", *settings(SHORT))
     assert "noise: measured already" in again.stdout
     assert results(run) == before
+    (damaged,) = run.results.glob("noise-*.json")
+    damaged.write_text('{"suite": "noise"}')
+    hah("eval", run.id, "--suite", "noise", "--images", "30", *settings(SHORT))
+    assert results(run) == before
     document = json.loads(hah("eval", run.id, "-S", "sparsity", "--images", "30", "--json").stdout)
     assert document["status"] == "finished"
     assert document["results"][0]["suite"] == "sparsity"
@@ -71,7 +75,8 @@ def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, run):
 
 def test_every_suite_measures_64_images(hah, run):
     few = ["evaluate.suites=[noise, sparsity, corruptions, attacks, minimum_norm, masking]"]
-    few += [f"evaluate.masking.standard={run.id}"]  # any network to transfer attacks from
+    other = shutil.copytree(run.path, run.path.with_name("other-2222"))  # any network to transfer attacks from
+    few += [f"evaluate.masking.standard={other.name}"]
     hah("eval", run.id, "--images", "64", *settings(few), timeout=500)
     found = {json.loads(text)["suite"]: json.loads(text)["result"] for text in results(run).values()}
     assert sorted(found) == sorted(["noise", "sparsity", "corruptions", "attacks", "minimum_norm", "masking"])
@@ -104,6 +109,7 @@ def test_wrong_requests_are_refused_before_anything_is_made(hah, run):
         (["--suite", "noise", "--set", "train.lr=1"], "an evaluation has the settings evaluate.*"),
         (["--suite", "noise", "--set", "evaluate.noise.draws=0"], "evaluate.noise.draws: must be"),
         (["--suite", "noise", "--device", "cuda:7"], "cuda:7 is not there"),
+        (["--suite", "masking", "--set", f"evaluate.masking.standard={run.id}"], "itself says nothing of transfer"),
     ):
         refused = hah("eval", run.id, *arguments, check=False)
         assert refused.returncode == 2, arguments
@@ -130,6 +136,7 @@ def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, run):
     busy = hah("eval", run.id, "--suite", "noise", check=False)
     assert busy.returncode == 2
     assert f"{job.id} is being run by process {read_state(job).engine['pid']}" in busy.stderr
+    assert f"{run.id}  finished, evaluation running" in hah("ls").stdout
     refused = hah("rm", run.id, "--yes", check=False)
     assert refused.returncode == 2
     assert "is being evaluated" in refused.stderr
