@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -153,12 +154,17 @@ def robust(
     restarts: int = 1,
     seed: int = 0,
     batch: int = 0,
+    *,
+    kept: Callable[[str, Callable[[], list[int]]], list[int]] = lambda name, measure: measure(),
 ) -> Robustness:
     """Attacks in order, each only on what still stands (name the cheap ones first).
 
     Robust accuracy cannot rise with eps: sizes are tried from the smallest, and an image broken at one is broken at
     every larger one. It cannot rise with restarts: each is a further round of all sizes and attacks on what the
     rounds before left, so that more rounds begin with the very same ones.
+
+    ``kept(name, measure)`` gives the places of the images that one attack broke, by measuring them or from a run
+    before; what was broken before has its original for ``adversarial``.
     """
     if not methods or not epsilons:
         raise RequestError("name at least one attack and one size")
@@ -170,22 +176,27 @@ def robust(
     now = clean.expand(len(sizes), -1).clone()
     found = x.detach().float().expand(len(sizes), *x.shape).clone()
     stages, after = [], []
+
+    def broken(chosen: Tensor, index: int, method: Method, restart: int) -> list[int]:
+        if not len(chosen):
+            return []
+        images = attack(model, x[chosen], y[chosen], method, norm, sizes[index], steps, 1, seed, batch, first=restart)
+        with evaluating(scores):
+            fell = ~scores.right(images, y[chosen])
+        found[index, chosen[fell]] = images[fell]
+        return list[int](chosen[fell].tolist())
+
     for restart in range(restarts):
         left = []
-        for index, eps in enumerate(sizes):
+        for index in range(len(sizes)):
             if index:
                 fell = now[index] & ~now[index - 1]
                 found[index, fell], now[index, fell] = found[index - 1, fell], False
             column = []
-            for method in methods:
+            for place, method in enumerate(methods):
                 chosen = now[index].nonzero().flatten()
-                if len(chosen):
-                    images = attack(
-                        model, x[chosen], y[chosen], method, norm, eps, steps, 1, seed, batch, first=restart
-                    )
-                    with evaluating(scores):
-                        broken = ~scores.right(images, y[chosen])
-                    found[index, chosen[broken]], now[index, chosen[broken]] = images[broken], False
+                name = f"{restart}/{index}/{place}"
+                now[index, kept(name, partial(broken, chosen, index, method, restart))] = False
                 column.append(now[index].clone())
             left.append(torch.stack(column))
         after.append(torch.stack(left))

@@ -1,7 +1,7 @@
 """The suites of `hah eval`: each turns a trained network and its settings into one result, piece by piece.
 
-A piece is one batch, one corruption or one check; batches are of a fixed size, so that random draws, which are keyed
-by (seed, batch), do not depend on the machine.
+A piece is one batch, one corruption, or one attack or check on a batch; batches are of a fixed size, so that random
+draws, which are keyed by (seed, batch), do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -228,21 +228,16 @@ def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
         stages: list[str] = []
         for number, images, labels in subject.batches():
 
-            def measure(
-                x: Tensor = images, y: Tensor = labels, batch: int = number, norm: Ball = norm, sizes: Any = sizes
-            ) -> Any:
-                seen = robust(
-                    subject.network, x, y, settings.methods, norm, sizes, settings.steps, settings.restarts,
-                    subject.seed, batch,
-                )  # fmt: skip
-                verdicts = [
-                    ["".join(str(int(one)) for one in stage) for stage in size] for size in seen.stands.tolist()
-                ]
-                return [seen.stages, verdicts]
+            def kept(name: str, measure: Any, norm: Ball = norm, number: int = number) -> Any:
+                return pieces.get(f"attacks/{norm}/{number}/{name}", measure)
 
-            stages, verdicts = pieces.get(f"attacks/{norm}/{number}", measure)
-            for size, of_batch in zip(stands, verdicts, strict=True):
-                size[:] = [before + new for before, new in zip(size, of_batch, strict=True)]
+            seen = robust(
+                subject.network, images, labels, settings.methods, norm, sizes, settings.steps, settings.restarts,
+                subject.seed, number, kept=kept,
+            )  # fmt: skip
+            stages = seen.stages
+            for size, of_batch in zip(stands, seen.stands.int().tolist(), strict=True):
+                size[:] = [before + "".join(map(str, new)) for before, new in zip(size, of_batch, strict=True)]
         for eps, size in zip(sorted(set(sizes)), stands, strict=True):
             left = [
                 {"name": stage, "accuracy": verdict.count("1") / len(subject)}
@@ -323,7 +318,8 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
             sizes = len(set(settings.linf)) + len(set(settings.l2))
             passes = sum(one[method][0] for method in settings.methods)
             gradients = sum(one[method][1] for method in settings.methods)
-            return 2 + sizes * passes, sizes * gradients, batches * (1 + bool(settings.linf) + bool(settings.l2))
+            attacks = sizes * len(settings.methods) * settings.restarts
+            return 2 + sizes * passes, sizes * gradients, batches * (1 + attacks)
         case MinimumNormSuite():
             norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / fmn.WALK)
             ends = walks * (max(fmn.BISECTIONS, fmn.REMOVALS) + 2)

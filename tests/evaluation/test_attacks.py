@@ -140,6 +140,27 @@ def test_more_than_100_iterations_begin_with_the_same_100(trained, method):
     assert then.sum() > fell.sum()
 
 
+def test_what_is_kept_is_not_measured_again(linear):
+    """Interrupted after any attack, the rest gives the same verdicts."""
+    x, y, kept, measured = linear.x, linear.y, {}, []
+
+    def keep(name, measure):
+        if name not in kept:
+            measured.append(name)
+            kept[name] = measure()
+        return kept[name]
+
+    arguments = (linear, x, y, ["pgd", "pgd"], "linf", [0.01, 0.02, 0.03], 3)
+    whole = robust(*arguments, restarts=2)
+    assert torch.equal(robust(*arguments, restarts=2, kept=keep).stands, whole.stands)
+    assert len(kept) == len(measured) == 12
+    assert any(kept.values())
+    for name in measured[5:]:
+        del kept[name]
+    assert torch.equal(robust(*arguments, restarts=2, kept=keep).stands, whole.stands)
+    assert measured[12:] == measured[5:12]
+
+
 def test_rounds():
     assert rounds("apgd-t", 250) == [100, 100, 50]
     assert rounds("pgd", 100) == [100]
