@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.report.networks import BLOCKS_PRESETS, Estimate, Network
-from engine.report.published import STATEMENTS, Statement
+from engine.report.published import STATEMENTS, TABLE_1, Statement
 from engine.report.results import CLEAN, found_for, noise_name
 from engine.report.tables import ACCURACIES, command, title_of
 
@@ -349,6 +349,12 @@ def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
         axes.set_xticks(range(1, last + 1))
     elif figure.key == "figure-6":
         axes.set_xticks(places)
+        for column in ACCURACIES:
+            if any(one.title == column.title for one in figure.series):
+                ends = [100 * TABLE_1[preset][column.name].value for preset in _PAIR]
+                axes.plot((0, 6), ends, "x", color=_STYLES[column.title][0], markersize=7,
+                          markeredgewidth=1.6, gid=f"{figure.key}/published/{column.title}")  # fmt: skip
+        axes.plot((), (), "kx", label="the paper's Table 1")
     if figure.key == "figure-2":
         axes.set_ylim(0, 1)
     if figure.y_label.endswith("%"):
@@ -359,7 +365,7 @@ def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
             axes.plot(0.1, 100 * value, "x", color=_STYLES[title][0], markersize=7, markeredgewidth=1.6,
                       label=f"{title}, the paper's text", gid=f"{figure.key}/published/{title}")  # fmt: skip
     handles, names = axes.get_legend_handles_labels()
-    ours_first = sorted(range(len(names)), key=lambda place: names[place].endswith("text"))
+    ours_first = sorted(range(len(names)), key=lambda place: "the paper's" in names[place])
     axes.legend([handles[place] for place in ours_first], [names[place] for place in ours_first], fontsize=7.5)
 
 

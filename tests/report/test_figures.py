@@ -209,6 +209,18 @@ def test_what_the_text_states_is_written_on_them(drawn):
         assert float(use.get("x")) == pytest.approx(pixels[title][-1][0], abs=0.01)  # at 0.1
 
 
+def test_the_ends_of_figure_6_are_beside_table_1(drawn):
+    svg = draw(drawn["figure-6"], ["svg"])["svg"]
+    series = next(one for one in drawn["figure-6"].series if one.title == "Linf 2/255")
+    crosses = next(
+        g for g in ElementTree.fromstring(svg).iter(f"{SVG}g") if g.get("id") == "figure-6/published/Linf 2/255"
+    )
+    ends = [(float(use.get("x")), float(use.get("y"))) for use in crosses.iter(f"{SVG}use")]
+    ours = path_of(svg, "figure-6/Linf 2/255")
+    assert is_linear([y for _, y in [*ours, *ends]], [*(point.y.mean for point in series.points), 10.4, 21.5])
+    assert is_linear([x for x, _ in [*ours, *ends]], [*(point.x for point in series.points), 0, 6])
+
+
 def test_how_the_statements_fare(drawn):
     ours = {key: figure.ours for key, figure in drawn.items()}
     assert ours["figure-2"] == "sparser in block 1, 2, 3, 4, 5, 6"
