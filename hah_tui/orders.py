@@ -195,9 +195,8 @@ def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict
 def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subprocess.Popen[bytes]:
     """Start the evaluation of a run's checkpoint, for `launch.await_start`; what is measured already stays."""
     check_packages(experiment)
-    standard = experiment.evaluate.masking.standard
-    if standard and "masking" in experiment.evaluate.suites and store.resolve(standard, run.path.parent) == run:
-        raise RequestError(f"evaluate.masking.standard: {run.id} itself says nothing of transfer; name another run")
+    if "masking" in experiment.evaluate.suites and experiment.evaluate.masking.standard:
+        store.another(experiment.evaluate.masking.standard, run, "evaluate.masking.standard")
     if not (run.checkpoints / f"{checkpoint}.pt").is_file():
         there = ", ".join(checkpoints(run)) or "none yet"
         raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {there}")

@@ -25,7 +25,8 @@ Method = Literal["pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack"]
 TOLERANCE = 1e-6  # how far outside its ball rounding may put an image
 # The standard version of AutoAttack in Linf and L2: attacks in order, with their iterations or queries.
 STANDARD: tuple[tuple[Method, int], ...] = (("apgd-ce", 100), ("apgd-t", 100), ("fab-t", 100), ("square", 5000))
-ROUND = 100  # iterations: more are further rounds from new points, so that they only add
+ROUND = 100  # iterations; more are further rounds
+_UNDIVIDED: tuple[Method, ...] = ("square", "autoattack")
 _METHODS: tuple[Method, ...] = ("pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack")
 _BALLS: tuple[Ball, ...] = ("linf", "l2")
 _MOST_TARGETS = 9
@@ -75,11 +76,9 @@ def attack(
 
     Every image that is returned lies in [0, 1] and within ``eps`` of its original, to 1e-6; where the attack failed it
     is the last one tried, for images that were misclassified from the start it is the original. ``norm`` is "linf" or
-    "l2". ``steps`` are queries for "square"; "autoattack" is the standard version and has iterations of its own. More
-    than 100 iterations are rounds of 100 from new points, each on what the ones before left: how these attacks move
-    depends on their length, and a longer one can leave more standing than a short one. Restart r draws from
-    (seed, batch, r) alone and attacks what still stands, so that restarts only add; ``first`` numbers the first of
-    them. A module is attacked in evaluation mode and left as it was.
+    "l2". ``steps`` are queries for "square"; "autoattack" is the standard version and has iterations of its own.
+    Restart r draws from (seed, batch, r) alone and attacks what still stands, so that restarts only add; ``first``
+    numbers the first of them. A module is attacked in evaluation mode and left as it was.
     """
     _check(x, y, method, norm, eps)
     x = x.detach().float().contiguous()  # the library cannot attack images that are channels-last in memory
@@ -88,22 +87,13 @@ def attack(
         stands = scores.right(x, y)
         for restart in range(first, first + restarts):
             for stage, iterations in STANDARD if method == "autoattack" else ((method, steps),):
-                for number, length in enumerate(rounds(stage, iterations)):
-                    chosen = stands.nonzero().flatten()
-                    if not len(chosen):
-                        return found
-                    key = [seed, Draw.EVALUATION_ATTACK, batch, restart, _BALLS.index(norm), _METHODS.index(method)]
-                    key += [number] if number else []
-                    candidate = _once(scores, x[chosen], y[chosen], stage, norm, eps, length, key)
-                    found[chosen], stands[chosen] = verified(scores, x[chosen], y[chosen], candidate, norm, eps)
+                chosen = stands.nonzero().flatten()
+                if not len(chosen):
+                    return found
+                key = (seed, Draw.EVALUATION_ATTACK, batch, restart, _BALLS.index(norm), _METHODS.index(method))
+                candidate = _once(scores, x[chosen], y[chosen], stage, norm, eps, iterations, key)
+                found[chosen], stands[chosen] = verified(scores, x[chosen], y[chosen], candidate, norm, eps)
     return found
-
-
-def rounds(method: Method, steps: int) -> list[int]:
-    """The iterations of every round of so many steps; Square's queries are one."""
-    if method == "square":
-        return [steps]
-    return [min(ROUND, steps - done) for done in range(0, steps, ROUND)]
 
 
 def verified(scores: Scores, x: Tensor, y: Tensor, candidate: Tensor, norm: Ball, eps: float) -> tuple[Tensor, Tensor]:
@@ -126,7 +116,7 @@ class Robustness:
     """What attacks left of one batch.
 
     ``clean`` bool [B]: correct without an attack. ``epsilons``: the E sizes, ascending. ``stages``: the S attacks in
-    the order they ran ("apgd-ce", "apgd-t", "apgd-ce 2" for its second restart, ...). ``stands`` bool [E, S, B]:
+    the order they ran ("apgd-ce", "apgd-t", "apgd-ce 2" for its second round, ...). ``stands`` bool [E, S, B]:
     correct after every attack up to this one, at this and every smaller size. ``adversarial`` [E, B, C, H, W]: an
     image that broke it, the original where nothing did.
     """
@@ -161,7 +151,9 @@ def robust(
 
     Robust accuracy cannot rise with eps: sizes are tried from the smallest, and an image broken at one is broken at
     every larger one. It cannot rise with restarts: each is a further round of all sizes and attacks on what the
-    rounds before left, so that more rounds begin with the very same ones.
+    rounds before left, so that more rounds begin with the very same ones. So are iterations beyond 100, in hundreds:
+    how these attacks move depends on their length, and a longer one can leave more standing than a short one. Queries
+    of "square" and the iterations of "autoattack" are one round.
 
     ``kept(name, measure)`` gives the places of the images that one attack broke, by measuring them or from a run
     before; what was broken before has its original for ``adversarial``.
@@ -175,37 +167,43 @@ def robust(
         clean = scores.right(x.float(), y)
     now = clean.expand(len(sizes), -1).clone()
     found = x.detach().float().expand(len(sizes), *x.shape).clone()
-    stages, after = [], []
+    stages: list[str] = []
+    stands: list[Tensor] = []
 
-    def broken(chosen: Tensor, index: int, method: Method, restart: int) -> list[int]:
+    def broken(chosen: Tensor, index: int, method: Method, number: int, length: int) -> list[int]:
         if not len(chosen):
             return []
-        images = attack(model, x[chosen], y[chosen], method, norm, sizes[index], steps, 1, seed, batch, first=restart)
+        length = steps if method in _UNDIVIDED else length
+        images = attack(model, x[chosen], y[chosen], method, norm, sizes[index], length, 1, seed, batch, first=number)
         with evaluating(scores):
             fell = ~scores.right(images, y[chosen])
         found[index, chosen[fell]] = images[fell]
         return list[int](chosen[fell].tolist())
 
-    for restart in range(restarts):
-        left = []
+    for number, (done, length) in enumerate(restarts * rounds(steps)):
+        now_on = [method for method in methods if not (done and method in _UNDIVIDED)]
+        left = torch.empty(len(sizes), len(now_on), len(x), dtype=torch.bool, device=x.device)
         for index in range(len(sizes)):
             if index:
                 fell = now[index] & ~now[index - 1]
                 found[index, fell], now[index, fell] = found[index - 1, fell], False
-            column = []
-            for place, method in enumerate(methods):
+            for place, method in enumerate(now_on):
                 chosen = now[index].nonzero().flatten()
-                name = f"{restart}/{index}/{place}"
-                now[index, kept(name, partial(broken, chosen, index, method, restart))] = False
-                column.append(now[index].clone())
-            left.append(torch.stack(column))
-        after.append(torch.stack(left))
-        stages += [method if restart == 0 else f"{method} {restart + 1}" for method in methods]
-    return Robustness(clean, sizes, stages, torch.cat(after, 1), found)
+                measure = partial(broken, chosen, index, method, number, length)
+                now[index, kept(f"{number}/{index}/{place}", measure)] = False
+                left[index, place] = now[index]
+        stands.append(left)
+        stages += [method if number == 0 else f"{method} {number + 1}" for method in now_on]
+    return Robustness(clean, sizes, stages, torch.cat(stands, 1), found)
+
+
+def rounds(steps: int) -> list[tuple[int, int]]:
+    """(iterations done before, iterations) of every round of so many steps."""
+    return [(done, min(ROUND, steps - done)) for done in range(0, steps, ROUND)]
 
 
 def _once(
-    scores: Scores, x: Tensor, y: Tensor, method: Method, norm: Ball, eps: float, steps: int, key: Sequence[int]
+    scores: Scores, x: Tensor, y: Tensor, method: Method, norm: Ball, eps: float, steps: int, key: tuple[int, ...]
 ) -> Tensor:
     """What one run of an attack claims to be adversarial; nothing is drawn from the global random state."""
     if method == "pgd":

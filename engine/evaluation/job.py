@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,11 +99,11 @@ class Evaluation:
             "versions": {name: version for name, version in manifest.versions().items() if name in suites.PACKAGES},
             "device": self.record.state.device,
         }
-        weights = suites.fingerprint(self.subject.network)
-        key = json.dumps([facts, weights, self.subject.archive.fingerprint], sort_keys=True)
+        of = {"weights": suites.fingerprint(self.subject.network), "test_set": self.subject.archive.fingerprint}
+        key = json.dumps([facts, *of.values()], sort_keys=True)
         name = f"{suite}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         final, partial = self.run.results / f"{name}.json", self.run.results / f".{name}.pieces"
-        if (values := _kept(final, suite)) is not None:
+        if (values := _kept(final, facts)) is not None:
             self.record.event("already", suite=suite, file=final.name)
             self.record.results(self._position["step"], values)
             partial.unlink(missing_ok=True)
@@ -120,7 +121,7 @@ class Evaluation:
         with Pieces(partial, done) as pieces, torch.random.fork_rng(devices=[]):
             facts["clean_accuracy"] = suites.clean(self.subject, pieces)
             facts["result"] = suites.measure(suite, self.subject, settings, pieces, final.with_suffix(".png"))
-        replace_json(final, facts)
+        replace_json(final, facts | of)
         partial.unlink(missing_ok=True)
         values = metrics(suite, facts)
         self.record.event(
@@ -177,7 +178,7 @@ def subject_of(
     test = Split.of(archive.x_test, archive.y_test, device).first(settings.images)
     standard, standard_run = None, ""
     if settings.masking.standard and "masking" in settings.suites:
-        other = store.resolve(settings.masking.standard, run.path.parent)
+        other = store.another(settings.masking.standard, run, "evaluate.masking.standard")
         standard, standard_run = load(other, "last")[0].to(device), other.id
     watched, blocks = Attended(network.to(device), attend), list[nn.Module](network.blocks)
     return Subject(
@@ -249,19 +250,25 @@ def said_of(result: dict[str, Any]) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-def _kept(path: Path, suite: str) -> dict[str, float] | None:
-    """The numbers of a result that is there; None where it is missing or not whole, so that it is measured."""
-    with contextlib.suppress(KeyError, TypeError, AttributeError):
-        return metrics(suite, read_json(path, 1 << 28))
+def _kept(path: Path, facts: dict[str, Any]) -> dict[str, float] | None:
+    """The numbers of the result of these facts; None where there is none or it is not whole, so that it is measured."""
+    with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        before = read_json(path, 1 << 28)
+        values = metrics(facts["suite"], before)
+        same = all(before[name] == fact for name, fact in json.loads(json.dumps(facts)).items())
+        if same and before["result"] and all(math.isfinite(value) for value in values.values()):
+            return values
     return None
 
 
 def metrics(suite: str, document: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a result that panels and TensorBoard show, by the names of `engine.report.results`."""
+    """The numbers of a result that panels and TensorBoard show, by the names of `engine.report.results`, and the
+    mean over all corruptions and severities."""
     result, found = document["result"], {"eval/clean_accuracy": document["clean_accuracy"]}
     match suite:
         case "noise":
-            found |= {f"eval/noise/{level['std']:g}/accuracy": level["mean"] for level in result["levels"]}
+            kind = "" if result["distribution"] == "gaussian" else f"{result['distribution']}-"
+            found |= {f"eval/noise/{kind}{level['std']:g}/accuracy": level["mean"] for level in result["levels"]}
         case "sparsity":
             found |= {f"eval/sparsity/{n}/hoyer": block["hoyer"] for n, block in result["blocks"].items()}
         case "corruptions":

@@ -24,7 +24,7 @@ from engine.data.archives import Images
 from engine.data.batches import Draw, Split, generator, to_images
 from engine.evaluation import corruptions as made
 from engine.evaluation import fmn, looking
-from engine.evaluation.attacks import ROUND, robust
+from engine.evaluation.attacks import robust, rounds
 from engine.evaluation.masking import PROBES, Probe, judge, probe
 from engine.evaluation.pieces import Pieces
 from engine.experiment.datasets import Suite
@@ -44,7 +44,7 @@ BATCH = 100
 PROBED = 50  # images that are made to estimate what all of them take
 # Of what each suite does: another number wherever a result would change, so that no older one answers for it.
 METHOD: dict[Suite, int] = {
-    "noise": 2, "sparsity": 2, "corruptions": 2, "attacks": 3, "minimum_norm": 2, "masking": 3,
+    "noise": 2, "sparsity": 2, "corruptions": 2, "attacks": 3, "minimum_norm": 2, "masking": 2,
 }  # fmt: skip
 _NO_NUMBER = 1e300  # what a probe that found no number is kept as: JSON has no NaN
 PACKAGES = (
@@ -224,7 +224,7 @@ def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
     for norm, sizes in norms:
         if not sizes:
             continue
-        stands: list[list[str]] = [[""] * (len(settings.methods) * settings.restarts) for _ in set(sizes)]
+        stands: list[list[str]] = []
         stages: list[str] = []
         for number, images, labels in subject.batches():
 
@@ -236,6 +236,7 @@ def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
                 subject.seed, number, kept=kept,
             )  # fmt: skip
             stages = seen.stages
+            stands = stands or [[""] * len(stages) for _ in seen.epsilons]
             for size, of_batch in zip(stands, seen.stands.int().tolist(), strict=True):
                 size[:] = [before + "".join(map(str, new)) for before, new in zip(size, of_batch, strict=True)]
         for eps, size in zip(sorted(set(sizes)), stands, strict=True):
@@ -308,7 +309,7 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
             sets = len(settings.names) * len(settings.severities)
             return 1 + sets, 0, batches + sets
         case AttackSuite():
-            steps = settings.steps + math.ceil(settings.steps / ROUND)
+            steps = settings.steps + len(rounds(settings.steps))
             one = {
                 "pgd": (1, settings.steps * settings.restarts),
                 "apgd-ce": (1, steps * settings.restarts),
@@ -318,7 +319,8 @@ def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, i
             sizes = len(set(settings.linf)) + len(set(settings.l2))
             passes = sum(one[method][0] for method in settings.methods)
             gradients = sum(one[method][1] for method in settings.methods)
-            attacks = sizes * len(settings.methods) * settings.restarts
+            attacks = sizes * settings.restarts
+            attacks *= sum(1 if method == "autoattack" else len(rounds(settings.steps)) for method in settings.methods)
             return 2 + sizes * passes, sizes * gradients, batches * (1 + attacks)
         case MinimumNormSuite():
             norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / fmn.WALK)

@@ -2,7 +2,7 @@
 
 Numbers go by metric names: eval/clean_accuracy, eval/noise/0.1/accuracy, eval/noise/0.1/snr_db/3,
 eval/sparsity/3/hoyer, eval/corruptions/fog/5, eval/attacks/linf-0.00784/robust_accuracy, eval/minimum_norm/linf/mean.
-eval/attacks/linf-0.00784/worst_case is the union over all results of one checkpoint: what stands after everything.
+eval/attacks/linf-0.00784/worst_case is what stands after all attacks and minimum norms measured of one checkpoint.
 Each carries, in words, what a reader has to know of it: "first 1,000 images", "generated". Accuracies are fractions.
 """
 
@@ -217,7 +217,7 @@ def _result(run: RunDirectory, name: str, state: State) -> _Parsed:
     chosen, epoch = checkpoint.get("name"), _count(checkpoint, "epoch")
     if not isinstance(chosen, str) or not _CHECKPOINT.fullmatch(chosen):
         raise ValueError("checkpoint: its name is none")
-    images, there = _count(document, "images"), _count(document, "test_images")
+    images, there = int(_number(document, "images", 1, 1e9)), _count(document, "test_images")
     labels: tuple[str, ...] = ()
     if images < there:
         labels += (f"first {images:,} images",)
@@ -230,8 +230,12 @@ def _result(run: RunDirectory, name: str, state: State) -> _Parsed:
     # The last checkpoint, and rather one that has trained to the end.
     position = float(chosen == "last" and epoch >= state.epoch) + float(epoch >= state.epochs)
     place = (position, float(images), float(epoch), (run.results / name).stat().st_mtime)
-    placed = {name: replace(one, rank=(*one.rank, *place)) for name, one in {CLEAN: clean, **numbers}.items()}
-    of = (chosen, epoch, str(checkpoint.get("step")), images)
+    placed = {
+        name: replace(one, rank=(one.rank[0], *place[:-1], *one.rank[1:], place[-1]))
+        for name, one in {CLEAN: clean, **numbers}.items()
+    }
+    same = (document.get(name) for name in ("run", "dataset", "weights", "test_set"))
+    of = (chosen, epoch, images, there, *(str(one) for one in (checkpoint.get("step"), *same)))
     fell = [replace(one, of=of, labels=labels, rank=place[:-1]) for one in broken]
     return _Parsed(placed, replace(masking, rank=(*masking.rank, *place)) if masking else None, fell)
 
@@ -240,14 +244,15 @@ def _result(run: RunDirectory, name: str, state: State) -> _Parsed:
 class _Broken:
     """What one result knows of each image: the smallest perturbation that broke it, infinite where none did.
 
-    ``sizes`` are those of attacks; results ``of`` the same checkpoint and images make one worst case.
+    ``what`` was measured; ``sizes`` are those of attacks; results ``of`` the same network and images make one worst
+    case.
     """
 
     norm: str
-    methods: tuple[str, ...]
+    what: str
     smallest: tuple[float, ...]
     sizes: tuple[float, ...] = ()
-    of: tuple[str | int, ...] = ()
+    of: tuple[object, ...] = ()
     labels: tuple[str, ...] = ()
     rank: tuple[float, ...] = ()
 
@@ -258,18 +263,20 @@ class _Parsed(NamedTuple):
     broken: Iterable[_Broken] = ()
 
 
-def _worst_cases(found: Iterable[_Broken]) -> dict[str, Number]:
-    """Accuracy after everything that two or more results tried, at each size that one of them attacked with."""
+def _worst_cases(found: Collection[_Broken]) -> dict[str, Number]:
+    """Accuracy after everything that two or more results tried, at each size that one of them attacked with; only of
+    checkpoints that no other comes before."""
+    first = max((one.rank[0] for one in found), default=0.0)
     groups: dict[tuple[Any, ...], list[_Broken]] = {}
     for one in found:
-        groups.setdefault((one.norm, *one.of), []).append(one)
+        if one.rank[0] == first:
+            groups.setdefault((one.norm, *one.of), []).append(one)
     numbers: dict[str, Number] = {}
     for (norm, *_), group in sorted(groups.items(), key=lambda item: item[1][0].rank):
         if len(group) > 1:
             smallest = [min(each) for each in zip(*(one.smallest for one in group), strict=True)]
-            methods = dict.fromkeys(method for one in group for method in one.methods)
-            labels = (*group[0].labels, " + ".join(methods))
-            for eps in {eps for one in group for eps in one.sizes}:
+            labels = (*group[0].labels, " + ".join(sorted({one.what for one in group})))
+            for eps in sorted({eps for one in group for eps in one.sizes}):
                 left = sum(least > eps for least in smallest) / len(smallest)
                 numbers[attack_name(norm, eps, "worst_case")] = Number(left, labels, group[0].rank)
     return numbers
@@ -354,45 +361,57 @@ def _settings(document: dict[str, Any]) -> dict[str, Any]:
 
 def _attacks(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
     """The paper's protocol is APGD-CE, then targeted APGD, 100 iterations, once; every other says what it is."""
-    numbers, settings, images = {}, _settings(document), _count(document, "images")
-    smallest: dict[str, list[float]] = {}
-    sizes: dict[str, list[float]] = {}
-    methods: list[str] = []
-    for attack in sorted(_items(content, "attacks"), key=lambda attack: _number(attack, "eps", 0, 1e4)):
+    numbers, images = {}, _count(document, "images")
+    broken: dict[str, _Broken] = {}
+    for attack in _items(content, "attacks"):
         norm, eps = attack.get("norm"), _number(attack, "eps", 0, 1e4)
         if norm not in ("linf", "l2"):
             raise ValueError("attacks: norm is neither linf nor l2")
         methods = list(dict.fromkeys(_word(one, "name").partition(" ")[0] for one in _items(attack, "methods")))
-        said = [] if strong(methods) else [f"{' + '.join(methods) or 'no attack'} only"]
-        said += _weak(document, "attacks") if methods != ["autoattack"] else ()
-        rank = 0.0 if said else 1.0
-        if not said:
-            said += [" + ".join(methods)] if set(methods) != {"apgd-ce", "apgd-t"} else []
-            for name, usual in (("steps", 100), ("restarts", 1)):
-                value = settings.get(name)
-                if type(value) is int and value > usual and (name == "restarts" or methods != ["autoattack"]):
-                    said.append(f"{value} {name}")
-            rank += not said
-        numbers[attack_name(norm, eps)] = Number(_fraction(attack, "robust_accuracy"), (*labels, *said), (rank,))
+        named, more = " + ".join(methods) or "no attack", _unusual(methods, document)
+        weak = not strong(methods) or (methods != ["autoattack"] and bool(_weak(document, "attacks")))
+        said = [] if set(methods) == {"apgd-ce", "apgd-t"} else [named if strong(methods) else f"{named} only"]
+        said += more
+        rank = (float(not weak), float(not said))
+        numbers[attack_name(norm, eps)] = Number(_fraction(attack, "robust_accuracy"), (*labels, *said), rank)
         stands = attack.get("stands")
         if isinstance(stands, str) and len(stands) == images:
-            before = smallest.get(norm, [math.inf] * images)
-            smallest[norm] = [
-                min(least, eps) if one == "0" else least for one, least in zip(stands, before, strict=True)
-            ]
-            sizes.setdefault(norm, []).append(eps)
-    broken = [_Broken(norm, tuple(methods), tuple(least), tuple(sizes[norm])) for norm, least in smallest.items()]
-    return _Parsed(numbers, broken=broken)
+            if not re.fullmatch("[01]*", stands):
+                raise ValueError("stands: not a verdict, 0 or 1, of each image")
+            what = f"{named} ({', '.join(more)})" if more else named
+            before = broken.get(norm) or _Broken(norm, what, (math.inf,) * images)
+            pairs = zip(stands, before.smallest, strict=True)
+            smallest = tuple(min(least, eps) if one == "0" else least for one, least in pairs)
+            broken[norm] = replace(before, smallest=smallest, sizes=(*before.sizes, eps))
+    return _Parsed(numbers, broken=broken.values())
+
+
+def _unusual(methods: list[str], document: dict[str, Any]) -> list[str]:
+    """Iterations and restarts of attacks that are not the paper's, in words; AutoAttack has iterations of its own."""
+    settings = _settings(document)
+    steps, restarts = (value if type(value) is int else None for value in map(settings.get, ("steps", "restarts")))
+    said = []
+    if steps not in (None, 100) and methods != ["autoattack"]:
+        said.append(f"{steps} steps")
+        said += ["in one round"] if steps > 100 and _older(document, 3) else []
+    return said + ([f"{restarts} restarts"] if restarts not in (None, 1) else [])
+
+
+def _older(document: dict[str, Any], method: int) -> bool:
+    """Whether a result is of a method before this one."""
+    number = document.get("method")
+    return type(number) is not int or number < method
 
 
 def _minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> _Parsed:
     """Misclassified images as a fraction. An older FMN found larger norms, whatever its settings."""
-    settings, method, images = _settings(document), document.get("method"), _count(document, "images")
-    older = type(method) is not int or method < 2
+    settings, images = _settings(document), _count(document, "images")
+    older = _older(document, 2)
     weak = _weak(document, "minimum_norm")
     if settings.get("trials", settings.get("targets")) == 0:
         weak += ("no local search",)
-    labels += (*(["older FMN"] if older else []), *weak)
+    said = (*(["older FMN"] if older else []), *weak)
+    labels += said
     rank = (2.0 * (not older) + (not weak),)
     numbers, broken = {}, []
     for norm, values in _part(content, "norms", dict).items():
@@ -413,9 +432,9 @@ def _minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tup
         fell = _fraction(values, "success_rate")
         numbers[f"eval/minimum_norm/{norm}/success_rate"] = Number(fell, labels, rank, curve=tuple(curve))
         every = values.get("values")
-        if isinstance(every, list) and len(every) == images:
-            found = [math.inf if value is None else _finite(value, "values", 0, 1e6) for value in every]
-            broken.append(_Broken(norm, ("fmn",), tuple(found)))
+        if norm in PAPER_EPS and isinstance(every, list) and len(every) == images:
+            found = (math.inf if value is None else _finite(value, "values", 0, 1e6) for value in every)
+            broken.append(_Broken(norm, f"fmn ({', '.join(said)})" if said else "fmn", tuple(found)))
     return _Parsed(numbers, broken=broken)
 
 

@@ -82,6 +82,14 @@ def resolve(reference: str, folder: Path) -> RunDirectory:
     raise RequestError(f"no run is called {reference!r} in {folder}; {hint}")
 
 
+def another(reference: str, run: RunDirectory, setting: str) -> RunDirectory:
+    """The run beside ``run`` that a setting names; raises RequestError where there is none, or it is ``run`` itself."""
+    found = resolve(reference, run.path.parent)
+    if found.id == run.id:
+        raise RequestError(f"{setting}: {run.id} is the run itself; name another one")
+    return found
+
+
 def look(run: RunDirectory) -> Look:
     """One look at a run."""
     return Watcher(run).look()

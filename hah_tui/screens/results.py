@@ -102,8 +102,11 @@ def lines_of(known: Measured, mce: Number | None = None) -> list[Line]:
         "Accuracy": [
             line
             for column in ACCURACIES
-            for line in _line(
-                column.title, numbers.get(column.metric), printed.get(column.name) or corrupted.get(column.name)
+            for line in (
+                *_line(
+                    column.title, numbers.get(column.metric), printed.get(column.name) or corrupted.get(column.name)
+                ),
+                *_line(f"{column.title}, worst case", numbers.get(_worst_case(column.metric))),
             )
         ],
         "Corruptions, severity 5": _severity_5(known, corrupted),
@@ -116,14 +119,14 @@ def lines_of(known: Measured, mce: Number | None = None) -> list[Line]:
         "Active fraction": [],
         "Silent fraction": [],
     }
-    above = {column.metric for column in ACCURACIES}
+    above = {name for column in ACCURACIES for name in (column.metric, _worst_case(column.metric))}
     for name in sorted(numbers.keys() - above, key=_natural):
         number = numbers[name]
         match name.split("/"):
             case ["eval", "noise", level, "accuracy"]:
                 groups["Noise"] += _line(level.replace("-", " "), number)
             case ["eval", "attacks", attack, what]:
-                title = attack.replace("-", " ").capitalize()
+                title = attack.replace("-", " ", 1).capitalize()
                 groups["Attacks"] += _line(title if what == "robust_accuracy" else f"{title}, worst case", number)
             case ["eval", "minimum_norm", norm, what]:
                 title = f"{norm.capitalize()} {what.replace('_', ' ')}"
@@ -140,6 +143,12 @@ def lines_of(known: Measured, mce: Number | None = None) -> list[Line]:
         found.append(Line("all checks", verdict=masking.verdict, note="; ".join(masking.labels)))
         found += [Line(check.name, verdict=check.verdict, note=check.words) for check in masking.checks]
     return found
+
+
+def _worst_case(metric: str) -> str:
+    """The metric of the worst case beside a robust accuracy; no metric's name beside any other."""
+    start, _, what = metric.rpartition("/")
+    return f"{start}/worst_case" if what == "robust_accuracy" else ""
 
 
 def _line(title: str, number: Number | None, there: Published | None = None, percent: bool = True) -> list[Line]:

@@ -224,9 +224,10 @@ def test_shell_completion_completes_runs_presets_and_settings(program, runs):
     assert "hah.lambda=" in done.stdout
 
 
-def test_tensorboard_serves_a_run_on_loopback_only(hah, runs, program):
+def test_tensorboard_serves_a_run_and_its_evaluation_on_loopback_only(hah, runs, program):
     hah("run", "quickstart", *settings(TINY))
     run = store.all_runs(runs)[0]
+    hah("eval", run.id, "--suite", "sparsity", "--images", "20")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -239,13 +240,14 @@ def test_tensorboard_serves_a_run_on_loopback_only(hah, runs, program):
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/plugin/scalars/tags", timeout=5) as answer:
                     tags = json.load(answer)
-                if any("block/1/sparsity" in found for found in tags.values()):
+                every = {name for found in tags.values() for name in found}
+                if {"block/1/sparsity", "eval/sparsity/1/hoyer"} <= every:
                     break
             except OSError:
                 pass
             assert time.monotonic() < deadline
             time.sleep(0.3)
-        assert [name.partition("/")[0] for name in tags] == [run.id]
+        assert sorted(name.partition("/")[0] for name in tags) == [run.id, run.evaluation.id]
         listening = subprocess.run(["cat", "/proc/net/tcp"], capture_output=True, text=True, check=True).stdout
         addresses = [line.split()[1] for line in listening.splitlines()[1:] if line.split()[1].endswith(f":{port:04X}")]
         assert set(addresses) <= {f"0100007F:{port:04X}"}

@@ -64,9 +64,12 @@ def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, run):
     assert "noise: measured already" in again.stdout
     assert results(run) == before
     (damaged,) = run.results.glob("noise-*.json")
-    damaged.write_text('{"suite": "noise"}')
-    hah("eval", run.id, "--suite", "noise", "--images", "30", *settings(SHORT))
-    assert results(run) == before
+    for was, now in (('"suite"', '"site"'), ('"std": 0.1', '"std": "a"'), ('"images": 30', '"images": 31')):
+        text = damaged.read_text()
+        assert was in text
+        damaged.write_text(text.replace(was, now))
+        hah("eval", run.id, "--suite", "noise", "--images", "30", *settings(SHORT))
+        assert results(run) == before
     document = json.loads(hah("eval", run.id, "-S", "sparsity", "--images", "30", "--json").stdout)
     assert document["status"] == "finished"
     assert document["results"][0]["suite"] == "sparsity"
@@ -109,7 +112,7 @@ def test_wrong_requests_are_refused_before_anything_is_made(hah, run):
         (["--suite", "noise", "--set", "train.lr=1"], "an evaluation has the settings evaluate.*"),
         (["--suite", "noise", "--set", "evaluate.noise.draws=0"], "evaluate.noise.draws: must be"),
         (["--suite", "noise", "--device", "cuda:7"], "cuda:7 is not there"),
-        (["--suite", "masking", "--set", f"evaluate.masking.standard={run.id}"], "itself says nothing of transfer"),
+        (["--suite", "masking", "--set", f"evaluate.masking.standard={run.id}"], "is the run itself; name another"),
     ):
         refused = hah("eval", run.id, *arguments, check=False)
         assert refused.returncode == 2, arguments

@@ -125,18 +125,30 @@ def test_the_worst_case_is_the_union_of_all_results_of_a_checkpoint(made):
     assert not any("worst_case" in name for name in found)  # one result is no union
     autoattack = verdicts(e2="101000")
     autoattack["attacks"][0]["methods"] = [{"name": "autoattack", "accuracy": 0.3}]
-    write(run, "attacks", autoattack, number=2, images=6)
+    write(run, "attacks", autoattack, number=2, images=6, settings={"restarts": 3})
     norms = minimum_norm({"linf": 0.1}, misclassified=1)
     norms["norms"]["linf"]["values"] = [None, 0.3, 0.15, 0.2, 0.05, 0.0]
-    write(run, "minimum_norm", norms, images=6)
-    # Of other images, of another checkpoint, and without a verdict of each image: no part of it.
+    write(run, "minimum_norm", norms, images=6, settings={"steps": 10})
+    # Of other images, of another checkpoint, of another network, and without a verdict of each image: no part of it.
     write(run, "attacks", verdicts(e2="0000000"), number=3, images=7)
     write(run, "attacks", verdicts(e2="000000"), number=4, images=6, checkpoint={"name": "best", "epoch": 90})
-    write(run, "attacks", verdicts(e2="00000"), number=5, images=6)
+    write(run, "attacks", verdicts(e2="000000"), number=5, images=6, checkpoint={"name": "best", "epoch": 90})
+    write(run, "attacks", verdicts(e2="000000"), number=6, images=6, weights="another")
+    write(run, "attacks", verdicts(e2="000000"), number=7, images=6, dataset="another")
+    write(run, "attacks", verdicts(e2="00000"), number=8, images=6)
     found = measured(run).numbers
     worst = {eps: found[attack_name("linf", eps, "worst_case")] for eps in (0.1, 0.2)}
     assert {eps: one.value for eps, one in worst.items()} == {0.1: 4 / 6, 0.2: 1 / 6}
-    assert worst[0.1].labels == ("first 6 images", "apgd-ce + apgd-t + autoattack + fmn")
+    assert worst[0.1].labels == ("first 6 images", "apgd-ce + apgd-t + autoattack (3 restarts) + fmn (10 steps)")
+
+
+def test_of_sizes_with_one_name_the_worst_case_is_of_the_largest(made):
+    run = made("paper-hah")
+    for number, eps in enumerate((0.007842, 2 / 255, 0.007838)):
+        content = verdicts(e1="1000" if eps == 2 / 255 else "1110")
+        content["attacks"][0]["eps"] = eps
+        write(run, "attacks", content, number=number, images=4)
+    assert measured(run).numbers[attack_name("linf", 2 / 255, "worst_case")].value == 1 / 4
 
 
 @pytest.mark.parametrize(
@@ -146,15 +158,33 @@ def test_the_worst_case_is_the_union_of_all_results_of_a_checkpoint(made):
         (("apgd-ce", "apgd-t"), {"steps": 200, "restarts": 5}, ("200 steps", "5 restarts")),
         (("autoattack",), {"steps": 10, "restarts": 1}, ("autoattack",)),
         (("pgd", "apgd-ce", "apgd-t"), {}, ("pgd + apgd-ce + apgd-t",)),
-        (("apgd-ce", "apgd-t"), {"steps": 50, "restarts": 2}, ("50 steps",)),
+        (("apgd-ce", "apgd-t"), {"steps": 50, "restarts": 2}, ("50 steps", "2 restarts")),
+        (("pgd",), {"steps": 1000, "restarts": 20}, ("pgd only", "1000 steps", "20 restarts")),
     ],
 )
 def test_attacks_that_are_not_the_papers_say_what_they_are(made, methods, settings, said):
     run = made("paper-hah")
-    write(run, "attacks", attacks(("linf", 2 / 255, 0.3), methods=methods), settings=settings, written=200)
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.3), methods=methods), settings=settings, method=3, written=200)
     assert measured(run).numbers[LINF].labels == said
     write(run, "attacks", attacks(("linf", 2 / 255, 0.4)), number=1, settings={"steps": 100}, written=100)
     assert measured(run).numbers[LINF].value == (0.3 if not said else 0.4)  # the paper's first, the later one else
+
+
+def test_many_steps_were_one_round_before(made):
+    run = made("paper-hah")
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.3)), settings={"steps": 200}, method=2)
+    assert measured(run).numbers[LINF].labels == ("200 steps", "in one round")
+
+
+def test_a_stronger_attack_on_all_images_comes_before_the_papers_on_some(made):
+    run = made("paper-hah")
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.1), methods=("autoattack",)), number=1, written=100)
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.8)), number=2, images=24, written=200)
+    assert measured(run).numbers[LINF].labels == ("autoattack",)
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.2)), number=3, written=50)
+    assert measured(run).numbers[LINF].labels == ()
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.9), methods=("pgd",)), number=4, written=300)
+    assert measured(run).numbers[LINF].value == 0.2
 
 
 def test_masking_is_kept_by_norm_and_the_property_is_linf(made):
@@ -323,6 +353,7 @@ BAD = {
     "a result that is null": json.dumps(envelope("noise", None)),
     "levels of the wrong type": json.dumps(envelope("noise", {"distribution": "gaussian", "levels": {"0.1": 1}})),
     "a level that is a number": json.dumps(envelope("noise", {"distribution": "gaussian", "levels": [0.1]})),
+    "no images": json.dumps(envelope("noise", noise({0.1: 0.5}), images=0)),
     "a block that is a path": json.dumps(envelope("noise", noise({0.1: 0.5}, {"../../x": 3.0}))),
 }
 
@@ -344,6 +375,7 @@ def test_a_bad_file_is_left_out_and_said(made, text):
     [
         ("corruptions", corruptions({"fog\x1b[2J": 0.5})),
         ("corruptions", {"source": "official", "accuracy": {"fog": {"6": 0.5}}}),
+        ("attacks", verdicts(e1="01" * 4999 + "0x")),
         ("corruptions", corruptions({"fog": 0.5}, source="invented")),
         ("attacks", attacks(("l7", 0.1, 0.5))),
         ("attacks", attacks(("l2", 0.1, 0.5), methods=("[bold]",))),

@@ -154,6 +154,26 @@ def test_the_pinned_run_reaches_the_screen(runs):
     drive(runs, body)
 
 
+def test_the_worst_case_stands_below_its_robust_accuracy(runs):
+    run = evaluated(runs)
+    document = json.loads((run.results / "attacks-0123abcd.json").read_text())
+    for number, stands in enumerate(("0101", "0011")):
+        attacks = [
+            {"norm": "linf", "eps": eps, "robust_accuracy": 0.5, "stands": stands,
+             "methods": [{"name": "apgd-ce", "accuracy": 0.5}, {"name": "apgd-t", "accuracy": 0.5}]}
+            for eps in (1e-5, 2 / 255)
+        ]  # fmt: skip
+        changed = {**document, "images": 4, "settings": {}, "result": {"attacks": attacks}}
+        (run.results / f"attacks-0000000{number}.json").write_text(json.dumps(changed))
+    lines = results_screen.read_results(run).lines
+    accuracy = group(lines, "Accuracy")
+    assert list(accuracy)[2:4] == ["Linf 2/255", "Linf 2/255, worst case"]
+    assert accuracy["Linf 2/255, worst case"].cells() == [
+        "Linf 2/255, worst case", "25.0%", "", "", "first 4 images; apgd-ce + apgd-t"
+    ]  # fmt: skip
+    assert list(group(lines, "Attacks")) == ["Linf 1e-05", "Linf 1e-05, worst case"]
+
+
 def test_sparsity_is_shown_block_by_block(runs):
     run = made(runs, id="a-run")
     write(run, "sparsity", everything()["sparsity"])
