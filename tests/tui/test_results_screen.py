@@ -1,6 +1,7 @@
 """Results beside published numbers, and evaluations launched from there."""
 
 import csv
+import json
 from dataclasses import replace
 from functools import partial
 
