@@ -262,7 +262,7 @@ def _kept(path: Path, facts: dict[str, Any]) -> dict[str, float] | None:
 
 
 def metrics(suite: str, document: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a result that panels and TensorBoard show, by the names of `engine.report.results`, and the
+    """The numbers of a result that panels and TensorBoard show, by the names of `engine.report.numbers`, and the
     mean over all corruptions and severities."""
     result, found = document["result"], {"eval/clean_accuracy": document["clean_accuracy"]}
     match suite:

@@ -9,7 +9,8 @@ from typing import Any
 
 from engine.experiment.datasets import CORRUPTION_GROUPS
 from engine.experiment.mistakes import RequestError
-from engine.report.results import CLEAN, PAPER_EPS, Masking, Measured, Number, found_for, measured, noise_name
+from engine.report.numbers import CLEAN, PAPER_EPS, Masking, Number, found_for, noise_name
+from engine.report.results import Measured, measured
 from engine.report.tables import SEVERITIES, corruption_error, mean_over
 from engine.runs.layout import RunDirectory
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.report.networks import BLOCKS_PRESETS, Estimate, Network
+from engine.report.numbers import CLEAN, found_for, noise_name
 from engine.report.published import STATEMENTS, TABLE_1, Statement
-from engine.report.results import CLEAN, found_for, noise_name
 from engine.report.tables import ACCURACIES, command, title_of
 
 if TYPE_CHECKING:

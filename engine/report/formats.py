@@ -11,8 +11,8 @@ from typing import Any
 
 from engine.report.figures import Figure, Point, Series
 from engine.report.networks import Estimate
+from engine.report.numbers import GENERATED
 from engine.report.published import CLEAN, MCE
-from engine.report.results import GENERATED
 from engine.report.tables import WITHOUT_FROST, Cell, Column, Report, Suspicion, Table
 
 NOTHING = "\N{EN DASH}"

@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.report.results import FROM_TRAINING, Measured, Number, measured, plain
+from engine.report.numbers import FROM_TRAINING, Number, plain
+from engine.report.results import Measured, measured
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state

@@ -16,21 +16,21 @@ from typing import Any
 from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
 from engine.report import published
 from engine.report.networks import BLOCKS_PRESETS, TABLE_PRESETS, Estimate, Network, best, estimate, find
-from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY, Published
-from engine.report.results import CLEAN as CLEAN_NAME
-from engine.report.results import (
+from engine.report.numbers import CLEAN as CLEAN_NAME
+from engine.report.numbers import (
     ENOUGH,
     FROM_TRAINING,
     PAPER_EPS,
     Masking,
-    Measured,
     Number,
     attack_name,
     ball,
     noise_name,
     of_paper,
     strong,
-)  # fmt: skip
+)
+from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY, Published
+from engine.report.results import Measured  # fmt: skip
 from engine.runs.layout import RunDirectory
 
 SEVERITIES = (1, 2, 3, 4, 5)

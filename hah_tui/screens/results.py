@@ -22,8 +22,9 @@ from textual.widgets import DataTable, Footer, Static
 from engine.experiment.datasets import CORRUPTION_GROUPS, CORRUPTIONS, PAPER_CORRUPTIONS
 from engine.experiment.mistakes import RequestError
 from engine.report import networks, published
+from engine.report.numbers import Number
 from engine.report.published import Published
-from engine.report.results import Measured, Number, measured
+from engine.report.results import Measured, measured
 from engine.report.tables import ACCURACIES, SEVERITIES, WITHOUT_FROST, corruption_error, mean_over
 from engine.runs import launch, store
 from engine.runs.layout import RunDirectory

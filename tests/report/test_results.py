@@ -6,7 +6,8 @@ import os
 import pytest
 
 from engine.report import results
-from engine.report.results import CLEAN, FROM_TRAINING, attack_name, measured, noise_name
+from engine.report.numbers import CLEAN, FROM_TRAINING, attack_name, noise_name
+from engine.report.results import measured
 from tests.report.conftest import (
     attacks,
     corruptions,

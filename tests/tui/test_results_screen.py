@@ -10,7 +10,8 @@ from textual.widgets import DataTable, OptionList, Select
 
 from engine.experiment.datasets import PAPER_CORRUPTIONS
 from engine.experiment.mistakes import RequestError
-from engine.report.results import PAPER_EPS, Check, Masking, Number, measured
+from engine.report.numbers import PAPER_EPS, Check, Masking, Number
+from engine.report.results import measured
 from engine.runs import launch
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
