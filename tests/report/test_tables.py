@@ -10,10 +10,10 @@ import pytest
 from engine.experiment import RequestError
 from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
 from engine.experiment.schema import MinimumNormSuite
-from engine.report import compare, figures, files, formats, tables
+from engine.report import figures, files, formats, tables
 from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY
 from engine.report.results import measured
-from tests.report.conftest import attacks, corruptions, everything, masking, minimum_norm, noise, write
+from tests.report.conftest import attacks, corruptions, everything, masking, noise, write
 
 
 def table(report, key):
@@ -251,6 +251,21 @@ def test_settings_that_would_not_measure_it_are_changed_in_the_command(runs, mad
     )
 
 
+def test_attacks_that_are_not_the_papers_are_changed_in_the_command(runs, made):
+    """A seed that was measured with other attacks than another is not averaged; its command must not repeat them."""
+    made("paper-hah", seed=1, results={"attacks": attacks(("linf", 2 / 255, 0.2))})
+    sets = ["evaluate.attacks.steps=300", "evaluate.attacks.restarts=5", "evaluate.attacks.methods=[autoattack]"]
+    second = made("paper-hah", seed=2, sets=sets)
+    options = {"settings": {"steps": 300, "restarts": 5}, "method": 3}
+    write(second, "attacks", attacks(("linf", 2 / 255, 0.1), methods=("autoattack",)), **options)
+    found = cell(tables.paper(runs), "table-1", "paper-hah", LINF)
+    assert found.ours.values == (0.2,)
+    assert found.missing == (
+        f"hah eval {second.id} --suite attacks --set evaluate.attacks.steps=100 --set evaluate.attacks.restarts=1"
+        " --set 'evaluate.attacks.methods=[apgd-ce,apgd-t]'",
+    )
+
+
 def test_a_seed_that_lacks_a_suite_is_named_and_counted(runs, made):
     made("paper-hah", seed=1, results={"noise": noise({0.1: 0.6}), "attacks": attacks(("linf", 2 / 255, 0.2))})
     second = made("paper-hah", seed=2, results={"noise": noise({0.1: 0.7})})
@@ -465,44 +480,12 @@ def test_files_are_written_whole_and_again(tmp_path, runs, made):
         files.write(report, [], tmp_path / "file")
 
 
-def test_compare(made):
-    one = made("paper-hah", results=everything())
-    other = made("paper-standard", results=everything(hah=False), seed=7)
-    found = compare.compare([one, other])
-    quantities = {quantity.title: quantity for quantity in found.quantities}
-    assert [n.value for n in quantities["noise 0.1"].numbers] == pytest.approx([0.62, 0.32])
-    assert quantities["noise 0.1"].best == {0}
-    assert quantities["clean"].best == {0, 1}  # the same
-    assert [n.value for n in quantities["corruptions, severity 5"].numbers] == pytest.approx([0.675, 0.375])
-    assert quantities["mean minimum norm Linf"].best == {0}
-    assert [n.value for n in quantities["weather corruptions, severity 1-5"].numbers] == pytest.approx([0.755, 0.455])
-    assert "other corruptions, severity 1-5" not in quantities  # none of them was measured
-    errors = quantities["mCE relative to the first"]
-    assert [n.value for n in errors.numbers] == pytest.approx([1, sum((60 - n) / (30 - n) for n in range(16)) / 16])
-    assert errors.best == {0}
-    assert [n.value for n in found.blocks["hoyer"][3]] == pytest.approx([0.23, 0.73])
-    assert [n.value for n in found.blocks["snr_db"][13]] == pytest.approx([19.6, 11.6])
-    assert found.differences == {
-        "seed": [2022, 7],
-        "model.hah_blocks": [6, 0],
-        "model.batch_norm_momentum": [0.19, 0.1],
-        "hah.alpha": [[4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4], [0.0]],
-    }
-    document = json.loads(json.dumps(compare.document(found)))
-    assert [run["id"] for run in document["runs"]] == [one.id, other.id]
-    assert document["blocks"]["hoyer"]["3"][1]["value"] == pytest.approx(0.73)
-
-
-@pytest.mark.parametrize("group", CORRUPTION_GROUPS)
-def test_a_group_has_a_mean_where_only_it_was_measured(made, group):
-    at_5 = {name: 0.1 * n for n, name in enumerate(CORRUPTION_GROUPS[group])}
-    one, other = (made("paper-hah", results={"corruptions": corruptions(at_5, step=0.02)}) for _ in range(2))
-    found = {quantity.title: quantity for quantity in compare.compare([one, other]).quantities}
-    means = [title for title in found if title.endswith("corruptions, severity 1-5")]
-    assert means == [f"{group} corruptions, severity 1-5"]
-    expected = sum(at_5.values()) / len(at_5) + 0.04
-    assert [(n.value, n.labels) for n in found[means[0]].numbers] == [(pytest.approx(expected), ())] * 2
-    assert "corruptions, severity 1-5" not in found
+def test_results_of_a_subset_are_marked(runs, made):
+    run = made("paper-hah", results={"noise": noise({0.1: 0.6})})
+    write(run, "attacks", attacks(("linf", 2 / 255, 0.2)), images=1000)
+    text = formats.markdown_table(table(tables.paper(runs), "table-1"))
+    assert "20.0<sup>a</sup>" in text
+    assert "<sup>a</sup> first 1,000 images" in text
 
 
 def test_a_group_that_lacks_one_has_no_mean_but_weather_may_lack_frost(made):
@@ -513,48 +496,3 @@ def test_a_group_that_lacks_one_has_no_mean_but_weather_may_lack_frost(made):
     weather = tables.mean_over(known, (5,), "weather")
     assert (weather.value, weather.labels) == (0.5, ("without frost",))
     assert tables.mean_over(known, (5,)) is None
-
-
-def test_compare_says_how_many_images_a_mean_norm_is_of(made):
-    results = [{"minimum_norm": minimum_norm({"l2": 0.2}, success)} for success in (0.9, 1.0, 0.9996, 0.12345)]
-    found = compare.compare([made("paper-hah", results=one) for one in results])
-    [quantity] = [one for one in found.quantities if one.title == "mean minimum norm L2"]
-    assert [number.labels for number in quantity.numbers] == [
-        ("found for 90% of images",), (), ("found for 99.9% of images",), ("found for 12.3% of images",)
-    ]  # fmt: skip
-
-
-def test_compare_shows_masking_in_each_norm(made):
-    one, other = made("paper-hah", results={"masking": masking("suspect")}), made("paper-hah")
-    write(other, "masking", masking(norm="l2", eps=0.5), settings={"steps": 5})
-    document = compare.document(compare.compare([one, other]))
-    assert document["masking"] == {
-        "linf": [{"eps": 2 / 255, "verdict": "suspect", "labels": []}, None],
-        "l2": [None, {"eps": 0.5, "verdict": "clear", "labels": ["5 steps"]}],
-    }
-
-
-def test_compare_of_runs_without_anything(made):
-    found = compare.compare([made("paper-hah"), made("paper-hah"), made("quickstart")])
-    assert found.quantities == ()
-    assert found.blocks == {}
-    assert found.differences["data.dataset"] == ["cifar10", "cifar10", "digits"]
-
-
-def test_a_run_is_not_compared_with_itself(made):
-    run = made("paper-hah")
-    with pytest.raises(RequestError, match="at least two different runs"):
-        compare.compare([run, run])
-
-
-def test_three_runs_differ_where_any_two_do(made):
-    found = compare.compare([made("paper-hah"), made("paper-hah"), made("paper-hah", sets=["hah.lambda=0.5"])])
-    assert found.differences == {"hah.lambda": [0.1, 0.1, 0.5]}
-
-
-def test_results_of_a_subset_are_marked(runs, made):
-    run = made("paper-hah", results={"noise": noise({0.1: 0.6})})
-    write(run, "attacks", attacks(("linf", 2 / 255, 0.2)), images=1000)
-    text = formats.markdown_table(table(tables.paper(runs), "table-1"))
-    assert "20.0<sup>a</sup>" in text
-    assert "<sup>a</sup> first 1,000 images" in text
