@@ -76,18 +76,28 @@ def measured(
     return {"accuracy": [one.accuracy[:, -1].tolist() for one in left], "seconds": time.perf_counter() - began}
 
 
+def sizes_of(text: str) -> tuple[str, list[float]]:
+    """(norm, sizes) of NORM=SIZE,..."""
+    norm, _, listed = text.partition("=")
+    try:
+        if norm in SIZES:
+            return norm, [float(size) for size in listed.split(",")]
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not like linf=0.01,0.02, with one of {', '.join(SIZES)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--norms", default="linf,l2,l1,l0")
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--sizes", action="append", default=[], metavar="NORM=SIZE,...")
+    parser.add_argument("--sizes", action="append", default=[], type=sizes_of, metavar="NORM=SIZE,...")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    given = dict(one.split("=") for one in arguments.sizes)
-    sizes = SIZES | {norm: [float(size) for size in listed.split(",")] for norm, listed in given.items()}
+    sizes = SIZES | dict(arguments.sizes)
     results: dict[str, Any] = {}
     for path in arguments.runs:
         settings = Evaluate(images=arguments.images)

@@ -24,6 +24,8 @@ ENOUGH = {  # fewer are weaker than the defaults, and said
     "masking": {"steps": 100, "queries": 1000},
 }
 PAPER_EPS = {"linf": 2 / 255, "l2": 0.25}
+PAPER_METHODS = ("apgd-ce", "apgd-t")
+PAPER_ATTACKS = {"steps": 100, "restarts": 1}
 
 Curve = tuple[tuple[float, float], ...]  # (x, y) of a step function, x rising
 
@@ -91,7 +93,7 @@ def attack_name(norm: str, eps: float, what: str = "robust_accuracy") -> str:
 
 def strong(methods: Collection[str]) -> bool:
     """Whether attacks are the paper's (APGD-CE and targeted APGD) or AutoAttack, which has both."""
-    return "autoattack" in methods or {"apgd-ce", "apgd-t"} <= set(methods)
+    return "autoattack" in methods or set(PAPER_METHODS) <= set(methods)
 
 
 def found_for(success_rate: float) -> tuple[str, ...]:

@@ -14,7 +14,9 @@ from engine.report.numbers import (
     CLEAN,
     ENOUGH,
     GENERATED,
+    PAPER_ATTACKS,
     PAPER_EPS,
+    PAPER_METHODS,
     Check,
     Curve,
     Masking,
@@ -189,7 +191,7 @@ def _attacks(content: dict[str, Any], document: dict[str, Any], labels: tuple[st
         methods = list(dict.fromkeys(_word(one, "name").partition(" ")[0] for one in _items(attack, "methods")))
         named, more = " + ".join(methods) or "no attack", _unusual(methods, document)
         weak = not strong(methods) or (methods != ["autoattack"] and bool(_weak(document, "attacks")))
-        said = [] if set(methods) == {"apgd-ce", "apgd-t"} else [named if strong(methods) else f"{named} only"]
+        said = [] if set(methods) == set(PAPER_METHODS) else [named if strong(methods) else f"{named} only"]
         said += more
         rank = (float(not weak), float(not said))
         numbers[attack_name(norm, eps)] = Number(_fraction(attack, "robust_accuracy"), (*labels, *said), rank)
@@ -207,13 +209,13 @@ def _attacks(content: dict[str, Any], document: dict[str, Any], labels: tuple[st
 
 def _unusual(methods: list[str], document: dict[str, Any]) -> list[str]:
     """Iterations and restarts of attacks that are not the paper's, in words; AutoAttack has iterations of its own."""
-    settings = _settings(document)
-    steps, restarts = (value if type(value) is int else None for value in map(settings.get, ("steps", "restarts")))
     said = []
-    if steps not in (None, 100) and methods != ["autoattack"]:
-        said.append(f"{steps} steps")
-        said += ["in one round"] if steps > 100 and _older(document, 3) else []
-    return said + ([f"{restarts} restarts"] if restarts not in (None, 1) else [])
+    for name, usual in PAPER_ATTACKS.items():
+        value = _settings(document).get(name)
+        if type(value) is int and value != usual and not (name == "steps" and methods == ["autoattack"]):
+            said.append(f"{value} {name}")
+            said += ["in one round"] if name == "steps" and value > 100 and _older(document, 3) else []
+    return said
 
 
 def _older(document: dict[str, Any], method: int) -> bool:

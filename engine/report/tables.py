@@ -20,14 +20,15 @@ from engine.report.numbers import CLEAN as CLEAN_NAME
 from engine.report.numbers import (
     ENOUGH,
     FROM_TRAINING,
+    PAPER_ATTACKS,
     PAPER_EPS,
+    PAPER_METHODS,
     Masking,
     Number,
     attack_name,
     ball,
     noise_name,
     of_paper,
-    strong,
 )
 from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY, Published
 from engine.report.results import Measured  # fmt: skip
@@ -166,7 +167,7 @@ def _evaluation(run: Measured, suite: str, name: str = "", sets: Sequence[str] =
     if there and evaluated and f"epoch {run.state.epoch} of {run.state.epochs}" in there.labels:
         return f"hah resume {run.run.id}"  # it is measured as far as it is trained
     own = run.experiment["evaluate"] if run.experiment else {}
-    changes = [*sets, *_weaker(own.get(suite, {}), suite)]
+    changes = [*sets, *_changed(own.get(suite, {}), suite)]
     if own and name in _WANTED:
         _, setting, wanted, text = _WANTED[name]
         if not any(abs(value - wanted) < 1e-3 * wanted for value in own[suite][setting]):
@@ -179,15 +180,18 @@ def _evaluation(run: Measured, suite: str, name: str = "", sets: Sequence[str] =
     )
 
 
-def _weaker(own: dict[str, Any], suite: str) -> Iterator[str]:
-    """The changes to a run's own settings of a suite that are weaker than the defaults."""
+def _changed(own: dict[str, Any], suite: str) -> Iterator[str]:
+    """The changes to a run's own settings of a suite that are weaker than the defaults, or attacks not the paper's."""
     from engine.experiment.schema import MinimumNormSuite
 
+    if suite == "attacks" and own:
+        yield from (f"{setting}={usual}" for setting, usual in PAPER_ATTACKS.items() if own[setting] != usual)
+        if set(own["methods"]) != set(PAPER_METHODS):
+            yield f"methods=[{','.join(PAPER_METHODS)}]"
+        return
     for setting, least in ENOUGH.get(suite, {}).items():
         if own.get(setting, least) < least:
             yield f"{setting}={least}"
-    if suite == "attacks" and own and not strong(own["methods"]):
-        yield "methods=[apgd-ce,apgd-t]"
     if own.get("trials") == 0:
         yield f"trials={MinimumNormSuite().trials}"
 
