@@ -135,7 +135,7 @@ class RunsScreen(ListActs):
     def _arrived(
         self, rows: dict[str, Row], losses: dict[str, list[float]], problem: str, whole: bool, drawn: bool
     ) -> None:
-        if not self.is_mounted:
+        if not self.is_mounted or not self.query(RunTable):  # going down, it has lost its table already
             return
         self._heard = time.monotonic()
         changed = rows != self._rows or problem != self._problem or whole > self._loaded
