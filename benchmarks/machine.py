@@ -6,9 +6,11 @@ import json
 import sys
 from typing import Any
 
-import torch
+from engine.runs import devices, manifest
 
-from engine.runs import manifest
+devices.calm_threads()  # as every engine process does: this module is imported before torch
+
+import torch  # noqa: E402
 
 
 def device() -> torch.device:

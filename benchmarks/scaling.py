@@ -12,8 +12,8 @@ import argparse
 import statistics
 from typing import Any
 
+import machine
 import torch
-from machine import device, report
 from step import batch, ours, plain, seconds
 
 BATCH_SIZES, WIDTHS, BLOCKS = (1, 8, 32, 64, 256), (0.125, 0.25, 0.5, 1.0, 2.0), (0, 1, 2, 4, 6, 8, 13)
@@ -52,11 +52,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    where, rounds = device(), max(5, arguments.rounds)
+    where, rounds = machine.device(), max(5, arguments.rounds)
     points = [(size, 0.5, 6) for size in BATCH_SIZES]
     points += [(64, width, 6) for width in WIDTHS if width != 0.5]
     points += [(64, 0.5, blocks) for blocks in BLOCKS if blocks != 6]
-    report("scaling", {"device": where.type, "rounds": rounds, "points": [measure(*p, rounds, where) for p in points]})
+    machine.report(
+        "scaling", {"device": where.type, "rounds": rounds, "points": [measure(*p, rounds, where) for p in points]}
+    )
 
 
 if __name__ == "__main__":

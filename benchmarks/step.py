@@ -23,8 +23,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import machine
 import torch
-from machine import device, report
 from torch import nn
 from torch.nn import functional as F
 
@@ -143,7 +143,7 @@ def peak_mib(kind: str, arguments: argparse.Namespace) -> float:
 
 
 def measure_memory(kind: str, arguments: argparse.Namespace) -> float:
-    where = device()
+    where = machine.device()
     step = build(kind, arguments.width, where)
     assert step is not None
     warm, data = batch(2, where), batch(arguments.batch_size, where)
@@ -176,7 +176,7 @@ def main() -> None:
     if arguments.only:
         print(measure_memory(arguments.only, arguments))
         return
-    where = device()
+    where = machine.device()
     data = batch(arguments.batch_size, where)
     steps = {kind: step for kind in KINDS if (step := build(kind, arguments.width, where)) is not None}
     for step in steps.values():
@@ -190,7 +190,7 @@ def main() -> None:
     memory = {kind: peak_mib(kind, arguments) for kind in steps}
     for kind, value in medians.items():
         print(f"{kind:<10} {1e3 * value:9.1f} ms  {value / medians['plain']:5.2f} x plain  {memory[kind]:8.0f} MiB")
-    report(
+    machine.report(
         "step",
         {
             "device": where.type,

@@ -62,6 +62,7 @@ def main() -> int:
     data.add_argument("verb", choices=("status", "prepare"))
     data.add_argument("names", nargs="*")
     arguments = parser.parse_args()
+    devices.calm_threads()
     try:
         if arguments.command == "run":
             return _run(arguments)

@@ -1,10 +1,12 @@
 """A HaH block on the CPU as one differentiable operation: loops that Numba compiles, so no compiler is needed.
 
-Each thread takes a few images at a time from beginning to end, so that everything between the convolutions stays in
-its cache and no thread waits for another. Selection is NumPy's vectorized sort, several times faster than torch.topk
-and torch.kthvalue and exact like them. Only the activations, the output and two values a location are kept for the
-backward pass, which is written out: the HaH gradient is a mask of three values, so dX = dgrad(g) and
-dW = wgrad(g + h).
+Each thread takes whole images from beginning to end, so that everything between the convolutions stays in its cache
+and no thread waits for another. What Eqs. 3 and 4 select is found by counting instead of sorting (`_select`), exactly,
+ties included. Only the activations, the output and two values a location are kept for the backward pass, which is
+written out: the HaH gradient is a mask of three values, so dX = dgrad(g) and dW = wgrad(g + h).
+
+Inner loops run over slices from 0, because Numba tests an index that may be negative, and a test keeps a loop from
+becoming vector instructions; counts are floating-point numbers for the same reason.
 
 The reference it is tested against is the plain composition in `engine.nn.layers`.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numba
@@ -24,8 +26,8 @@ from torch.nn import functional as F
 
 from engine.nn.kernels import Settings, convolution_backward
 
-_PART_ELEMENTS = 1 << 18  # of the activations that a thread takes at a time
 _APART = 16  # between maps, whose size is a power of two, so that their beginnings do not share a cache set
+_PARTS = 4  # that each thread takes one after the other, so that a thread that was held up leaves some to others
 
 # Sums may be reordered (which is what lets them use vector instructions); nothing is assumed of NaN or infinities.
 _compiled: Callable[[Callable[..., None]], Callable[..., None]] = numba.njit(
@@ -34,76 +36,169 @@ _compiled: Callable[[Callable[..., None]], Callable[..., None]] = numba.njit(
 
 
 @_compiled
-def _rectify(y, copy):
-    """ReLU in place, and a copy of the result."""
-    y, copy = y.reshape(-1), copy.reshape(-1)
+def _forward(y, o, divisor, peak, cut, sums, height, width, K, k, mean_scale, sigma, eps, pool):
+    """From convolutions in y [b, L, N] to activations in y and the block's output in o [b, L, N].
+
+    divisor [b, L] and the place of its maximum, peak [b], are Eq. 2's. Filters above cut [b, L] are the K strongest of
+    a location, and sums [b, 3] what Eq. 4 is made of: the sum of the K strongest, of all, and whether a location has
+    more than K that could be meant. k: the fraction threshold's; mean_scale: the mean threshold's, else negative.
+    """
+    images, L, N = y.shape
+    rows, line = np.zeros((height + 2, width * N), y.dtype), np.empty(width * N, y.dtype)
+    maps, tau = np.empty((N, L + _APART), y.dtype), np.empty(N, y.dtype)
+    low, waiting = np.empty(max(L, N), y.dtype), np.empty(max(L, N), np.int64)
+    for i in range(images):
+        _rectify(y[i].reshape(-1))
+        if K:
+            _select(y[i], N, N - K, cut[i], low, waiting)
+            _strengthen(y[i], K, cut[i], sums[i])
+        peak[i] = _divisors(y[i], divisor[i], rows, line, sigma, eps, pool)
+        _divide(y[i], divisor[i], o[i])
+        if k:
+            _transpose(o[i], maps)
+            _select(maps, L, k, tau, low, waiting)
+            _cut(o[i], tau)
+        elif mean_scale >= 0:
+            _means(o[i], mean_scale, tau)
+            _cut(o[i], tau)
+
+
+@_compiled
+def _select(values, n, k, tau, low, waiting):
+    """tau [m] of values [m, n and more], none negative: k values of a row are not above it (more where some are equal).
+
+    tau lies between the k-th smallest and the next. At most (n - k) values exceed sum / (n - k), where the search
+    begins; each pass over a row counts what is not above three points between the bounds, the lower of which has fewer
+    than k. Rows that are found wait no longer. Working space: low and waiting, of m and more.
+    """
+    m, kind = len(values), values.dtype.type
+    zero, one, wanted, slack = kind(0), kind(1), kind(k), kind(1.0001 / (n - k))
+    for i in range(m):
+        total, row = zero, values[i, :n]
+        for j in range(n):
+            total += row[j]
+        low[i], tau[i], waiting[i] = zero, total * slack, i
+    rows, first, second, third = m, zero, kind(0.25), kind(0.5)  # many rows have k zeros
+    while rows:
+        left = 0
+        for place in range(rows):
+            i = waiting[place]
+            row, below, above = values[i, :n], low[i], tau[i]
+            span = above - below
+            a, b, c = below + first * span, below + second * span, below + third * span
+            to_a = to_b = to_c = zero
+            for j in range(n):
+                value = row[j]
+                to_a += one if value <= a else zero
+                to_b += one if value <= b else zero
+                to_c += one if value <= c else zero
+            below = a if to_a <= wanted else below
+            below = b if to_b <= wanted else below
+            below = c if to_c <= wanted else below
+            above = c if to_c >= wanted else above
+            above = b if to_b >= wanted else above
+            above = a if to_a >= wanted else above
+            low[i], tau[i], waiting[left] = below, above, i
+            middle = below + kind(0.5) * (above - below)
+            left += (below < middle) & (middle < above)  # else they are equal, or next to each other
+        rows, first, second, third = left, kind(0.25), kind(0.5), kind(0.75)
+
+
+@_compiled
+def _rectify(y):
+    """ReLU in place; NaN stays."""
     zero = y.dtype.type(0)
     for n in range(len(y)):
-        value = zero if y[n] <= 0 else y[n]
-        y[n] = value
-        copy[n] = value
+        y[n] = zero if y[n] <= 0 else y[n]
 
 
 @_compiled
-def _strengthen(ordered, K, kth, sums):
-    """The K-th strongest activation at each location of ordered ones [b, L, N], and what Eq. 4 is made of.
+def _strengthen(y, K, cut, sums):
+    """Add up the K strongest activations of each location of y [L, N] and all of them; see `_forward`."""
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    strong, total = 0.0, 0.0
+    for place in range(len(y)):
+        row, least = y[place], cut[place]
+        top = every = above = zero
+        for n in range(len(row)):
+            value = row[n]
+            every += value
+            top += value if value > least else zero
+            above += one if value > least else zero
+        strong += top + (K - above) * least  # several are equal to the K-th
+        total += every
+        if above != K and least > 0:
+            sums[2] = 1
+    sums[0], sums[1] = strong, total
 
-    sums [b, 3]: of the K strongest, of all, and whether the K-th is equal to the next.
+
+@_compiled
+def _divisors(y, divisor, rows, line, sigma, eps, pool):
+    """Eq. 2's divisor [L] of y [L, N]; returns the place of its maximum.
+
+    Working space: rows [H + 2, W * N], whose first and last must be 0, and line [W * N].
     """
-    images, L, N = ordered.shape
-    for i in range(images):
-        strong, total, tied = 0.0, 0.0, False
-        for place in range(L):
-            top = every = ordered.dtype.type(0)
-            for n in range(N - K, N):
-                top += ordered[i, place, n]
+    L, N = y.shape
+    height, width = len(rows) - 2, len(line) // N
+    lines = y.reshape(height, -1)
+    if pool == 3:
+        for row in range(height):
+            _maxima_of_three(lines[row], rows[row + 1], N)
+    for row in range(height):
+        if pool == 3:
+            above, own, below = rows[row], rows[row + 1], rows[row + 2]
+            for j in range(len(line)):
+                line[j] = max(max(above[j], own[j]), below[j])
+        else:
+            values = lines[row]
+            for j in range(len(line)):
+                line[j] = values[j]
+        for column in range(width):
+            values, mean = line[column * N : (column + 1) * N], y.dtype.type(0)
             for n in range(N):
-                every += ordered[i, place, n]
-            least = ordered[i, place, N - K]
-            tied = tied or (least > 0 and ordered[i, place, N - K - 1] == least)
-            kth[i, place] = least
-            strong += top
-            total += every
-        sums[i, 0], sums[i, 1], sums[i, 2] = strong, total, tied
+                mean += values[n]
+            divisor[row * width + column] = mean / N
+    peak, largest = 0, -1.0
+    for place in range(L):
+        if divisor[place] > largest:
+            peak, largest = place, divisor[place]
+    for place in range(L):
+        d = y.dtype.type(sigma * largest + (1 - sigma) * divisor[place] + eps)
+        divisor[place] = d if d != 0 else y.dtype.type(1)  # 0: every filter is silent everywhere
+    return peak
 
 
 @_compiled
-def _normalize(y, z, maps, divisor, peak, height, width, sigma, eps, pool):
-    """Eq. 2: z [b, L, N] of y, the divisor [b, L] and where its maximum is [b]; maps [b, N, L] are z transposed."""
-    images, L, N = y.shape
-    rows, field = np.empty((height + 2, width, N), y.dtype), np.empty(L, y.dtype)
-    rows[0], rows[-1] = 0, 0
-    for i in range(images):
-        if pool == 3:
-            _row_maxima(y[i], rows[1:-1])
-        peak[i], largest = 0, -1.0
-        for place in range(L):
-            mean = y.dtype.type(0)
-            if pool == 3:
-                row, column = place // width, place % width
-                for n in range(N):
-                    mean += max(max(rows[row, column, n], rows[row + 1, column, n]), rows[row + 2, column, n])
-            else:
-                for n in range(N):
-                    mean += y[i, place, n]
-            mean /= N
-            field[place] = mean
-            if mean > largest:
-                peak[i], largest = place, mean
-        for place in range(L):
-            d = y.dtype.type(sigma * field[peak[i]] + (1 - sigma) * field[place] + eps)
-            if d == 0:  # every filter is silent everywhere
-                d = y.dtype.type(1)
-            divisor[i, place] = d
-            for n in range(N):
-                z[i, place, n] = y[i, place, n] / d
-        if maps.size:
-            _transpose(z[i], maps[i])
+def _maxima_of_three(values, maxima, apart):
+    """maxima [W * apart]: of each value and those ``apart`` before and behind it, where there are such."""
+    size = len(values)
+    if size == apart:
+        maxima[:] = values
+        return
+    first, second, begin = values[:apart], values[apart : 2 * apart], maxima[:apart]
+    for j in range(apart):
+        begin[j] = max(first[j], second[j])
+    before, own, behind = values[: size - 2 * apart], values[apart : size - apart], values[2 * apart :]
+    middle = maxima[apart : size - apart]
+    for j in range(len(middle)):
+        middle[j] = max(max(before[j], own[j]), behind[j])
+    last, one_before, end = values[size - apart :], values[size - 2 * apart : size - apart], maxima[size - apart :]
+    for j in range(apart):
+        end[j] = max(one_before[j], last[j])
+
+
+@_compiled
+def _divide(y, divisor, z):
+    """Eq. 2: z [L, N] of y [L, N] and divisor [L]."""
+    for place in range(len(y)):
+        values, quotients, d = y[place], z[place], divisor[place]
+        for n in range(len(values)):
+            quotients[n] = values[n] / d
 
 
 @_compiled
 def _transpose(z, maps):
-    """maps [N, L] of z [L, N], four locations at a time."""
+    """maps [N, L and more] of z [L, N], four locations at a time."""
     L, N = z.shape
     whole = L - L % 4
     for place in range(0, whole, 4):
@@ -116,76 +211,76 @@ def _transpose(z, maps):
 
 
 @_compiled
+def _means(z, scale, tau):
+    """tau [N]: ``scale`` times the mean of each filter of z [L, N]."""
+    sums = np.zeros(len(tau))
+    for place in range(len(z)):
+        values = z[place]
+        for n in range(len(values)):
+            sums[n] += values[n]
+    for n in range(len(tau)):
+        tau[n] = scale * sums[n] / len(z)
+
+
+@_compiled
 def _cut(z, tau):
-    """Eq. 3 in place: zero where z [b, L, N] is not above tau [b, N]."""
-    images, L, N = z.shape
+    """Eq. 3 in place: zero where z [L, N] is not above tau [N]."""
     zero = z.dtype.type(0)
-    for i in range(images):
-        for place in range(L):
-            for n in range(N):
-                z[i, place, n] = zero if z[i, place, n] <= tau[i, n] else z[i, place, n]
+    for place in range(len(z)):
+        values = z[place]
+        for n in range(len(values)):
+            values[n] = zero if values[n] <= tau[n] else values[n]
 
 
 @_compiled
-def _row_maxima(y, rows):
-    """rows [H, W, N]: the maximum of each location of y [L, N] and its neighbours to the left and right."""
-    height, width, N = rows.shape
-    for row in range(height):
-        for column in range(width):
-            place = row * width + column
-            left = place - (column > 0)
-            right = place + (column < width - 1)
-            for n in range(N):
-                rows[row, column, n] = max(max(y[left, n], y[place, n]), y[right, n])
-
-
-@_compiled
-def _unpool(y, field, to_y, rows, line, spread, height, width):
+def _unpool(y, field, to_y, rows, line, shares):
     """The gradient of the 3x3 max-pool: field [L] goes to the first maximum of each neighbourhood.
 
     y, to_y: [L, N]. First to the first of three rows that holds the maximum, then to the first of its three columns.
-    Working space: rows [H + 4, W, N], line [W + 4, N] and spread [W + 2, N], whose borders must be -1, -1 and 0.
+    Working space: rows [H + 4, W * N], line [(W + 4) * N] and shares [(W + 2) * N], whose borders (two rows, two and
+    one columns) must be -1, -1 and 0.
     """
-    N = y.shape[1]
-    zero = y.dtype.type(0)
-    _row_maxima(y, rows[2:-2])
+    N, zero = y.shape[1], y.dtype.type(0)
+    height, length = len(rows) - 4, rows.shape[1]
+    width, lines, targets = length // N, y.reshape(height, length), to_y.reshape(height, length)
+    for row in range(height):
+        _maxima_of_three(lines[row], rows[row + 2], N)
+    before2, before, middle = line[:length], line[N : N + length], line[2 * N : 2 * N + length]
+    behind, behind2 = line[3 * N : 3 * N + length], line[4 * N :]
+    from_before, from_here, from_behind = shares[:length], shares[N : N + length], shares[2 * N :]
     for row in range(height):
         for column in range(width):
-            place = row * width + column
+            place, begin, end = row * width + column, column * N, (column + 1) * N
             here = field[place]
             above = field[place - width] if row > 0 else zero
             below = field[place + width] if row < height - 1 else zero
-            before2, before = rows[row, column], rows[row + 1, column]
-            after, after2 = rows[row + 3, column], rows[row + 4, column]
-            own, share, copy = rows[row + 2, column], spread[column + 1], line[column + 2]
+            above2_, above_, own = rows[row, begin:end], rows[row + 1, begin:end], rows[row + 2, begin:end]
+            below_, below2_, share = rows[row + 3, begin:end], rows[row + 4, begin:end], from_here[begin:end]
             for n in range(N):
                 value = own[n]
-                first, last = value > before[n], value >= after[n]
-                share[n] = (
-                    (here if first and last else zero)
-                    + (above if first and value > before2[n] else zero)
-                    + (below if last and value >= after2[n] else zero)
-                )
-            for n in range(N):
-                copy[n] = y[place, n]
-        for column in range(width):
-            before2, before, own = line[column], line[column + 1], line[column + 2]
-            after, after2 = line[column + 3], line[column + 4]
-            left, here_, right = spread[column], spread[column + 1], spread[column + 2]
-            target = to_y[row * width + column]
-            for n in range(N):
-                value = own[n]
-                first, last = value > before[n], value >= after[n]
-                target[n] = (
-                    (here_[n] if first and last else zero)
-                    + (left[n] if first and value > before2[n] else zero)
-                    + (right[n] if last and value >= after2[n] else zero)
-                )
+                of_here = here if value > above_[n] else zero
+                of_above = above if value > above_[n] else zero
+                of_below = below if value >= below_[n] else zero
+                of_here = of_here if value >= below_[n] else zero
+                of_above = of_above if value > above2_[n] else zero
+                of_below = of_below if value >= below2_[n] else zero
+                share[n] = of_here + of_above + of_below
+        values, target = lines[row], targets[row]
+        for j in range(length):
+            middle[j] = values[j]
+        for j in range(length):
+            value = middle[j]
+            first, last = value > before[j], value >= behind[j]
+            target[j] = (
+                (from_here[j] if first & last else zero)
+                + (from_before[j] if first & (value > before2[j]) else zero)
+                + (from_behind[j] if last & (value >= behind2[j]) else zero)
+            )
 
 
 @_compiled
 def _backward(
-    g, y, o, divisor, peak, kth, to_input, to_weight, height, width, K, sigma, pool, strong, weak, separate, tied
+    g, y, o, divisor, peak, cut, to_input, to_weight, height, width, K, sigma, pool, strong, weak, separate, tied
 ):
     """What reaches the block's input and its weights; arrays [b, L, N].
 
@@ -193,8 +288,8 @@ def _backward(
     """
     images, L, N = y.shape
     zero = y.dtype.type(0)
-    rows, line = np.full((height + 4, width, N), -1, y.dtype), np.full((width + 4, N), -1, y.dtype)
-    spread, field = np.zeros((width + 2, N), y.dtype), np.empty(L, y.dtype)
+    rows, line = np.full((height + 4, width * N), -1, y.dtype), np.full((width + 4) * N, -1, y.dtype)
+    shares, field = np.zeros((width + 2) * N, y.dtype), np.empty(L, y.dtype)
     for i in range(images):
         whole = 0.0
         for place in range(L):
@@ -207,9 +302,10 @@ def _backward(
         field[peak[i]] += sigma * whole
         field /= N
         if pool == 3:
-            _unpool(y[i], field, to_input[i], rows, line, spread, height, width)
+            _unpool(y[i], field, to_input[i], rows, line, shares)
         for place in range(L):
-            d, least = divisor[i, place], kth[i, place]
+            d = divisor[i, place]
+            least = cut[i, place] if K else zero
             if pool != 3:
                 to_input[i, place] = field[place]
             for n in range(N):
@@ -217,29 +313,26 @@ def _backward(
                 to_input[i, place, n] = gradient if y[i, place, n] > 0 else zero
             if K and separate:
                 for n in range(N):
-                    h = strong if y[i, place, n] >= least else weak
+                    h = strong if y[i, place, n] > least else weak
                     to_weight[i, place, n] = to_input[i, place, n] + (h if y[i, place, n] > 0 else zero)
             elif K:
                 for n in range(N):
-                    h = strong if y[i, place, n] >= least else weak
+                    h = strong if y[i, place, n] > least else weak
                     to_input[i, place, n] += h if y[i, place, n] > 0 else zero
             if tied:
                 _settle_ties(y[i, place], least, K, to_weight[i, place], strong, weak)
 
 
 @_compiled
-def _settle_ties(y, kth, K, to_weight, strong, weak):
+def _settle_ties(y, cut, K, to_weight, strong, weak):
     """Of several filters that are equal to the K-th strongest, the first ones are strengthened, K in all."""
-    at_least = 0
+    missing = K
     for n in range(len(y)):
-        at_least += y[n] >= kth
-    surplus = at_least - K
-    for n in range(len(y) - 1, -1, -1):
-        if surplus <= 0 or kth <= 0:
-            return
-        if y[n] == kth:
-            to_weight[n] += weak - strong
-            surplus -= 1
+        missing -= y[n] > cut
+    for n in range(len(y)):
+        if missing > 0 and cut > 0 and y[n] == cut:
+            to_weight[n] += strong - weak
+            missing -= 1
 
 
 def hah_block(x: Tensor, weight: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -261,36 +354,22 @@ class _HaHBlock(torch.autograd.Function):
         B, H, W, N = u.shape
         K, k, L = settings.K, settings.k, H * W
         y, o = u.view(B, L, N), torch.empty_like(u).view(B, L, N)
-        divisor, peak = y.new_empty(B, L), torch.empty(B, dtype=torch.long)
-        kth, sums = y.new_empty(B if K else 0, L), torch.zeros(B, 3, dtype=torch.float64)
-
-        def work(part: slice) -> None:
-            y_, o_, divisor_, peak_, kth_, sums_ = (a.numpy()[part] for a in (y, o, divisor, peak, kth, sums))
-            scratch = np.empty((len(y_), N, L + _APART), y_.dtype)
-            ordered, maps = scratch.reshape(-1)[: y_.size].reshape(y_.shape), scratch[: len(y_) if k else 0, :, :L]
-            _rectify(y_, ordered)
-            if K:
-                ordered.sort(axis=2)
-                _strengthen(ordered, K, kth_, sums_)
-            _normalize(y_, o_, maps, divisor_, peak_, H, W, settings.sigma, settings.eps, settings.pool)
-            if k:
-                maps.sort(axis=2)
-                _cut(o_, np.ascontiguousarray(maps[:, :, k - 1]))
-            elif settings.scale is not None:
-                _cut(o_, settings.scale * o_.mean(1))
-
-        _each_part(y, work)
+        divisor, peak, cut = y.new_empty(B, L), torch.empty(B, dtype=torch.long), y.new_empty(B, L if K else 0)
+        sums = torch.zeros(B, 3, dtype=torch.float64)
+        mean_scale = -1.0 if settings.scale is None else settings.scale
+        numbers = (H, W, K, k, mean_scale, settings.sigma, settings.eps, settings.pool)
+        _each_part(_forward, (y, o, divisor, peak, cut, sums), numbers)
         strong, total, tied = sums.sum(0).tolist()
         rest = settings.lambda_ / (N - K)
         strengthen = 1 / K + rest if K else 0.0
         cost = y.new_tensor((strengthen * strong - rest * total) / (B * L))
-        ctx.save_for_backward(x, weight, y, o, divisor, peak, kth)
+        ctx.save_for_backward(x, weight, y, o, divisor, peak, cut)
         ctx.settings, ctx.size, ctx.tied = settings, (H, W), tied > 0
         return o.view(B, H, W, N).permute(0, 3, 1, 2), cost
 
     @staticmethod
     def backward(ctx: Any, g_o: Tensor, g_cost: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight, y, o, divisor, peak, kth = ctx.saved_tensors
+        x, weight, y, o, divisor, peak, cut = ctx.saved_tensors
         settings: Settings = ctx.settings
         (H, W), (B, L, N), K = ctx.size, y.shape, settings.K
         factor = float(g_cost) / (B * L)
@@ -301,10 +380,9 @@ class _HaHBlock(torch.autograd.Function):
         to_weight = torch.empty_like(y)
         separate = settings.local and K > 0 and ctx.needs_input_grad[0]
         to_input = torch.empty_like(y) if separate else to_weight
-        arrays = [tensor.numpy() for tensor in (g, y, o, divisor, peak, kth if K else divisor, to_input, to_weight)]
         numbers = (H, W, K, settings.sigma, settings.pool, strong, weak, separate, ctx.tied)
-        _each_part(y, partial(_backward_part, arrays, numbers))
-        del arrays, g, g_o  # what is not needed any more makes room for the convolutions
+        _each_part(_backward, (g, y, o, divisor, peak, cut, to_input, to_weight), numbers)
+        del g, g_o  # what is not needed any more makes room for the convolutions
         size = (B, H, W, N)
         dw = convolution_backward(to_weight.view(size), x, weight, False) if ctx.needs_input_grad[1] else None
         del to_weight
@@ -312,16 +390,17 @@ class _HaHBlock(torch.autograd.Function):
         return dx, dw, None
 
 
-def _backward_part(arrays: list[Any], numbers: tuple[Any, ...], part: slice) -> None:
-    _backward(*(array[part] for array in arrays), *numbers)
+def _each_part(work: Callable[..., None], tensors: tuple[Tensor, ...], numbers: tuple[Any, ...]) -> None:
+    """``work`` on some of the images of the tensors [B, ...] at a time, spread over torch's number of threads."""
+    arrays, images = [tensor.numpy() for tensor in tensors], len(tensors[0])
+    threads = min(torch.get_num_threads(), images)
+    size = -(-images // (threads * _PARTS))
 
+    def part(start: int) -> None:
+        work(*(array[start : start + size] for array in arrays), *numbers)
 
-def _each_part(y: Tensor, work: Callable[[slice], None]) -> None:
-    """``work`` on a few of the images of y [B, L, N] at a time, spread over torch's number of threads."""
-    threads = min(torch.get_num_threads(), len(y))
-    images = max(1, min(_PART_ELEMENTS // y[0].numel(), -(-len(y) // threads)))
-    parts = [slice(start, start + images) for start in range(0, len(y), images)]
-    for _ in map(work, parts) if threads == 1 else _threads(threads).map(work, parts):
+    starts = range(0, images, size)
+    for _ in map(part, starts) if threads == 1 else _threads(threads).map(part, starts):
         pass
 
 

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, told by the driver (NVML) without torch, and the lock that reserves one."""
+"""The GPUs of this machine, told by the driver (NVML) without torch, the lock that reserves one, and CPU threads."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ import platformdirs
 
 from engine.experiment.mistakes import RequestError
 from engine.runs.process import Lock, is_locked
+
+
+def calm_threads() -> None:
+    """Let OpenMP's idle threads sleep after microseconds; called before torch is imported.
+
+    They spin for milliseconds otherwise, on the cores that the threads of a fused HaH block want meanwhile: a step of
+    a narrow network takes an eighth longer with them (`benchmarks/step.py`).
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,20 @@ import yaml
 
 from engine.experiment import Experiment, RequestError, presets
 
+STUDY = {  # case of the study: the preset whose recipe it is, and what is changed beside the width
+    "standard": ("paper-standard", []),
+    "lambda-1": ("paper-hah-lambda-1", []),
+    "lambda-0.1": ("paper-hah", []),
+    "alpha-3": ("paper-hah-lambda-1", ["hah.alpha=[1.35e-2,7.5e-3,3.9e-3,3.0e-3,2.4e-3,1.5e-3]"]),
+    "no-hah-loss": ("no-hah-loss", []),
+    "batch-norm": ("batch-norm", ["hah.lambda=1.0"]),
+    "no-threshold": ("no-threshold", ["hah.lambda=1.0"]),
+}
 SHIPPED = [
     "quickstart",
     "cifar10-smoke",
     "paper-hah",
+    "paper-hah-lambda-1",
     "paper-standard",
     "paper-adversarial",
     "paper-hah-equations",
@@ -19,6 +29,7 @@ SHIPPED = [
     "batch-norm",
     "no-threshold",
     *(f"blocks-{n}" for n in range(7)),
+    *(f"study-{case}" for case in STUDY),
 ]
 
 
@@ -48,6 +59,18 @@ def test_the_papers_hyperparameters():
     ours = paper.dump() | {"name": "x", "description": "", "tags": []}
     ours["model"]["batch_norm_momentum"] = 0.1
     assert presets.parse(ours) == Experiment(name="x")
+
+
+@pytest.mark.parametrize("case", STUDY)
+def test_the_study_is_the_papers_recipe_at_a_quarter_of_the_width(case):
+    base, changes = STUDY[case]
+    wanted = presets.load(base, ["model.width=0.25", "observe.every=5", *changes]).dump()
+    found = presets.load(f"study-{case}").dump()
+    assert found.pop("tags") == ["study"]
+    assert [found[name] == wanted[name] for name in found] == [name not in ("name", "description") for name in found]
+    assert (found["train"]["epochs"], found["train"]["milestones"], found["seed"]) == (100, [60, 80], 2022)
+    three = [3 * alpha for alpha in presets.load("study-lambda-1").alphas]
+    assert presets.load("study-alpha-3").alphas == pytest.approx(three)
 
 
 def test_figure_6_varies_only_the_number_of_hah_blocks():
