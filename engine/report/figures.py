@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.report.networks import BLOCKS_PRESETS, Estimate, Network
+from engine.report.networks import BLOCKS_PRESETS, PRINTED, Estimate, Network
 from engine.report.numbers import CLEAN, found_for, noise_name
 from engine.report.published import STATEMENTS, TABLE_1, Statement
 from engine.report.tables import ACCURACIES, command, title_of
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 HAH_BLOCKS = range(1, 7)  # what the text speaks of; the input of block 1 is the image, the same for every network
 NORMS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "Linf"}
-_PAIR = ("paper-standard", "paper-hah")
+_SHOWN = ("paper-standard", *PRINTED["paper-hah"])
 # Okabe and Ito's colours, told apart by the colour-blind; markers and dashes say the same without colour.
 _STYLES = {
     "Standard": ("#555555", "s", (0, (4, 2))),
     "HaH": ("#D55E00", "o", "solid"),
+    "HaH, lambda 1.0": ("#0072B2", "^", (0, (4, 1, 1, 1))),
     "clean": ("#000000", "s", "solid"),
     "noise 0.1": ("#0072B2", "^", (0, (1, 1))),
     "Linf 2/255": ("#D55E00", "o", (0, (4, 2))),
@@ -73,7 +74,7 @@ class Figure:
     """A figure of the paper with our data; ``ours`` is how the text's statement fares, '' where we cannot tell.
 
     ``curves``: step functions, of Figure 5 accuracy against eps by norm, of Figure 2 the density of Hoyer ratios by
-    block. ``notes``: sentences about all its numbers. ``changed``: sentences about runs that are not the preset's.
+    block. ``notes``: sentences about all its numbers.
     """
 
     key: str
@@ -85,7 +86,6 @@ class Figure:
     missing: tuple[str, ...]
     curves: tuple[tuple[str, tuple[Series, ...]], ...] = ()
     notes: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
 
     @property
     def statement(self) -> Statement:
@@ -94,21 +94,12 @@ class Figure:
     def sentences(self, where: str = "") -> list[str]:
         """What the text states, and ``where``, how ours fares, and what else has to be said."""
         said = [f"The paper: {self.statement.text}{where}", *([f"Ours: {self.ours}"] if self.ours else [])]
-        return [f"{text}." for text in (*said, *self.notes, *self.changed)]
+        return [f"{text}." for text in (*said, *self.notes)]
 
 
 def figures(networks: dict[str, Network]) -> list[Figure]:
     """The data of every figure; series without any point are left out."""
-    found = [_sparsity(networks), _snr(networks), _noise(networks), _minimum_norms(networks), _blocks(networks)]
-    return [replace(figure, changed=tuple(_changed(networks, figure))) if figure.series else figure for figure in found]
-
-
-def _changed(networks: dict[str, Network], figure: Figure) -> Iterator[str]:
-    """What is said of the networks in a figure whose runs are not as in their presets."""
-    for preset in BLOCKS_PRESETS if figure.key == "figure-6" else _PAIR:
-        network = networks[preset]
-        if network.changed:
-            yield f"{title_of(preset)} is not as in the preset: {', '.join(network.changed)}"
+    return [_sparsity(networks), _snr(networks), _noise(networks), _minimum_norms(networks), _blocks(networks)]
 
 
 def _series(network: Network, names: Iterable[tuple[float | str, str]], scale: float = 1.0) -> Series:
@@ -121,10 +112,10 @@ def _series(network: Network, names: Iterable[tuple[float | str, str]], scale: f
     return Series(title_of(network.preset), tuple(points))
 
 
-def _pair(
+def _each(
     networks: dict[str, Network], names: Callable[[Network], list[tuple[float | str, str]]], scale: float = 1.0
 ) -> tuple[Series, ...]:
-    found = (_series(networks[preset], names(networks[preset]), scale) for preset in _PAIR)
+    found = (_series(networks[preset], names(networks[preset]), scale) for preset in _SHOWN)
     return tuple(series for series in found if series.points)
 
 
@@ -142,12 +133,12 @@ def _numbered(network: Network, start: str, end: str = "") -> list[tuple[float |
 
 
 def _missing(networks: dict[str, Network], names: Sequence[str], suite: str) -> tuple[str, ...]:
-    commands = [c for preset in _PAIR for name in names for c in command(networks[preset], name, suite)]
+    commands = [c for preset in _SHOWN for name in names for c in command(networks[preset], name, suite)]
     return tuple(dict.fromkeys(commands))
 
 
 def _sparsity(networks: dict[str, Network]) -> Figure:
-    series = _pair(networks, lambda network: _numbered(network, "eval/sparsity/", "/hoyer"))
+    series = _each(networks, lambda network: _numbered(network, "eval/sparsity/", "/hoyer"))
     curves = _curves(networks, {str(n): f"eval/sparsity/{n}/hoyer" for n in HAH_BLOCKS}, 1)
     return Figure(
         "figure-2", "Figure 2. Sparsity of each block's output", "block", "Hoyer ratio l1/l2, normalized to [0, 1]",
@@ -158,7 +149,7 @@ def _sparsity(networks: dict[str, Network]) -> Figure:
 
 
 def _snr(networks: dict[str, Network]) -> Figure:
-    series = _pair(networks, lambda network: _numbered(network, noise_name(0.1, "snr_db/")))
+    series = _each(networks, lambda network: _numbered(network, noise_name(0.1, "snr_db/")))
     return Figure(
         "figure-3b", "Figure 3b. SNR at each block's input, noise 0.1", "block", "SNR in dB",
         series, _compared(series, HAH_BLOCKS[1:], lower=False, what="higher in block"),
@@ -170,9 +161,10 @@ def _noise(networks: dict[str, Network]) -> Figure:
     def levels(network: Network) -> list[tuple[float | str, str]]:
         return [(0.0, CLEAN), *_numbered(network, "eval/noise/", "/accuracy")]
 
-    series = tuple(one for one in _pair(networks, levels, 100) if len(one.points) > 1)
+    series = tuple(one for one in _each(networks, levels, 100) if len(one.points) > 1)
     at = {one.title: point.y.mean for one in series for point in one.points if point.x == 0.1}
-    ours = f"{at['HaH']:.1f}% against {at['Standard']:.1f}%" if len(at) == 2 else ""
+    standard = at.pop("Standard", None)
+    ours = _of_each({title: f"{value:.1f}% against {standard:.1f}%" for title, value in at.items()} if standard else {})
     return Figure(
         "figure-4", "Figure 4. Accuracy under Gaussian noise", "standard deviation of the noise", "accuracy in %",
         series, ours, _missing(networks, [noise_name(0.1)], "noise"),
@@ -181,18 +173,18 @@ def _noise(networks: dict[str, Network]) -> Figure:
 
 def _minimum_norms(networks: dict[str, Network]) -> Figure:
     names = [(norm, f"eval/minimum_norm/{norm}/mean") for norm in NORMS]
-    found = {preset: _series(networks[preset], names).points for preset in _PAIR}
+    found = {preset: _series(networks[preset], names).points for preset in _SHOWN}
     series = tuple(
         Series(title_of(preset), tuple(_found_for(networks[preset], points)))
         for preset, points in found.items()
         if points
     )
-    shares = ", ".join(said for preset in _PAIR if (said := _in_the_mean(networks[preset])))
+    shares = ", ".join(said for preset in _SHOWN if (said := _in_the_mean(networks[preset])))
     note = "Means are over the images that are classified correctly and fell"
     note += f", of all images {shares}" if shares else ""
     return Figure(
         "figure-5", "Figure 5. Smallest perturbation that changes the prediction", "norm", "mean minimum norm",
-        series, _compared(series, NORMS, lower=False, what="higher for"),
+        series, _compared(series, tuple(NORMS), lower=False, what="higher for"),
         _missing(networks, [name for _, name in names], "minimum_norm"),
         _curves(networks, {norm: f"eval/minimum_norm/{norm}/success_rate" for norm in NORMS}, 100),
         (note,) if series else (),
@@ -222,11 +214,11 @@ def _in_the_mean(network: Network) -> str:
 def _curves(
     networks: dict[str, Network], names: dict[str, str], scale: float
 ) -> tuple[tuple[str, tuple[Series, ...]], ...]:
-    """The mean curve of each metric in both networks, by the keys of ``names``, as far as there are any."""
+    """The mean curve of each metric in every network, by the keys of ``names``, as far as there are any."""
     found = []
     for key, name in names.items():
-        pair = (_mean_curve(networks[preset], name, scale) for preset in _PAIR)
-        if drawn := tuple(one for one in pair if one.points):
+        each = (_mean_curve(networks[preset], name, scale) for preset in _SHOWN)
+        if drawn := tuple(one for one in each if one.points):
             found.append((key, drawn))
     return tuple(found)
 
@@ -279,21 +271,29 @@ def _steps(series: Sequence[Series]) -> str:
     return ", ".join(said)
 
 
-def _compared(series: Sequence[Series], where: Iterable[float | str], lower: bool, what: str) -> str:
-    """Where HaH's means lie on the stated side of the standard network's."""
-    if len(series) < 2:
-        return ""
-    standard, ours = ({point.x: point.y.mean for point in one.points} for one in series)
-    both = [x for x in where if x in standard and x in ours]
-    holds = [x for x in both if (ours[x] < standard[x] if lower else ours[x] > standard[x])]
-    fails = [x for x in both if x not in holds]
+def _compared(series: Sequence[Series], where: Sequence[float | str], lower: bool, what: str) -> str:
+    """Where the means of each HaH network lie on the stated side of the standard network's."""
+    means = {one.title: {point.x: point.y.mean for point in one.points} for one in series}
+    standard = means.pop("Standard", {})
 
     def listed(places: Sequence[float | str]) -> str:
         return ", ".join(NORMS[x] if isinstance(x, str) else f"{x:g}" for x in places)
 
-    if not holds:
-        return f"not {what} {listed(fails)}" if fails else ""
-    return f"{what} {listed(holds)}" + (f"; not in {listed(fails)}" if fails else "")
+    said = {}
+    for title, ours in means.items():
+        both = [x for x in where if x in standard and x in ours]
+        holds = [x for x in both if (ours[x] < standard[x] if lower else ours[x] > standard[x])]
+        fails = [x for x in both if x not in holds]
+        if holds:
+            said[title] = f"{what} {listed(holds)}" + (f"; not in {listed(fails)}" if fails else "")
+        elif fails:
+            said[title] = f"not {what} {listed(fails)}"
+    return _of_each(said)
+
+
+def _of_each(said: dict[str, str]) -> str:
+    """What is said of each HaH network, its title first where there are several."""
+    return "; ".join(f"{title} {text}" if len(said) > 1 else text for title, text in said.items())
 
 
 def draw(figure: Figure, kinds: Sequence[str] = ("svg", "png")) -> dict[str, bytes]:
@@ -351,7 +351,7 @@ def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
         axes.set_xticks(places)
         for column in ACCURACIES:
             if any(one.title == column.title for one in figure.series):
-                ends = [100 * TABLE_1[preset][column.name].value for preset in _PAIR]
+                ends = [100 * TABLE_1[preset][column.name].value for preset in ("paper-standard", "paper-hah")]
                 axes.plot((0, 6), ends, "x", color=_STYLES[column.title][0], markersize=7,
                           markeredgewidth=1.6, gid=f"{figure.key}/published/{column.title}")  # fmt: skip
         axes.plot((), (), "kx", label="the paper's Table 1")
@@ -370,9 +370,9 @@ def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
 
 
 def _densities(panels: Sequence[Axes], figure: Figure) -> None:
-    """A small panel for each block: the density of its Hoyer ratios, of both networks."""
-    for axes, (block, pair) in zip(panels, figure.curves, strict=True):
-        for one in pair:
+    """A small panel for each block: the density of its Hoyer ratios, of every network."""
+    for axes, (block, every) in zip(panels, figure.curves, strict=True):
+        for one in every:
             colour, _, dash = _STYLES[one.title]
             x, y = [point.x for point in one.points], [point.y.mean for point in one.points]
             axes.fill_between(x, y, step="post", color=colour, alpha=0.25, linewidth=0)

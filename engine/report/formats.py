@@ -35,7 +35,6 @@ class Block:
     """The lines of one network in a panel, each (what it is, its cells); ``said`` holds of every number of ours."""
 
     title: str
-    mark: str
     said: tuple[str, ...]
     lines: tuple[tuple[str, tuple[Shown, ...]], ...]
 
@@ -81,8 +80,6 @@ def signed(fraction: float) -> str:
 def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterator[Block]:
     """A panel network by network: ours, of corruptions also over all severities, published, difference."""
     for row in table.rows:
-        changed = [f"not as in the preset: {', '.join(row.network.changed)}"] if row.network.changed else []
-        mark = notes.mark(changed)
         cells = [row.cells[column.name] for column in columns]
         ours, over = [cell.ours for cell in cells], [cell.all_severities for cell in cells]
         measured = [number for number in (*ours, *over) if number]
@@ -105,7 +102,7 @@ def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterato
         ]
         lines += [("published", tuple(published)), ("difference", tuple(map(_difference, cells)))]
         said = ([f"{seeds} seeds"] if seeds > 1 else []) + shared
-        yield Block(row.title, mark, tuple(said), tuple(lines))
+        yield Block(row.title, tuple(said), tuple(lines))
 
 
 def _number(number: Estimate, best: bool, shared: Sequence[str], seeds: int, notes: Footnotes) -> Shown:
@@ -179,7 +176,7 @@ def markdown_table(table: Table) -> str:
         rows = [f"| {_md(panel)} | | " + " | ".join(_md(column.title) for column in columns) + " |"]
         rows.append("|---|---|" + "---:|" * len(columns))
         for block in blocks(table, columns, notes):
-            head = _md(", ".join((block.title, *block.said))) + (f"<sup>{block.mark}</sup>" if block.mark else "")
+            head = _md(", ".join((block.title, *block.said)))
             for what, line in block.lines:
                 cells = (
                     (f"**{_md(cell.text)}**" if cell.best else _md(cell.text) + arrow(cell))
@@ -231,10 +228,7 @@ def latex(table: Table) -> str:
         body.append(_tex(panel) + " & " + " & ".join(heads) + blank + r" \\")
         body.append(r"\midrule")
         for block in blocks(table, columns, notes):
-            head = _tex(block.title) + (rf"\textsuperscript{{{block.mark}}}" if block.mark else "")
-            body.append(
-                rf"\multicolumn{{{width + 1}}}{{l}}{{{head}{_tex(''.join(f', {one}' for one in block.said))}}} \\"
-            )
+            body.append(rf"\multicolumn{{{width + 1}}}{{l}}{{{_tex(', '.join((block.title, *block.said)))}}} \\")
             for what, line in block.lines:
                 body.append(f"\\quad {_tex(what)} & " + " & ".join(map(_tex_cell, line)) + f"{blank} \\\\")
     said = [rf"\textsuperscript{{{letter}}} {_tex(text)}" for letter, text in notes]
@@ -271,7 +265,7 @@ def csv_table(tables: Sequence[Table]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
         ["table", "network", "preset", "quantity", "ours", "spread", "seeds", "published", "difference",
-         "all_severities", "all_severities_spread", "labels", "changed", "missing"]
+         "all_severities", "all_severities_spread", "labels", "missing"]
     )  # fmt: skip
     for table in tables:
         for row in table.rows:
@@ -282,7 +276,7 @@ def csv_table(tables: Sequence[Table]) -> str:
                     [table.key, row.title, row.network.preset, column.name, *_digits(cell.ours),
                      len(cell.ours.values) if cell.ours else 0, cell.published.value if cell.published else "",
                      "" if cell.difference is None else cell.difference, *_digits(cell.all_severities),
-                     "; ".join(labels), "; ".join(row.network.changed), "; ".join(cell.missing)]
+                     "; ".join(labels), "; ".join(cell.missing)]
                 )  # fmt: skip
     return file.getvalue()
 
@@ -305,7 +299,6 @@ def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
                         "network": row.title,
                         "preset": row.network.preset,
                         "runs": row.runs,
-                        "changed": list(row.network.changed),
                         "cells": {column.name: _cell(row.cells[column.name]) for column in table.columns},
                     }
                     for row in table.rows
@@ -346,7 +339,6 @@ def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
                 "curves": {key: [_series(series) for series in drawn] for key, drawn in figure.curves},
                 "notes": list(figure.notes),
                 "statement": {"text": figure.statement.text, "place": figure.statement.place, "ours": figure.ours},
-                "changed": list(figure.changed),
                 "missing": list(figure.missing),
             }
             for figure in figures

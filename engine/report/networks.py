@@ -1,13 +1,14 @@
 """Which runs are the paper's networks, and means over their seeds.
 
-A run belongs to a preset when its network, data and training are the preset's. Runs that were started from a preset
-with something changed stand in where there are no others, and say what was changed; runs that differ are never
-averaged. Nor are numbers that were measured in different ways: of each metric the runs with the best count.
+A run belongs to a preset when its network, data and training are the preset's; one that was started from a preset with
+something changed is left out, and it is said why. Nor are numbers averaged that were measured in different ways: of
+each metric the runs with the best count.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,9 +24,15 @@ from engine.runs.state import read_state
 if TYPE_CHECKING:
     from engine.experiment import Experiment
 
-TABLE_PRESETS = (
-    "paper-standard", "paper-adversarial", "paper-hah", "no-hah-loss", "batch-norm", "no-threshold",
-)  # fmt: skip
+PRINTED = {  # presets of which the paper prints numbers; lambda 1.0 probably acted, 0.1 is what the text says
+    "paper-standard": ("paper-standard",),
+    "paper-adversarial": ("paper-adversarial",),
+    "paper-hah": ("paper-hah-lambda-1", "paper-hah"),
+    "no-hah-loss": ("no-hah-loss",),
+    "batch-norm": ("batch-norm-lambda-1", "batch-norm"),
+    "no-threshold": ("no-threshold-lambda-1", "no-threshold"),
+}
+TABLE_PRESETS = tuple(preset for presets in PRINTED.values() for preset in presets)
 BLOCKS_PRESETS = tuple(f"blocks-{count}" for count in range(7))
 _SECTIONS = ("data", "model", "hah", "train")  # what the trained network depends on, beside the seed
 _ROUNDING = ("train.compile", "train.precision")
@@ -58,11 +65,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the paper with its runs, one of each seed; ``changed``: what is not as in the preset."""
+    """A network of the paper with its runs, one of each seed."""
 
     preset: str
     runs: tuple[Measured, ...] = ()
-    changed: tuple[str, ...] = ()
 
     def estimate(self, name: str) -> Estimate | None:
         """Mean and spread of a metric over the runs whose number of it was measured in the best way."""
@@ -94,25 +100,41 @@ def estimate(numbers: Iterable[Number | None]) -> Estimate | None:
     return Estimate(values, found[0].labels, draws if any(one is not None for one in draws) else ())
 
 
-def find(folder: Path, chosen: Sequence[RunDirectory] = ()) -> tuple[dict[str, Network], list[str]]:
-    """The networks of the paper by preset, from runs of ``folder`` or only ``chosen`` ones, and remarks in words."""
-    shipped = _presets()
-    targets = {name: _settings(experiment.dump()) for name, experiment in shipped.items()}
-    runs = [measured(run) for run in (chosen or _candidates(folder, shipped))]
+def find(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> tuple[dict[str, Network], list[str]]:
+    """The networks of the paper by preset, from runs of ``folders`` or only ``chosen`` ones, and remarks in words."""
+    candidates, others = (chosen, Counter[str]()) if chosen else _candidates(folders)
+    runs = [measured(run) for run in candidates]
     remarks = [remark for run in runs for remark in run.remarks]
-    networks, used = {}, set()
-    for preset, target in targets.items():
-        twins = {name for name, other in targets.items() if other == target}
-        networks[preset] = _network(preset, target, twins, runs, remarks)
-        used |= {run.run.id for run in networks[preset].runs}
-    if chosen:
-        for run in runs:
-            if run.run.id not in used and not any(remark.startswith(run.run.id) for remark in remarks):
-                preset = plain(run.state.preset, 80) or "unknown"
-                remarks.append(
-                    f"{run.run.id} is none of the paper's networks (preset {preset}); 'hah compare' takes any runs"
-                )
+    found: dict[str, list[Measured]] = {preset: [] for preset in _targets()}
+    for run in runs:
+        presets = presets_of(run)
+        for preset in presets:
+            found[preset].append(run)
+        if not presets and run.experiment:
+            remarks.append(f"{run.run.id} is left out: {why_not(run)}")
+    if others:
+        named = ", ".join(f"{count} {plain(preset, 80) or 'unknown'}" for preset, count in sorted(others.items()))
+        remarks.append(f"runs of other presets are left out: {named}; 'hah compare' takes any runs")
+    networks = {preset: _network(preset, runs, remarks) for preset, runs in found.items()}
     return networks, list(dict.fromkeys(remarks))
+
+
+def presets_of(run: Measured) -> list[str]:
+    """The paper's presets whose network, data and training are this run's; their names differ, nothing else."""
+    settings = _settings(run.experiment) if run.experiment else None
+    return [preset for preset, target in _targets().items() if target == settings]
+
+
+def printed_as(run: Measured) -> str:
+    """The preset under which the paper prints this run's network; '' of any other network."""
+    presets = presets_of(run)
+    return next((name for name, variants in PRINTED.items() if not set(variants).isdisjoint(presets)), "")
+
+
+@cache
+def _targets() -> dict[str, dict[str, Any]]:
+    """What the networks of the paper's presets depend on."""
+    return {name: _settings(experiment.dump()) for name, experiment in _presets().items()}
 
 
 @cache
@@ -132,20 +154,23 @@ def _settings(experiment: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if name not in _ROUNDING}
 
 
-def _candidates(folder: Path, shipped: dict[str, Experiment]) -> list[RunDirectory]:
-    """Runs of the paper's presets, and runs of other files whose config.yaml has the same network, data and training.
+def _candidates(folders: Sequence[Path]) -> tuple[list[RunDirectory], Counter[str]]:
+    """Runs of the paper's presets, and runs of other files whose config.yaml has the same network, data and training;
+    of the other runs how many there are of each preset.
 
     Thousands of runs are told apart by the text of config.yaml, which is written by one function; few are parsed.
     """
     from engine.experiment import presets
 
-    texts = {_text(presets.dumped(experiment)) for experiment in shipped.values()}
-    found = []
-    for run in store.all_runs(folder):
-        state = read_state(run)
-        if state.preset in shipped or _text(_read(run.config)) in texts:
+    texts = {_text(presets.dumped(experiment)) for experiment in _presets().values()}
+    found, others = [], Counter[str]()
+    for run in store.runs_of(folders):
+        preset = read_state(run).preset
+        if preset in _presets() or _text(_read(run.config)) in texts:
             found.append(run)
-    return found
+        else:
+            others[preset] += 1
+    return found, others
 
 
 def _text(config: str) -> str:
@@ -162,45 +187,29 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _network(
-    preset: str, target: dict[str, Any], twins: set[str], runs: Sequence[Measured], remarks: list[str]
-) -> Network:
-    """The runs of one preset (or of a twin, which is the same network under another name), one for each seed."""
-    groups: dict[tuple[str, ...], list[Measured]] = {}
-    for run in runs:
-        changed = _changed(target, run)
-        if not changed or run.state.preset in twins:
-            groups.setdefault(changed, []).append(run)
-    if not groups:
-        return Network(preset)
-    chosen = () if () in groups else max(groups, key=lambda changed: max(run.state.created for run in groups[changed]))
-    for changed, others in groups.items():
-        if changed != chosen:
-            for run in others:
-                why = f"differs from the preset ({_short(changed)})"
-                remarks.append(f"{run.run.id} {why} and is not averaged with the others of {preset}")
+def _network(preset: str, runs: Sequence[Measured], remarks: list[str]) -> Network:
+    """A preset's runs, one for each seed."""
     by_seed: dict[int | None, Measured] = {}
-    for run in sorted(groups[chosen], key=_merit):
+    for run in sorted(runs, key=_merit):
         if run.seed in by_seed:
             remarks.append(f"{by_seed[run.seed].run.id} has the seed of {run.run.id}, which stands for both")
         by_seed[run.seed] = run
-    return Network(preset, tuple(sorted(by_seed.values(), key=lambda run: (run.seed or 0, run.run.id))), chosen)
+    return Network(preset, tuple(sorted(by_seed.values(), key=lambda run: (run.seed or 0, run.run.id))))
 
 
-def _changed(target: dict[str, Any], run: Measured) -> tuple[str, ...]:
-    """The settings that are not the preset's, as 'name=value'."""
+def why_not(run: Measured) -> str:
+    """In which settings a run is not what the preset says that it was started from."""
     from engine.experiment.fields import differences
 
-    if not run.experiment:
-        return ("its config.yaml cannot be read",)
+    target = _targets().get(run.state.preset)
+    if target is None:
+        return f"it is none of the paper's networks (preset {plain(run.state.preset, 80) or 'unknown'})"
     found = differences(target, _settings(run.experiment))
-    return tuple(f"{name}={value}" for name, (_, value) in found.items())
+    said = [f"{name} {new} instead of {old}" for name, (old, new) in found.items()]
+    more = f" and {len(said) - 4} more" if len(said) > 4 else ""
+    return f"not as {run.state.preset} ({plain(', '.join(said[:4]), 300)}{more})"
 
 
 def _merit(run: Measured) -> tuple[bool, int, float]:
     evaluated = sum(FROM_TRAINING not in number.labels for number in run.numbers.values())
     return run.state.status == "finished", evaluated, run.state.created
-
-
-def _short(changed: Sequence[str]) -> str:
-    return ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
 from engine.report import published
-from engine.report.networks import BLOCKS_PRESETS, TABLE_PRESETS, Estimate, Network, best, estimate, find
+from engine.report.networks import BLOCKS_PRESETS, PRINTED, TABLE_PRESETS, Estimate, Network, best, estimate, find
 from engine.report.numbers import CLEAN as CLEAN_NAME
 from engine.report.numbers import (
     ENOUGH,
@@ -40,9 +40,12 @@ TITLES = {
     "paper-standard": "Standard",
     "paper-adversarial": "Adversarial 8/255",
     "paper-hah": "HaH",
+    "paper-hah-lambda-1": "HaH, lambda 1.0",
     "no-hah-loss": "No HaH loss",
     "batch-norm": "Batch norm instead",
+    "batch-norm-lambda-1": "Batch norm instead, lambda 1.0",
     "no-threshold": "No thresholding",
+    "no-threshold-lambda-1": "No thresholding, lambda 1.0",
 }
 
 
@@ -77,7 +80,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One network; ``changed``: what its runs have otherwise than the preset."""
+    """One network."""
 
     title: str
     network: Network
@@ -139,9 +142,9 @@ class Report:
     remarks: tuple[str, ...]
 
 
-def paper(folder: Path, chosen: Sequence[RunDirectory] = ()) -> Report:
-    """The paper's tables from the runs of ``folder``, or from ``chosen`` only."""
-    networks, remarks = find(folder, chosen)
+def paper(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> Report:
+    """The paper's tables from the runs of ``folders``, or from ``chosen`` only."""
+    networks, remarks = find(folders, chosen)
     tables = (_accuracies("table-1", networks), _corruptions(networks), _accuracies("table-3", networks))
     return Report(networks, tables, tuple(_suspicions(networks)), tuple(remarks))
 
@@ -216,7 +219,7 @@ def _accuracies(key: str, networks: dict[str, Network]) -> Table:
         "table-3": ("Table 3. Accuracy without one component at a time", published.TABLE_3),
     }[key]
     rows = []
-    for preset, printed in numbers.items():
+    for preset, printed in _variants(numbers):
         network = networks[preset]
         cells = {
             column.name: Cell(
@@ -226,9 +229,16 @@ def _accuracies(key: str, networks: dict[str, Network]) -> Table:
             )
             for column in ACCURACIES
         }
-        title_here = "All included" if key == "table-3" and preset == "paper-hah" else title_of(preset)
+        title_here = title_of(preset)
+        if key == "table-3" and preset in PRINTED["paper-hah"]:
+            title_here = title_here.replace("HaH", "All included")
         rows.append(Row(title_here, network, cells))
     return Table(key, title, ACCURACIES, tuple(rows))
+
+
+def _variants(numbers: dict[str, dict[str, Published]]) -> Iterator[tuple[str, dict[str, Published]]]:
+    """Every preset that may be what a row of a table was printed of, with the row."""
+    return ((preset, printed) for row, printed in numbers.items() for preset in PRINTED[row])
 
 
 def _corruptions(networks: dict[str, Network]) -> Table:
@@ -242,7 +252,7 @@ def _corruptions(networks: dict[str, Network]) -> Table:
     )
     standard = networks["paper-standard"]
     rows = []
-    for preset, printed in published.TABLE_2.items():
+    for preset, printed in _variants(published.TABLE_2):
         network = networks[preset]
         cells: dict[str, Cell] = {}
         for name in PAPER_CORRUPTIONS:

@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,19 +53,28 @@ def all_runs(folder: Path) -> list[RunDirectory]:
     return [RunDirectory(folder / name) for _, name in sorted(found, reverse=True)]
 
 
-def resolve(reference: str, folder: Path) -> RunDirectory:
-    """The run of an id, a unique beginning of one, a name, or @last; raises RequestError.
+def runs_of(folders: Sequence[Path]) -> list[RunDirectory]:
+    """Every run of several folders; one that is in two of them counts in the first."""
+    found: dict[str, RunDirectory] = {}
+    for folder in folders:
+        for run in all_runs(folder):
+            found.setdefault(run.id, run)
+    return list(found.values())
+
+
+def resolve(reference: str, folder: Path, *more: Path) -> RunDirectory:
+    """The run of an id, a unique beginning of one, a name, or @last, in one or more folders; raises RequestError.
 
     With "-evaluation" behind it, the job that evaluates that run.
     """
     if (
         reference.endswith(EVALUATION)
-        and (job := resolve(reference[: -len(EVALUATION)], folder).evaluation).config.exists()
+        and (job := resolve(reference[: -len(EVALUATION)], folder, *more).evaluation).config.exists()
     ):
         return job
-    runs = all_runs(folder)
+    runs = runs_of([folder, *more])
     if not runs:
-        raise RequestError(f"there are no runs in {folder}")
+        raise RequestError(f"there are no runs in {' or '.join(map(str, (folder, *more)))}")
     if reference == "@last":
         return runs[0]
     exact = [run for run in runs if run.id == reference]

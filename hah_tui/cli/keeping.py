@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,16 +72,38 @@ def rm(
 def export(
     reference: RunArgument,
     checkpoint: Annotated[str, typer.Option("--checkpoint", help="last, best or epoch-N.")] = "last",
-    to: Annotated[Path | None, typer.Option("--to", help="Folder to write into (default: ./<run id>).")] = None,
+    results: Annotated[
+        bool, typer.Option("--results", help="Keep what was measured instead: a small run directory, for a repository.")
+    ] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="With --results: the weights too.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder to write into (default: ./<run id>; with --results: ./results).")
+    ] = None,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
-    """Write a run's weights as safetensors, with its experiment beside them."""
-    from engine.runs import launch
+    """Write a run's weights as safetensors with its experiment beside them, or (--results) what was measured of it.
+
+    --results writes TO/<run id>/ with experiment, manifest, result files and learning curves; 'hah report' and
+    'hah compare' read it with --results TO. What was kept of the run before is replaced.
+    """
+    from engine.experiment import RequestError
+    from engine.runs import kept, launch
 
     run = output.resolve(reference, runs_dir)
-    target = (to or Path(run.id)).absolute()
-    answer = launch.ask("export", str(run.path), "--checkpoint", checkpoint, "--to", str(target))
+
+    def write_weights(folder: Path) -> dict[str, Any]:
+        answer = launch.ask("export", str(run.path), "--checkpoint", checkpoint, "--to", str(folder))
+        return dict(answer)
+
+    if weights and not results:
+        raise RequestError("--weights belongs to --results; without it weights are what is exported")
+    if results:
+        target = (to or Path("results")).absolute()
+        path = kept.keep(run, target, write_weights) if weights else kept.keep(run, target)
+        answer = {"run": run.id, "files": sorted(str(file) for file in path.rglob("*") if file.is_file())}
+    else:
+        answer = write_weights((to or Path(run.id)).absolute())
     if json:
         print_json(answer)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from engine.runs import layout, store
+from engine.runs import kept, layout, store
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
 from hah_tui.text import number, percent, shown, shown_line
@@ -26,6 +26,12 @@ _TITLES = 34  # columns that the names of quantities take
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)]
+Results = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--results", metavar="DIR", help="Also runs that 'hah export --results' has kept in DIR, or in its folders."
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,6 +52,7 @@ def paper(
     to: Annotated[
         Path | None, typer.Option("--to", help="Write tables (all formats) and figures (SVG, PNG) into this folder.")
     ] = None,
+    results: Results = None,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
@@ -55,9 +62,9 @@ def paper(
     """
     from engine.report import figures, formats, tables
 
-    folder = layout.runs_folder(runs_dir)
-    chosen = [store.resolve(reference, folder) for reference in references or []]
-    report = tables.paper(folder, list(dict.fromkeys(chosen)))
+    folders = _folders(runs_dir, results)
+    chosen = [store.resolve(reference, *folders) for reference in references or []]
+    report = tables.paper(folders, list(dict.fromkeys(chosen)))
     drawn = figures.figures(report.networks)
     chosen_form = "json" if json else form
     document = formats.document(report, drawn) if chosen_form == "json" else {}
@@ -84,18 +91,24 @@ def paper(
 
 def compare(
     references: Annotated[list[str], typer.Argument(metavar="RUN RUN...", autocompletion=output.complete_run)],
+    results: Results = None,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
     """Compare runs: results with the best marked, block by block, and the settings that differ."""
     from engine.report import compare as comparing
 
-    folder = layout.runs_folder(runs_dir)
-    found = comparing.compare([store.resolve(reference, folder) for reference in references])
+    folders = _folders(runs_dir, results)
+    found = comparing.compare([store.resolve(reference, *folders) for reference in references])
     if json:
         print_json(comparing.document(found))
     else:
         _print_comparison(found)
+
+
+def _folders(runs_dir: Path | None, results: Sequence[Path] | None) -> list[Path]:
+    """The runs folder, and those in which results of runs are kept; raises RequestError where one holds none."""
+    return [layout.runs_folder(runs_dir), *(folder for one in results or () for folder in kept.folders(one.absolute()))]
 
 
 def _print_report(report: Report, figures: Sequence[Figure]) -> None:
@@ -150,7 +163,7 @@ def _print_table_of_paper(table: Table, paint: _Paint) -> None:
         titles = "  ".join(column.title.rjust(width) for column, width in zip(columns, widths, strict=True))
         paint(f"{panel:<{first}}  {titles}", "dim")
         for block, lines in zip(found, rows, strict=True):
-            paint(", ".join((block.title, *block.said)) + (f" {block.mark}" if block.mark else ""))
+            paint(", ".join((block.title, *block.said)))
             for what, cells in lines:
                 styles = ["dim" if what == "published" else "bold" if cell.best else "" for cell, _ in cells]
                 texts = [text.rjust(width) for (_, text), width in zip(cells, widths, strict=True)]

@@ -86,19 +86,17 @@ def read_results(run: RunDirectory, pinned: str = "") -> Found:
         f"{path.name} ({age(path.stat().st_mtime)} ago)"
         for path in sorted(run.results.glob("[!.]*.json"), key=lambda path: path.name)
     ]
-    remarks, preset = list(known.remarks), known.state.preset
-    if preset in networks.TABLE_PRESETS:
-        changed = networks.find(run.path.parent, [run])[0][preset].changed
-        remarks += [f"not quite {preset}: {', '.join(changed)}"] if changed else []
+    remarks = list(known.remarks)
+    if known.state.preset in networks.TABLE_PRESETS and known.experiment and not networks.printed_as(known):
+        remarks.append(f"beside no published numbers: {networks.why_not(known)}")
     return Found(lines_of(known, _corruption_error(known, pinned)), files, remarks)
 
 
 def lines_of(known: Measured, mce: Number | None = None) -> list[Line]:
     """The table, in the order of the paper: accuracy and robustness, corruptions, noise, norms, blocks, checks."""
-    preset, numbers = known.state.preset, known.numbers
-    of_cifar = _dataset(known) == "cifar10"
-    printed = {**published.TABLE_3.get(preset, {}), **published.TABLE_1.get(preset, {})} if of_cifar else {}
-    corrupted = published.TABLE_2.get(preset, {}) if of_cifar else {}
+    preset, numbers = networks.printed_as(known), known.numbers
+    printed = {**published.TABLE_3.get(preset, {}), **published.TABLE_1.get(preset, {})}
+    corrupted = published.TABLE_2.get(preset, {})
     groups: dict[str, list[Line]] = {
         "Accuracy": [
             line
@@ -194,25 +192,24 @@ def _corruption_error(known: Measured, pinned: str) -> Number | None:
     """mCE relative to the pinned run, else to the folder's paper-standard; None where what it takes is not measured."""
     if mean_over(known, SEVERITIES) is None:
         return None
-    for runs, changed in _standards(known.run, pinned):
+    for runs in _standards(known.run, pinned):
         means = {run.run.id: mean_over(run, SEVERITIES) for run in runs if _dataset(run) == _dataset(known)}
         standards = [run for run in runs if means.get(run.run.id) in networks.best(means.values())]
         error = corruption_error(known, standards)
         if error is not None:
             whose = f"relative to {', '.join(run.run.id for run in standards)}"
-            return replace(error, labels=(*error.labels, whose, *changed))
+            return replace(error, labels=(*error.labels, whose))
     return None
 
 
-def _standards(run: RunDirectory, pinned: str) -> Iterator[tuple[Sequence[Measured], Sequence[str]]]:
-    """The pinned run, then the runs of paper-standard, with what is not as in that preset."""
+def _standards(run: RunDirectory, pinned: str) -> Iterator[Sequence[Measured]]:
+    """The pinned run, then the standard runs of the paper's size."""
     folder = run.path.parent
     if pinned not in ("", run.id):
-        yield [measured(RunDirectory(folder / pinned))], ()
+        yield [measured(RunDirectory(folder / pinned))]
     standard = [other for other in store.all_runs(folder) if read_state(other).preset == "paper-standard"]
     if standard:
-        network = networks.find(folder, standard)[0]["paper-standard"]
-        yield network.runs, network.changed
+        yield networks.find([folder], standard)[0]["paper-standard"].runs
 
 
 def _dataset(known: Measured) -> str:

@@ -22,6 +22,8 @@ SHIPPED = [
     "cifar10-smoke",
     "paper-hah",
     "paper-hah-lambda-1",
+    "batch-norm-lambda-1",
+    "no-threshold-lambda-1",
     "paper-standard",
     "paper-adversarial",
     "paper-hah-equations",

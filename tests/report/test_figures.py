@@ -25,7 +25,7 @@ def drawn(runs, made):
         made("paper-standard", seed=seed, results=everything(0.01 * seed, hah=False))
     for blocks in (1, 4):
         made(f"blocks-{blocks}", results={"attacks": attacks(("linf", 2 / 255, 0.1 + 0.01 * blocks))})
-    return {figure.key: figure for figure in figures.figures(networks.find(runs)[0])}
+    return {figure.key: figure for figure in figures.figures(networks.find([runs])[0])}
 
 
 def path_of(svg, gid):
@@ -94,7 +94,7 @@ def test_the_mean_of_step_curves_by_hand(runs, made):
         content = minimum_norm({"l2": 0.1})
         content["norms"]["l2"]["curve"] = curve
         made("paper-hah", seed=seed, results={"minimum_norm": content})
-    figure = figures.figures(networks.find(runs)[0])[3]
+    figure = figures.figures(networks.find([runs])[0])[3]
     [(norm, [series])] = figure.curves
     assert norm == "l2"
     assert [(point.x, pytest.approx(point.y.mean)) for point in series.points] == [
@@ -106,7 +106,7 @@ def test_curves_of_weaker_searches_are_not_in_the_mean(runs, made):
     made("paper-hah", seed=1, results={"minimum_norm": minimum_norm({"l2": 0.1})})
     older = made("paper-hah", seed=2)
     write(older, "minimum_norm", minimum_norm({"l2": 0.9}), method=1)
-    figure = figures.figures(networks.find(runs)[0])[3]
+    figure = figures.figures(networks.find([runs])[0])[3]
     [(_, [series])] = figure.curves
     assert series.points[-1].x == 0.2  # twice the first run's mean
     assert [point.y.values for point in figure.series[0].points] == [(0.1,)]
@@ -119,7 +119,7 @@ def test_mean_norms_say_which_images_they_are_of(runs, made):
         means["norms"]["l0"]["success_rate"] = 1.0
         made("paper-hah", seed=seed, results={"minimum_norm": means})
     made("paper-standard", results={"minimum_norm": minimum_norm({"l2": 0.1})})
-    figure = figures.figures(networks.find(runs)[0])[3]
+    figure = figures.figures(networks.find([runs])[0])[3]
     assert {series.title: series.labels for series in figure.series} == {
         "Standard": [], "HaH": ["L2, Linf found for 85% of images"]
     }  # fmt: skip
@@ -133,14 +133,14 @@ def test_mean_norms_say_which_images_they_are_of(runs, made):
 
 def test_old_results_without_the_number_of_misclassified_images(runs, made):
     made("paper-hah", results={"minimum_norm": minimum_norm({"l2": 0.1}, misclassified=None)})
-    figure = figures.figures(networks.find(runs)[0])[3]
+    figure = figures.figures(networks.find([runs])[0])[3]
     assert figure.notes == ("Means are over the images that are classified correctly and fell",)
 
 
 def test_the_spread_over_draws_is_in_the_data_of_figure_4(runs, made):
     for seed, spread in ((1, 0.002), (2, 0.004)):
         made("paper-hah", seed=seed, results={"noise": noise({0.1: 0.6}, spread=spread)})
-    report = tables.paper(runs)
+    report = tables.paper([runs])
     document = formats.document(report, figures.figures(report.networks))
     [series] = next(figure for figure in document["figures"] if figure["key"] == "figure-4")["series"]
     clean, noisy = series["points"]
@@ -153,7 +153,7 @@ def test_densities_of_the_hah_blocks_by_hand(runs, made):
     for seed, histogram in ((1, [4, 0]), (2, [1, 1, 1, 1])):  # of different numbers of bins
         made("paper-hah", seed=seed, results={"sparsity": sparsity([0.2] * 7, histogram)})
     made("paper-standard", results={"sparsity": sparsity([0.7] * 2, [0, 0, 0, 4])})
-    figure = figures.figures(networks.find(runs)[0])[0]
+    figure = figures.figures(networks.find([runs])[0])[0]
     assert [(block, [one.title for one in pair]) for block, pair in figure.curves] == [
         *((block, ["Standard", "HaH"]) for block in "12"), *((block, ["HaH"]) for block in "3456")
     ]  # fmt: skip
@@ -232,22 +232,33 @@ def test_how_the_statements_fare(drawn):
 def test_a_statement_that_fails_says_where(runs, made):
     made("paper-hah", results={"sparsity": sparsity([0.2, 0.9, 0.2]), "noise": noise({0.1: 0.2})})
     made("paper-standard", results={"sparsity": sparsity([0.5, 0.5, 0.5])})
-    found = {figure.key: figure for figure in figures.figures(networks.find(runs)[0])}
+    found = {figure.key: figure for figure in figures.figures(networks.find([runs])[0])}
     assert found["figure-2"].ours == "sparser in block 1, 3; not in 2"
     assert found["figure-4"].ours == ""  # nothing to compare with
 
 
-def test_runs_that_are_not_the_presets_are_named_under_the_figure(runs, made):
+def test_runs_that_are_not_the_presets_are_in_no_figure(runs, made):
     made("paper-hah", sets=["model.width=0.5"], results={"sparsity": sparsity([0.6, 0.6])})
     made("paper-standard", results={"sparsity": sparsity([0.5, 0.5])})
-    figure = figures.figures(networks.find(runs)[0])[0]
-    assert figure.ours == "not sparser in block 1, 2"
-    svg = draw(figure, ["svg"])["svg"].decode()
-    assert "HaH is not as in the preset: model.width=0.5." in svg
+    figure = figures.figures(networks.find([runs])[0])[0]
+    assert [series.title for series in figure.series] == ["Standard"]
+    assert figure.ours == ""
+
+
+def test_both_lambdas_stand_beside_the_standard_network(runs, made):
+    made("paper-standard", results={"sparsity": sparsity([0.5, 0.5])})
+    made("paper-hah", results={"sparsity": sparsity([0.6, 0.4])})
+    made("paper-hah-lambda-1", results={"sparsity": sparsity([0.3, 0.3])})
+    figure = figures.figures(networks.find([runs])[0])[0]
+    assert [series.title for series in figure.series] == ["Standard", "HaH, lambda 1.0", "HaH"]
+    assert figure.ours == "HaH, lambda 1.0 sparser in block 1, 2; HaH sparser in block 2; not in 1"
+    svg = draw(figure, ["svg"])["svg"]
+    for title in ("Standard", "HaH, lambda 1.0", "HaH"):
+        assert len(path_of(svg, f"figure-2/{title}")) == 2
 
 
 def test_without_data_nothing_is_drawn(runs):
-    for figure in figures.figures(networks.find(runs)[0]):
+    for figure in figures.figures(networks.find([runs])[0]):
         assert figure.series == ()
         assert draw(figure) == {}
         assert figure.missing
@@ -255,7 +266,7 @@ def test_without_data_nothing_is_drawn(runs):
 
 def test_labels_reach_the_legend(runs, made):
     made("paper-hah", metrics={f"block/{n}/sparsity": 0.2 for n in range(1, 14)})
-    figure = figures.figures(networks.find(runs)[0])[0]
+    figure = figures.figures(networks.find([runs])[0])[0]
     svg = draw(figure, ["svg"])["svg"].decode()
     assert "HaH (last test of the training, first 512 images)" in svg
 
@@ -265,7 +276,7 @@ def test_single_points_and_long_labels_fit(runs, made):
     write(run, "noise", noise({0.1: 0.5}), images=10, checkpoint={"name": "epoch-3", "epoch": 3, "step": 1})
     write(run, "minimum_norm", minimum_norm({"l2": 0.2}, 0.5, 1), images=10, settings={"steps": 3})
     write(run, "sparsity", sparsity([0.2]), images=10)
-    for figure in figures.figures(networks.find(runs)[0]):
+    for figure in figures.figures(networks.find([runs])[0]):
         assert set(draw(figure, ["svg"])) == {"svg"}  # and no warning of a layout that does not fit
 
 

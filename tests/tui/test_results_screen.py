@@ -86,8 +86,10 @@ def test_a_changed_preset_says_so_as_the_report_does(runs):
 
     async def body(pilot, app):
         await opened(pilot, app)
-        assert app.screen.found.remarks == ["not quite paper-hah: hah.lambda=0.5"]
-        assert "not quite paper-hah: hah.lambda=0.5" in words(app, "#files")
+        why = "beside no published numbers: not as paper-hah (hah.lambda 0.5 instead of 0.1)"
+        assert app.screen.found.remarks == [why]
+        assert "beside no published numbers" in words(app, "#files")
+        assert not any(line.published for line in app.screen.found.lines)
 
     drive(runs, body)
 
@@ -138,10 +140,11 @@ def test_mce_is_relative_to_the_pinned_run_else_to_the_standard_one(runs):
     assert mce(standard).ours == pytest.approx(1)
 
 
-def test_a_standard_run_that_is_not_the_papers_says_so_in_mce(runs):
+def test_a_standard_run_that_is_not_the_papers_is_no_measure_of_mce_unless_pinned(runs):
     standard = corrupted(runs, "paper-standard", 0.4, missing=(), sets=["train.lr=0.01"])
     run = corrupted(runs, "paper-hah", 0.6, missing=())
-    assert mce(run).cells()[1:] == ["60.0%", "", "", f"relative to {standard.id}; train.lr=0.01"]
+    assert mce(run).ours is None
+    assert mce(run, standard.id).cells()[1:] == ["60.0%", "", "", f"relative to {standard.id}"]
 
 
 def test_the_pinned_run_reaches_the_screen(runs):
