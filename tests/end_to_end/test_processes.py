@@ -296,6 +296,11 @@ def test_export_tag_note_and_log(hah, runs, tmp_path):
     assert (tmp_path / "out" / "config.yaml").exists()
     assert hah("export", run.id, "--to", tmp_path / "out", check=False).returncode == 2
     assert "there is best, last, previous" in hah("export", run.id, "--checkpoint", "epoch-7", check=False).stderr
+    kept = json.loads(hah("export", run.id, "--results", "--weights", "--to", tmp_path / "kept", "--json").stdout)
+    assert tmp_path / "kept" / run.id / "model.safetensors" in map(Path, kept["files"])
+    assert "--weights belongs to --results" in hah("export", run.id, "--weights", check=False).stderr
+    compared = hah("compare", run.id, run.id, "--results", tmp_path / "kept", check=False)
+    assert "at least two different runs" in compared.stderr
     hah("tag", run.id, "good", "figure-2")
     hah("note", run.id, "keep\x1b[31m this")
     shown = hah("show", run.id).stdout
