@@ -12,6 +12,7 @@ Facts go to standard output as one JSON document. Exit codes: 0 done, 1 failed, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import traceback
 import uuid
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,7 @@ def main() -> int:
     data.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     devices.calm_threads()
+    _be_nice()
     try:
         if arguments.command == "run":
             return _run(arguments)
@@ -109,8 +112,8 @@ def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) 
 
     record = Record(run, replace(state, device=choice.gpu.name if choice.gpu else device.type))
     record.event("engine", **identity().dump(), device=str(device), gpu=choice.gpu and choice.gpu.name, why=choice.why)
-    if device.type == "cpu" and choice.gpu is not None:
-        record.warning("torch cannot use the GPU that the driver shows (its build or the driver): training on the CPU")
+    if choice.warning:
+        record.warning(choice.warning)
     training = Training(run, experiment, record, device, choice.gpu, lambda: stop.asked)
     warnings.showwarning = lambda message, *_: record.warning(str(message))
     try:
@@ -137,7 +140,6 @@ def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) 
                 },
                 "dataset": {"name": experiment.data.dataset, "sha256": images.fingerprint, "source": images.source},
                 "network": {"parameters": experiment.parameters(), "macs": experiment.macs()},
-                "arithmetic": training.arithmetic(),
             },
         )
         training.train()
@@ -189,6 +191,8 @@ def _eval(path: Path, descriptor: int | None, stop: _Signals) -> int:
         record.event(
             "engine", **identity().dump(), device=str(device), gpu=choice.gpu and choice.gpu.name, why=choice.why
         )
+        if choice.warning:
+            record.warning(choice.warning)
         warnings.showwarning = lambda message, *_: record.warning(str(message))
         try:
             checkpoint = str(read_json(directory.manifest).get("checkpoint", "last"))
@@ -224,6 +228,14 @@ def _estimate(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"device": choice.gpu.name if choice.gpu else device.type, "suites": found}
 
 
+def _be_nice() -> None:
+    """Take on the niceness this was started with also where Linux schedules sessions as groups: an engine has a session
+    of its own, and niceness alone would count only within it."""
+    if niceness := os.nice(0):
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness))
+
+
 class _Signals:
     """SIGTERM and SIGINT ask the run to save and stop, once; a hang-up is nothing to an engine."""
 
@@ -239,23 +251,36 @@ class _Signals:
 
 def _chosen(experiment: Experiment, exact: bool = False) -> tuple[Any, devices.Choice]:
     """The torch device that the experiment asks for, with its arithmetic (``exact``: float32), and why that one."""
-    choice = devices.choose(experiment.compute.device)
+    device, choice = _device(experiment.compute.device)
+
+    import torch
+
+    if experiment.compute.threads is not None:
+        torch.set_num_threads(experiment.compute.threads)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    # By the older names: what asks for them (torch.compile) raises where the newer ones were set.
+    fast = experiment.train.precision in ("tf32", "bf16", "auto") and not exact
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = fast
+    return device, choice
+
+
+@cache
+def _device(asked: str) -> tuple[Any, devices.Choice]:
+    """The torch device of compute.device; chosen once, so that an evaluation stays where its training was."""
+    choice = devices.choose(asked)
     if choice.gpu is not None:  # by UUID: what it means does not depend on the order of enumeration
         os.environ["CUDA_VISIBLE_DEVICES"] = choice.gpu.uuid
 
     import torch  # only now: it takes seconds
 
     usable = choice.device == "cpu" or torch.cuda.is_available()
-    if not usable and experiment.compute.device != "auto":
-        raise RequestError(f"compute.device: torch {torch.__version__} cannot use {experiment.compute.device} here")
-    if experiment.compute.threads is not None:
-        torch.set_num_threads(experiment.compute.threads)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.fp32_precision = (  # type: ignore[attr-defined]
-        "tf32" if experiment.train.precision in ("tf32", "bf16", "auto") and not exact else "ieee"
-    )
-    return torch.device("cuda" if usable and choice.device != "cpu" else "cpu"), choice
+    if not usable and asked != "auto":
+        raise RequestError(f"compute.device: torch {torch.__version__} cannot use {asked} here")
+    if not usable:
+        unusable = "torch cannot use the GPU that the driver shows (its build or the driver): on the CPU"
+        choice = replace(choice, device="cpu", warning=unusable)
+    return torch.device("cuda" if choice.device != "cpu" else "cpu"), choice
 
 
 def _explained(error: BaseException, training: Any) -> str:

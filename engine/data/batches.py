@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal
 
 import numpy as np
@@ -12,30 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.data.draws import Draw, generator
+
 PADDING = 4  # pixels on each side before a random crop
-
-
-class Draw(IntEnum):
-    """What random numbers are drawn for; part of their key, so that no two purposes share any."""
-
-    VALIDATION = 1
-    ORDER = 2
-    TRAINING_NOISE = 3
-    ATTACK_START = 4
-    PROBE_NOISE = 5
-    EVALUATION_NOISE = 6
-    EVALUATION_ATTACK = 7
-    MASKING = 8
-
-
-def generator(device: torch.device | str, *keys: int) -> torch.Generator:
-    """A generator on ``device`` that depends on the numbers ``keys`` alone.
-
-    Random numbers of a run are keyed by (seed, purpose, epoch or step), so that a resumed run needs no stored random
-    state: it draws again what the interrupted one drew.
-    """
-    seed = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator(device).manual_seed(seed)
 
 
 def to_images(pixels: Tensor) -> Tensor:

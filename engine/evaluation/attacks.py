@@ -13,11 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from engine.data.batches import Draw, generator
+from engine.data.draws import Draw, ImageDraws
 from engine.experiment.mistakes import RequestError
 from engine.probes.measures import right
 from engine.probes.observation import evaluating
-from engine.training.adversarial import Ball, pgd, project, size
+from engine.training.adversarial import Ball, drawn_start, pgd, project, size
 
 Classifier = Callable[[Tensor], Tensor]  # images [B, C, H, W] in [0, 1] -> logits [B, classes]
 Method = Literal["pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack"]
@@ -26,6 +26,7 @@ TOLERANCE = 1e-6  # how far outside its ball rounding may put an image
 # The standard version of AutoAttack in Linf and L2: attacks in order, with their iterations or queries.
 STANDARD: tuple[tuple[Method, int], ...] = (("apgd-ce", 100), ("apgd-t", 100), ("fab-t", 100), ("square", 5000))
 ROUND = 100  # iterations; more are further rounds
+SQUARE_BATCH = 100  # places whose images are attacked together: what it draws is for all of them
 _UNDIVIDED: tuple[Method, ...] = ("square", "autoattack")
 _METHODS: tuple[Method, ...] = ("pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack")
 _BALLS: tuple[Ball, ...] = ("linf", "l2")
@@ -68,7 +69,7 @@ def attack(
     steps: int = 100,
     restarts: int = 1,
     seed: int = 0,
-    batch: int = 0,
+    places: Sequence[int] | None = None,
     *,
     first: int = 0,
 ) -> Tensor:
@@ -77,12 +78,16 @@ def attack(
     Every image that is returned lies in [0, 1] and within ``eps`` of its original, to 1e-6; where the attack failed it
     is the last one tried, for images that were misclassified from the start it is the original. ``norm`` is "linf" or
     "l2". ``steps`` are queries for "square"; "autoattack" is the standard version and has iterations of its own.
-    Restart r draws from (seed, batch, r) alone and attacks what still stands, so that restarts only add; ``first``
-    numbers the first of them. A module is attacked in evaluation mode and left as it was.
+    Restart r attacks what still stands, so that restarts only add; ``first`` numbers the first of them. A module is
+    attacked in evaluation mode and left as it was.
+
+    What is drawn for an image depends on (seed, r, its place in the data set) alone; ``places`` [B] are 0 to B - 1
+    where none are given. Only "square" draws for 100 places at a time, together.
     """
     _check(x, y, method, norm, eps)
     x = x.detach().float().contiguous()  # the library cannot attack images that are channels-last in memory
     found, scores = x.clone(), Scores(model, x)
+    numbers = range(len(x)) if places is None else places
     with evaluating(scores):
         stands = scores.right(x, y)
         for restart in range(first, first + restarts):
@@ -90,8 +95,11 @@ def attack(
                 chosen = stands.nonzero().flatten()
                 if not len(chosen):
                     return found
-                key = (seed, Draw.EVALUATION_ATTACK, batch, restart, _BALLS.index(norm), _METHODS.index(method))
-                candidate = _once(scores, x[chosen], y[chosen], stage, norm, eps, iterations, key)
+                draws = ImageDraws(
+                    x[chosen], [numbers[place] for place in chosen.tolist()],
+                    seed, Draw.EVALUATION_ATTACK, restart, _BALLS.index(norm), _METHODS.index(stage),
+                )  # fmt: skip
+                candidate = _once(scores, x[chosen], y[chosen], stage, norm, eps, iterations, draws)
                 found[chosen], stands[chosen] = verified(scores, x[chosen], y[chosen], candidate, norm, eps)
     return found
 
@@ -143,7 +151,7 @@ def robust(
     steps: int = 100,
     restarts: int = 1,
     seed: int = 0,
-    batch: int = 0,
+    places: Sequence[int] | None = None,
     *,
     kept: Callable[[str, Callable[[], list[int]]], list[int]] = lambda name, measure: measure(),
 ) -> Robustness:
@@ -155,8 +163,9 @@ def robust(
     how these attacks move depends on their length, and a longer one can leave more standing than a short one. Queries
     of "square" and the iterations of "autoattack" are one round.
 
-    ``kept(name, measure)`` gives the places of the images that one attack broke, by measuring them or from a run
-    before; what was broken before has its original for ``adversarial``.
+    ``places`` [B] of the images in the data set say what is drawn for them, as in `attack`. ``kept(name, measure)``
+    gives the images of the batch that one attack broke, by measuring them or from a run before; what was broken before
+    has its original for ``adversarial``.
     """
     if not methods or not epsilons:
         raise RequestError("name at least one attack and one size")
@@ -165,6 +174,7 @@ def robust(
     sizes = sorted(set(epsilons))
     with evaluating(scores := Scores(model, x)):
         clean = scores.right(x.float(), y)
+    numbers = range(len(x)) if places is None else places
     now = clean.expand(len(sizes), -1).clone()
     found = x.detach().float().expand(len(sizes), *x.shape).clone()
     stages: list[str] = []
@@ -174,7 +184,8 @@ def robust(
         if not len(chosen):
             return []
         length = steps if method in _UNDIVIDED else length
-        images = attack(model, x[chosen], y[chosen], method, norm, sizes[index], length, 1, seed, batch, first=number)
+        some = [numbers[place] for place in chosen.tolist()]
+        images = attack(model, x[chosen], y[chosen], method, norm, sizes[index], length, 1, seed, some, first=number)
         with evaluating(scores):
             fell = ~scores.right(images, y[chosen])
         found[index, chosen[fell]] = images[fell]
@@ -203,46 +214,72 @@ def rounds(steps: int) -> list[tuple[int, int]]:
 
 
 def _once(
-    scores: Scores, x: Tensor, y: Tensor, method: Method, norm: Ball, eps: float, steps: int, key: tuple[int, ...]
+    scores: Scores, x: Tensor, y: Tensor, method: Method, norm: Ball, eps: float, steps: int, draws: ImageDraws
 ) -> Tensor:
     """What one run of an attack claims to be adversarial; nothing is drawn from the global random state."""
     if method == "pgd":
-        draw = generator(x.device, *key)
-        return pgd(scores, x, y, norm=norm, eps=eps, steps=steps, step_size=2.5 * eps / steps, draw=draw)
+        start = drawn_start(norm, eps, draws)
+        return pgd(scores, x, y, norm=norm, eps=eps, steps=steps, step_size=2.5 * eps / steps, start=start)
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices):  # the library seeds the global state
-        perturb = _library(scores, x, method, norm, eps, steps, generator("cpu", *key).initial_seed())
-        claimed: Tensor = perturb(x, y)
-    return claimed
+        if method in ("apgd-ce", "apgd-t"):
+            return _apgd(scores, x, y, method, norm, eps, steps, draws)
+        found = x.clone()
+        groups = draws.groups(SQUARE_BATCH) if method == "square" else [(0, list(range(len(x))))]
+        for number, group in groups:
+            perturb = _library(scores, x, method, norm, eps, steps, draws.seed(number))
+            found[group] = perturb(x[group], y[group])
+        return found
+
+
+def _apgd(
+    scores: Scores, x: Tensor, y: Tensor, method: Method, norm: Ball, eps: float, steps: int, draws: ImageDraws
+) -> Tensor:
+    """APGD on the cross-entropy, or on the targeted DLR loss towards each of the nine likeliest other classes in turn,
+    as pyautoattack's ``perturb`` has it, but from starts that are drawn for each image."""
+    require(method)
+    apgd = importlib.import_module("pyautoattack.autopgd_base")
+    kind = apgd.APGDAttack if method == "apgd-ce" else apgd.APGDAttack_targeted
+    made = kind(scores, **_common(x, norm, eps), n_iter=steps, logger=_quiet)
+    if method == "apgd-t" and scores.classes < 4:  # the DLR loss needs four: the plain difference of logits instead
+        made.dlr_loss_targeted = lambda logits, y: _pick(logits, made.y_target) - _pick(logits, y)
+    made.init_hyperparam(x)
+    found, stands = x.clone(), torch.ones_like(y, dtype=torch.bool)
+    for target in (0,) if method == "apgd-ce" else range(2, min(_MOST_TARGETS, scores.classes - 1) + 2):
+        direction = draws.uniform() if norm == "linf" else draws.normal()
+        start, chosen = x + eps * made.normalize(direction), stands.nonzero().flatten()
+        if not len(chosen):
+            break
+        if target:
+            with torch.no_grad():
+                made.y_target = scores(x[chosen]).sort(1).indices[:, -target]
+        _, right, _, adversarial = made.attack_single_run(x[chosen], y[chosen], x_init=start[chosen])
+        fell = right == 0
+        found[chosen[fell]], stands[chosen[fell]] = adversarial[fell], False
+    return found
 
 
 def _library(
     scores: Scores, x: Tensor, method: Method, norm: Ball, eps: float, steps: int, seed: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """One attack of pyautoattack with AutoAttack's settings; its class of the same name, which looks for dynamic
-    defences through sys.settrace and so ends coverage and debuggers, is not used."""
+    """Square or targeted FAB (which draws nothing) of pyautoattack with AutoAttack's settings; its class of the same
+    name, which looks for dynamic defences through sys.settrace and so ends coverage and debuggers, is not used."""
     require(method)
-    targets = min(_MOST_TARGETS, scores.classes - 1)
-    common: dict[str, Any] = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "seed": seed, "device": x.device}
     made: Any
+    common = {**_common(x, norm, eps), "seed": seed}
     if method == "square":
         square = importlib.import_module("pyautoattack.square")
         made = square.SquareAttack(scores, n_queries=steps, resc_schedule=False, **common)
-    elif method == "fab-t":
-        fab = importlib.import_module("pyautoattack.fab_pt")
+    else:
+        fab, targets = importlib.import_module("pyautoattack.fab_pt"), min(_MOST_TARGETS, scores.classes - 1)
         made = fab.FABAttack_PT(scores, n_iter=steps, targeted=True, n_target_classes=targets, **common)
         made.get_diff_logits_grads_batch_targeted = lambda *given: _difference(scores, *given)
-    else:
-        apgd = importlib.import_module("pyautoattack.autopgd_base")
-        common |= {"n_iter": steps, "logger": _quiet}
-        if method == "apgd-ce":
-            made = apgd.APGDAttack(scores, **common)
-        else:
-            made = apgd.APGDAttack_targeted(scores, n_target_classes=targets, **common)
-            if scores.classes < 4:  # the DLR loss needs four: the plain difference of logits instead
-                made.dlr_loss_targeted = lambda logits, y: _pick(logits, made.y_target) - _pick(logits, y)
     perturb: Callable[[Tensor, Tensor], Tensor] = made.perturb
     return perturb
+
+
+def _common(x: Tensor, norm: Ball, eps: float) -> dict[str, Any]:
+    return {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "device": x.device}
 
 
 def require(method: str) -> None:

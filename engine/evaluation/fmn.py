@@ -172,8 +172,12 @@ def _try(scores: Scores, x: Tensor, y: Tensor, norm: Norm, trials: int, known: _
     for trial in range(trials):
         if trial % GUIDED == 0:
             margin, gradient, _ = _margin(scores, at, y, None)
-        guide = gradient if trial % 2 else None
-        changed = (x + _changed(x, at - x, guide, norm, eps, draw)).clamp(0, 1)
+            # The same for all images, which do not depend on each other; drawn and brought to the device at once.
+            noises = torch.randn(GUIDED, *x.shape[1:], generator=draw).to(x)
+            waits = torch.empty(GUIDED, *x.shape[1:]).exponential_(generator=draw).to(x)
+            parts = torch.rand(GUIDED, 2, generator=draw).tolist()
+        noise, wait, part = noises[trial % GUIDED], waits[trial % GUIDED], parts[trial % GUIDED]
+        changed = (x + _changed(x, at - x, gradient if trial % 2 else None, norm, eps, noise, wait, part)).clamp(0, 1)
         with torch.no_grad():
             then = _lead(scores(changed), y)
         stays = then <= margin
@@ -196,14 +200,16 @@ def _within(x: Tensor, norm: Norm, known: _Best) -> tuple[Tensor, Tensor]:
 
 
 def _changed(
-    x: Tensor, delta: Tensor, gradient: Tensor | None, norm: Norm, eps: Tensor, draw: torch.Generator
-) -> Tensor:
+    x: Tensor, delta: Tensor, gradient: Tensor | None, norm: Norm, eps: Tensor, noise: Tensor, wait: Tensor,
+    part: list[float],
+) -> Tensor:  # fmt: skip
     """Perturbations ``delta`` [B, C, H, W] with some elements changed, of norm ``eps`` [B] at most: those where the
-    margin's gradient is large, likelier the larger, against it; without one any, at random."""
-    noise, wait = torch.randn(x.shape[1:], generator=draw), torch.empty(x.shape[1:]).exponential_(generator=draw)
-    part = torch.rand(2, generator=draw).tolist()  # between the bounds, on a logarithmic scale
-    count = round(_between(SHARE[norm], part[0]) * x[0].numel())
-    noise, wait = noise.to(x).expand_as(x), wait.to(x)
+    margin's gradient is large, likelier the larger, against it; without one any, at random.
+
+    Drawn were ``noise``, normal, and ``wait``, exponential, [C, H, W], and ``part``: how many elements and how far, as
+    parts of the way between bounds on a logarithmic scale.
+    """
+    count, noise = round(_between(SHARE[norm], part[0]) * x[0].numel()), noise.expand_as(x)
     towards, weight = (noise, 1 / wait.expand_as(x)) if gradient is None else (-gradient, gradient.abs() / wait)
     chosen = weight.flatten(1).topk(max(1, count)).indices
     some = torch.zeros_like(weight.flatten(1), dtype=torch.bool).scatter(1, chosen, True).view_as(x)

@@ -181,9 +181,11 @@ def subject_of(
         other = store.another(settings.masking.standard, run, "evaluate.masking.standard")
         standard, standard_run = load(other, "last")[0].to(device), other.id
     watched, blocks = Attended(network.to(device), attend), list[nn.Module](network.blocks)
-    return Subject(
-        watched, blocks, test, archive, name, trained.seed, trained.classes, standard, standard_run
-    ), position
+    subject = Subject(
+        watched, blocks, test, archive, name, trained.seed, trained.classes, standard, standard_run,
+        suites.at_once(watched, test),
+    )  # fmt: skip
+    return subject, position
 
 
 def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str, device: torch.device) -> dict[str, Any]:

@@ -14,22 +14,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from engine.data.batches import Draw, generator
+from engine.data.draws import Draw, ImageDraws
 from engine.probes.measures import hoyer, right, snr_ratio
 from engine.probes.observation import evaluating
 
 Distribution = Literal["gaussian", "uniform"]
 
 
-def noisy(images: Tensor, std: float, distribution: Distribution, draw: torch.Generator) -> Tensor:
+def noisy(images: Tensor, std: float, distribution: Distribution, draws: ImageDraws) -> Tensor:
     """Images [B, C, H, W] plus noise of standard deviation ``std``, clamped to [0, 1]."""
-    noise = torch.empty_like(images)
-    if distribution == "gaussian":
-        noise.normal_(std=std, generator=draw)
-    else:
-        half = 3**0.5 * std
-        noise.uniform_(-half, half, generator=draw)
-    return noise.add_(images).clamp_(0, 1)
+    noise = draws.normal().mul_(std) if distribution == "gaussian" else draws.uniform().mul_(3**0.5 * std)
+    return (images + noise).clamp_(0, 1)
+
+
+def noise_of(images: Tensor, seed: int, std: float, number: int, places: Sequence[int] | None = None) -> ImageDraws:
+    """What draw ``number`` of the noise suite adds at a level to images that are ``places`` of the test set (the first
+    ones for None)."""
+    keys = (seed, Draw.EVALUATION_NOISE, round(std * 1e9), number)
+    return ImageDraws(images, range(len(images)) if places is None else places, *keys)
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,12 @@ def under_noise(
     *,
     distribution: Distribution = "gaussian",
     seed: int = 0,
-    batch: int = 0,
+    places: Sequence[int] | None = None,
 ) -> list[list[UnderNoise]]:
     """Accuracy and SNR (Eq. 6) of images [B, C, H, W] at every level and draw: [level][draw].
 
-    The clean forward pass is shared. The noise depends on (seed, level, draw, batch) alone.
+    The clean forward pass is shared. The noise of an image depends on (seed, level, draw, its place in the test set)
+    alone; ``places`` [B] are 0 to B - 1 where none are given.
     """
     found: list[list[UnderNoise]] = []
     with evaluating(model):
@@ -65,9 +68,9 @@ def under_noise(
         for level in levels:
             found.append([])
             for number in range(draws):
-                draw = generator(images.device, seed, Draw.EVALUATION_NOISE, round(level * 1e9), number, batch)
+                noise = noise_of(images, seed, level, number, places)
                 with _inputs(blocks) as seen:
-                    logits = model(noisy(images, level, distribution, draw))
+                    logits = model(noisy(images, level, distribution, noise))
                 ratios = [snr_ratio(a.double(), b.double()) for a, b in zip(clean, seen, strict=True)]
                 finite = [ratio.isfinite() for ratio in ratios]
                 found[-1].append(

@@ -7,7 +7,7 @@ batch; `judge` turns what the probes of all batches found into checks and one ve
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.data.batches import Draw, generator
+from engine.data.draws import Draw, ImageDraws
 from engine.evaluation.attacks import Classifier, Scores, attack, check_images, robust, verified
 from engine.experiment.mistakes import RequestError
 from engine.probes.observation import evaluating
-from engine.training.adversarial import Ball, pgd, size, steepest
+from engine.training.adversarial import Ball, drawn_start, pgd, size, steepest
 
 Probe = Literal[
     "outputs", "gradient", "noise", "one-step", "iterative", "loss", "smoothed", "unbounded", "square", "transfer"
@@ -51,7 +51,7 @@ def probe(
     steps: int = 100,
     queries: int = 1000,
     seed: int = 0,
-    batch: int = 0,
+    places: Sequence[int] | None = None,
     standard: Classifier | None = None,
 ) -> Tensor:
     """What one probe finds in a batch of images x [B, C, H, W] in [0, 1] with labels y [B]: a tensor [B, k].
@@ -60,13 +60,15 @@ def probe(
     of the cross-entropy's gradient. "loss": cross-entropy under PGD at each of MULTIPLES of eps. All others: whether
     the image stands (1 or 0) under 20 draws of sign noise, one gradient step, APGD-CE and APGD-T, PGD through a margin
     smoothed over 8 noisy copies, PGD without a bound that matters, Square, and images made with PGD on ``standard``
-    (left empty, [B, 0], without one). Depends on (seed, batch) alone; disturbs neither the model nor random state.
+    (left empty, [B, 0], without one). What is drawn for an image depends on (seed, its place in the data set) alone, as
+    in `attack`; neither the model nor random state is disturbed.
     """
     check_images(x, y)
     if name not in PROBES:
         raise RequestError(f"probe {name!r} is none of {', '.join(PROBES)}")
     scores = Scores(model, x := x.detach().float())
-    draw = generator(x.device, seed, Draw.MASKING, batch, PROBES.index(name))
+    numbers = range(len(x)) if places is None else places
+    draws = ImageDraws(x, numbers, seed, Draw.MASKING, PROBES.index(name))
     with evaluating(scores):
         correct = scores.right(x, y)
 
@@ -74,8 +76,8 @@ def probe(
             return (verified(scores, x, y, candidate, norm, eps)[1] & correct).float()[:, None]
 
         def descended(network: nn.Module, eps: float, steps: int, norm: Ball = norm, **loss: Any) -> Tensor:
-            step_size = 2.5 * eps / steps
-            return pgd(network, x, y, norm=norm, eps=eps, steps=steps, step_size=step_size, draw=draw, **loss)
+            step_size, start = 2.5 * eps / steps, drawn_start(norm, eps, draws)
+            return pgd(network, x, y, norm=norm, eps=eps, steps=steps, step_size=step_size, start=start, **loss)
 
         match name:
             case "outputs":
@@ -89,13 +91,12 @@ def probe(
             case "noise":
                 stands = under(x)
                 for _ in range(NOISE_DRAWS):
-                    noise = torch.empty_like(x).normal_(generator=draw)
-                    stands = stands * under(x + eps * steepest(noise, norm))
+                    stands = stands * under(x + eps * steepest(draws.normal(), norm))
                 return stands
             case "one-step":
                 return under(x + eps * steepest(_gradient(scores, x, y), norm))
             case "iterative":
-                left = robust(model, x, y, ("apgd-ce", "apgd-t"), norm, [eps], steps, 1, seed, batch)
+                left = robust(model, x, y, ("apgd-ce", "apgd-t"), norm, [eps], steps, 1, seed, numbers)
                 return left.stands[0, -1].float()[:, None]
             case "loss":
                 reached = [descended(scores, eps * multiple, LOSS_STEPS) if multiple else x for multiple in MULTIPLES]
@@ -103,12 +104,12 @@ def probe(
                     return torch.stack([F.cross_entropy(scores(at), y, reduction="none") for at in reached], 1)
             case "smoothed":
                 std = eps / 2 if norm == "linf" else eps / 2 / math.sqrt(x[0].numel())
-                return under(descended(_Smoothed(scores, std, draw), eps, math.ceil(steps / 5), loss=_margin))
+                return under(descended(_Smoothed(scores, std, draws), eps, math.ceil(steps / 5), loss=_margin))
             case "unbounded":
                 far = 0.5 if norm == "linf" else 0.5 * math.sqrt(x[0].numel())  # every image can become grey
                 return under(descended(scores, far, steps), eps=far)
             case "square":
-                return under(attack(model, x, y, "square", norm, eps, queries, 1, seed, batch))
+                return under(attack(model, x, y, "square", norm, eps, queries, 1, seed, numbers))
             case "transfer":
                 if standard is None:
                     return x.new_zeros(len(x), 0)
@@ -190,14 +191,13 @@ def judge(found: Mapping[str, Tensor], norm: str, eps: float) -> dict[str, Any]:
 class _Smoothed(nn.Module):
     """Mean logits over noisy copies of each image."""
 
-    def __init__(self, scores: Scores, std: float, draw: torch.Generator) -> None:
+    def __init__(self, scores: Scores, std: float, draws: ImageDraws) -> None:
         super().__init__()
-        self.scores, self._std, self._draw = scores, std, draw
+        self.scores, self._std, self._draws = scores, std, draws
 
     def forward(self, images: Tensor) -> Tensor:
-        copies = images.repeat(SMOOTHING_DRAWS, 1, 1, 1)
-        noise = torch.empty_like(copies).normal_(generator=self._draw)
-        logits: Tensor = self.scores(copies + self._std * noise)
+        noise = torch.cat([self._draws.normal() for _ in range(SMOOTHING_DRAWS)])
+        logits: Tensor = self.scores(images.repeat(SMOOTHING_DRAWS, 1, 1, 1) + self._std * noise)
         return logits.view(SMOOTHING_DRAWS, len(images), -1).mean(0)
 
 

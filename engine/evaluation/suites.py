@@ -1,7 +1,7 @@
 """The suites of `hah eval`: each turns a trained network and its settings into one result, piece by piece.
 
-A piece is one batch, one corruption, or one attack or check on a batch; batches are of a fixed size, so that random
-draws, which are keyed by (seed, batch), do not depend on the machine.
+A piece is one batch, one corruption, or one attack or check on a batch. What is drawn belongs to images, so that no
+result depends on how many of them a device takes at once.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.data.archives import Images
-from engine.data.batches import Draw, Split, generator, to_images
+from engine.data.batches import Split, to_images
 from engine.evaluation import corruptions as made
 from engine.evaluation import fmn, looking
-from engine.evaluation.attacks import robust, rounds
+from engine.evaluation import masking as masks
+from engine.evaluation.attacks import SQUARE_BATCH, robust, rounds
 from engine.evaluation.masking import PROBES, Probe, judge, probe
 from engine.evaluation.pieces import Pieces
 from engine.experiment.datasets import Suite
@@ -40,11 +41,12 @@ from engine.experiment.schema import (
 from engine.probes.measures import right
 from engine.training.adversarial import Ball, Norm
 
-BATCH = 100
+BATCH = SQUARE_BATCH  # images at once on a CPU; on a GPU a multiple of it
+MOST_AT_ONCE = 4000
 PROBED = 50  # images that are made to estimate what all of them take
 # Of what each suite does: another number wherever a result would change, so that no older one answers for it.
 METHOD: dict[Suite, int] = {
-    "noise": 2, "sparsity": 2, "corruptions": 2, "attacks": 3, "minimum_norm": 2, "masking": 2,
+    "noise": 3, "sparsity": 2, "corruptions": 2, "attacks": 4, "minimum_norm": 3, "masking": 3,
 }  # fmt: skip
 _NO_NUMBER = 1e300  # what a probe that found no number is kept as: JSON has no NaN
 PACKAGES = (
@@ -65,7 +67,7 @@ class Subject:
     """What is evaluated: a classifier over images in [0, 1], its blocks, and the test images.
 
     ``network`` may be any module; ``test`` is the first part of ``archive``'s test images; ``standard`` is the
-    network that transfer attacks start from, ``standard_run`` the id of its run.
+    network that transfer attacks start from, ``standard_run`` the id of its run. ``batch``: images at once.
     """
 
     network: nn.Module
@@ -77,14 +79,31 @@ class Subject:
     classes: int = 10
     standard: nn.Module | None = None
     standard_run: str = ""
+    batch: int = BATCH
 
-    def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(number, images in [0, 1], labels) of every batch."""
-        for number, (images, labels) in enumerate(self.test.batches(BATCH)):
-            yield number, images, labels
+    def batches(self) -> Iterator[tuple[range, Tensor, Tensor]]:
+        """(places of the images, images in [0, 1], labels) of every batch."""
+        for number, (images, labels) in enumerate(self.test.batches(self.batch)):
+            start = number * self.batch
+            yield range(start, start + len(labels)), images, labels
 
     def __len__(self) -> int:
         return len(self.test)
+
+
+def at_once(network: nn.Module, test: Split) -> int:
+    """How many images to take at once: 100 on a CPU, on a GPU what fits half of its free memory where each is copied
+    eight times (`masking`) and a gradient is taken, by what 100 of ``test`` take."""
+    device = test.labels.device
+    if device.type != "cuda":
+        return BATCH
+    images, _ = next(test.batches(BATCH))
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.autograd.grad(network(images.requires_grad_()).sum(), images)
+    each = (torch.cuda.max_memory_allocated(device) - before) / len(images)
+    fits = int(torch.cuda.mem_get_info(device)[0] / 2 / masks.SMOOTHING_DRAWS / max(each, 1))
+    return max(BATCH, min(MOST_AT_ONCE, fits // BATCH * BATCH))
 
 
 def made_of(suite: Suite, subject: Subject, settings: Any) -> dict[str, Any]:
@@ -92,9 +111,12 @@ def made_of(suite: Suite, subject: Subject, settings: Any) -> dict[str, Any]:
     it cannot be had."""
     if suite == "corruptions":
         return {"sources": made.sources(settings.names, subject.dataset, settings.source), "version": made.VERSION}
+    # What Square draws is for so many images together.
+    square = suite == "masking" or (suite == "attacks" and "autoattack" in settings.methods)
+    found: dict[str, Any] = {"square_batch": SQUARE_BATCH} if square else {}
     if suite == "masking" and subject.standard is not None:
-        return {"standard": subject.standard_run, "weights": fingerprint(subject.standard)}
-    return {}
+        found |= {"standard": subject.standard_run, "weights": fingerprint(subject.standard)}
+    return found
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -126,24 +148,24 @@ def measure(suite: Suite, subject: Subject, settings: Any, pieces: Pieces, pictu
 def clean(subject: Subject, pieces: Pieces) -> float:
     """Accuracy on the images as they are."""
     correct = 0
-    for number, images, labels in subject.batches():
-        correct += pieces.get(f"clean/{number}", partial(_correct, subject.network, images, labels))
+    for places, images, labels in subject.batches():
+        correct += pieces.get(f"clean/{_named(places)}", partial(_correct, subject.network, images, labels))
     return correct / len(subject)
 
 
 def noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, beside: Path | None = None) -> Result:
     """Accuracy and SNR per block at each level of noise; example images go to ``beside`` (a .png)."""
     measured = []
-    for number, images, labels in subject.batches():
+    for places, images, labels in subject.batches():
 
-        def measure(x: Tensor = images, y: Tensor = labels, batch: int = number) -> Any:
+        def measure(x: Tensor = images, y: Tensor = labels, places: range = places) -> Any:
             found = looking.under_noise(
                 subject.network, subject.blocks, x, y, settings.levels, settings.draws,
-                distribution=settings.distribution, seed=subject.seed, batch=batch,
+                distribution=settings.distribution, seed=subject.seed, places=places,
             )  # fmt: skip
             return [[asdict(draw) for draw in level] for level in found]
 
-        measured.append(pieces.get(f"noise/{number}", measure))
+        measured.append(pieces.get(f"noise/{_named(places)}", measure))
     levels = []
     for index, std in enumerate(settings.levels):
         batches = [found[index] for found in measured]
@@ -166,12 +188,12 @@ def noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, beside: Path |
 def sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces) -> Result:
     """Normalized Hoyer sparsity with its histogram, active and silent fractions, of every block."""
     measured = []
-    for number, images, _ in subject.batches():
+    for places, images, _ in subject.batches():
 
         def measure(x: Tensor = images) -> Any:
             return [asdict(block) for block in looking.sparsity(subject.network, subject.blocks, x, settings.bins)]
 
-        measured.append(pieces.get(f"sparsity/{number}", measure))
+        measured.append(pieces.get(f"sparsity/{_named(places)}", measure))
     blocks = {}
     for index in range(len(subject.blocks)):
         parts = [found[index] for found in measured]
@@ -201,9 +223,9 @@ def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> 
                 if source != sources[name]:  # files came or went meanwhile: the key is of what was there before
                     raise RequestError(f"{name} is {source} now and was {sources[name]} when this began; start again")
                 correct = 0
-                for start in range(0, len(images), BATCH):
-                    part = torch.from_numpy(images[start : start + BATCH]).to(subject.test.labels.device)
-                    labels = subject.test.labels[start : start + BATCH]
+                for start in range(0, len(images), subject.batch):
+                    part = torch.from_numpy(images[start : start + subject.batch]).to(subject.test.labels.device)
+                    labels = subject.test.labels[start : start + subject.batch]
                     correct += _correct(subject.network, to_images(part.permute(0, 3, 1, 2)), labels)
                 return correct
 
@@ -226,14 +248,14 @@ def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
             continue
         stands: list[list[str]] = []
         stages: list[str] = []
-        for number, images, labels in subject.batches():
+        for places, images, labels in subject.batches():
 
-            def kept(name: str, measure: Any, norm: Ball = norm, number: int = number) -> Any:
-                return pieces.get(f"attacks/{norm}/{number}/{name}", measure)
+            def kept(name: str, measure: Any, norm: Ball = norm, places: range = places) -> Any:
+                return pieces.get(f"attacks/{norm}/{_named(places)}/{name}", measure)
 
             seen = robust(
                 subject.network, images, labels, settings.methods, norm, sizes, settings.steps, settings.restarts,
-                subject.seed, number, kept=kept,
+                subject.seed, places, kept=kept,
             )  # fmt: skip
             stages = seen.stages
             stands = stands or [[""] * len(stages) for _ in seen.epsilons]
@@ -256,13 +278,13 @@ def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces) -
     norms = {}
     for norm in settings.norms:
         values: list[float] = []
-        for number, images, labels in subject.batches():
+        for places, images, labels in subject.batches():
 
             def measure(x: Tensor = images, y: Tensor = labels, norm: Norm = norm) -> Any:
                 found = fmn.minimum_norm(subject.network, x, y, norm, settings.steps, settings.trials).norms.tolist()
                 return [value if math.isfinite(value) else None for value in found]
 
-            found = pieces.get(f"minimum_norm/{norm}/{number}", measure)
+            found = pieces.get(f"minimum_norm/{norm}/{_named(places)}", measure)
             values += [math.inf if value is None else value for value in found]
         every = torch.tensor(values, dtype=torch.float64)
         reached = [0.0, *sorted({value for value in values if 0 < value < math.inf})]
@@ -280,23 +302,23 @@ def masking(subject: Subject, settings: MaskingSuite, pieces: Pieces) -> Result:
     found: dict[str, Tensor] = {}
     for name in PROBES:
         columns = []
-        for number, images, labels in subject.batches():
+        for places, images, labels in subject.batches():
 
-            def measure(name: Probe = name, x: Tensor = images, y: Tensor = labels, batch: int = number) -> Any:
+            def measure(name: Probe = name, x: Tensor = images, y: Tensor = labels, places: range = places) -> Any:
                 seen = probe(
                     name, subject.network, x, y, norm=settings.norm, eps=settings.eps, steps=settings.steps,
-                    queries=settings.queries, seed=subject.seed, batch=batch, standard=subject.standard,
+                    queries=settings.queries, seed=subject.seed, places=places, standard=subject.standard,
                 )  # fmt: skip
                 return seen.double().nan_to_num(nan=_NO_NUMBER, posinf=_NO_NUMBER, neginf=-_NO_NUMBER).tolist()
 
-            columns.append(torch.tensor(pieces.get(f"masking/{name}/{number}", measure), dtype=torch.float64))
+            columns.append(torch.tensor(pieces.get(f"masking/{name}/{_named(places)}", measure), dtype=torch.float64))
         found[name] = torch.cat(columns)
     return judge(found, settings.norm, settings.eps)
 
 
 def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, int]:
     """At most so many forward passes and so many gradients an image, and the number of pieces."""
-    batches = math.ceil(len(subject) / BATCH)
+    batches = math.ceil(len(subject) / subject.batch)
     passes: float
     gradients: float
     targets = min(9, subject.classes - 1)
@@ -350,6 +372,10 @@ def _correct(network: nn.Module, images: Tensor, labels: Tensor) -> int:
         return int(right(network(images), labels).sum())
 
 
+def _named(places: range) -> str:
+    return f"{places.start}-{places.stop}"
+
+
 def _mean_and_spread(values: list[float]) -> tuple[float, float]:
     """Mean and standard deviation (of a sample; 0 for a single value)."""
     mean = sum(values) / len(values)
@@ -363,8 +389,8 @@ def _examples(subject: Subject, settings: NoiseSuite, path: Path) -> None:
     images = to_images(subject.test.pixels[: settings.examples]).cpu()
     rows = [images]
     for level in settings.levels:
-        draw = generator("cpu", subject.seed, Draw.EVALUATION_NOISE, round(level * 1e9), 0, 0)
-        rows.append(looking.noisy(images, level, settings.distribution, draw))
+        draws = looking.noise_of(images, subject.seed, level, 0)
+        rows.append(looking.noisy(images, level, settings.distribution, draws))
     pixels = (torch.stack(rows) * 255).round().byte().permute(0, 3, 1, 4, 2).numpy()  # [row, H, image, W, 3]
     height, width = pixels.shape[0] * pixels.shape[1], pixels.shape[2] * pixels.shape[3]
     Image.fromarray(np.ascontiguousarray(pixels.reshape(height, width, 3))).save(path, format="png")

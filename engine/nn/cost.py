@@ -20,13 +20,19 @@ def hah_cost(y: Tensor, top_k: float = 0.1, lambda_: float = 0.1) -> Tensor:
     Subtract alpha times it from the loss (Eq. 5).
     """
     N = y.shape[1]
-    K = strongest(top_k, N)
-    if not 0 < K < N:
-        raise ValueError(f"top_k = {top_k} takes {K} of {N} filters; it must take at least one and leave at least one")
+    K = strengthened(top_k, N)
     # Only the sum of the strongest and the sum of all are needed: one selection, no sorting.
     strong = y.topk(K, dim=1, sorted=False).values.sum(1).mean()
     total = y.sum(1).mean()
     return (1 / K + lambda_ / (N - K)) * strong - lambda_ / (N - K) * total
+
+
+def strengthened(top_k: float, N: int) -> int:
+    """K of N filters; raises ValueError where that is none or every one."""
+    K = strongest(top_k, N)
+    if not 0 < K < N:
+        raise ValueError(f"top_k = {top_k} takes {K} of {N} filters; it must take at least one and leave at least one")
+    return K
 
 
 def local_conv2d(x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 1) -> tuple[Tensor, Tensor]:

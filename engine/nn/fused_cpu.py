@@ -22,6 +22,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from engine.nn.kernels import Settings, convolution_backward
@@ -30,9 +31,7 @@ _APART = 16  # between maps, whose size is a power of two, so that their beginni
 _PARTS = 4  # that each thread takes one after the other, so that a thread that was held up leaves some to others
 
 # Sums may be reordered (which is what lets them use vector instructions); nothing is assumed of NaN or infinities.
-_compiled: Callable[[Callable[..., None]], Callable[..., None]] = numba.njit(
-    nogil=True, cache=True, fastmath={"reassoc"}
-)
+_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(nogil=True, cache=True, fastmath={"reassoc"})
 
 
 @_compiled
@@ -42,13 +41,16 @@ def _forward(y, o, divisor, peak, cut, sums, height, width, K, k, mean_scale, si
     divisor [b, L] and the place of its maximum, peak [b], are Eq. 2's. Filters above cut [b, L] are the K strongest of
     a location, and sums [b, 3] what Eq. 4 is made of: the sum of the K strongest, of all, and whether a location has
     more than K that could be meant. k: the fraction threshold's; mean_scale: the mean threshold's, else negative.
+    An image with NaN in it becomes NaN as a whole; peak and cut must be 0 before.
     """
     images, L, N = y.shape
     rows, line = np.zeros((height + 2, width * N), y.dtype), np.empty(width * N, y.dtype)
     maps, tau = np.empty((N, L + _APART), y.dtype), np.empty(N, y.dtype)
     low, waiting = np.empty(max(L, N), y.dtype), np.empty(max(L, N), np.int64)
     for i in range(images):
-        _rectify(y[i].reshape(-1))
+        if _rectify(y[i].reshape(-1)):
+            o[i], divisor[i], sums[i, 0], sums[i, 1] = np.nan, np.nan, np.nan, np.nan
+            continue
         if K:
             _select(y[i], N, N - K, cut[i], low, waiting)
             _strengthen(y[i], K, cut[i], sums[i])
@@ -106,10 +108,13 @@ def _select(values, n, k, tau, low, waiting):
 
 @_compiled
 def _rectify(y):
-    """ReLU in place; NaN stays."""
-    zero = y.dtype.type(0)
+    """ReLU in place; returns whether there is NaN, which stays."""
+    zero, is_nan = y.dtype.type(0), False
     for n in range(len(y)):
-        y[n] = zero if y[n] <= 0 else y[n]
+        value = y[n]
+        is_nan |= value != value
+        y[n] = zero if value <= 0 else value
+    return is_nan
 
 
 @_compiled
@@ -344,6 +349,11 @@ def hah_block(x: Tensor, weight: Tensor, settings: Settings) -> tuple[Tensor, Te
     return output, cost
 
 
+def failed(error: Exception) -> bool:
+    """Whether a compiler said this: then the reference can run."""
+    return isinstance(error, numba.core.errors.NumbaError)
+
+
 class _HaHBlock(torch.autograd.Function):
     # Inside, activations are [B, H * W, N]: filters lie side by side, as the convolution wants them.
 
@@ -354,7 +364,7 @@ class _HaHBlock(torch.autograd.Function):
         B, H, W, N = u.shape
         K, k, L = settings.K, settings.k, H * W
         y, o = u.view(B, L, N), torch.empty_like(u).view(B, L, N)
-        divisor, peak, cut = y.new_empty(B, L), torch.empty(B, dtype=torch.long), y.new_empty(B, L if K else 0)
+        divisor, peak, cut = y.new_empty(B, L), torch.zeros(B, dtype=torch.long), y.new_zeros(B, L if K else 0)
         sums = torch.zeros(B, 3, dtype=torch.float64)
         mean_scale = -1.0 if settings.scale is None else settings.scale
         numbers = (H, W, K, k, mean_scale, settings.sigma, settings.eps, settings.pool)
@@ -368,6 +378,7 @@ class _HaHBlock(torch.autograd.Function):
         return o.view(B, H, W, N).permute(0, 3, 1, 2), cost
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, g_o: Tensor, g_cost: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, y, o, divisor, peak, cut = ctx.saved_tensors
         settings: Settings = ctx.settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -43,63 +43,83 @@ def convolution_backward(g: Tensor, x: Tensor, weight: Tensor, to_input: bool) -
     return gradient
 
 
-def fused(device: torch.device, dtype: torch.dtype) -> tuple[str, Fused] | None:
-    """The fused block for convolutions in ``dtype`` on ``device``: its name and function, or None.
+@dataclass(frozen=True)
+class Twin:
+    """A fused block: its name, the module it is in, and the precisions of convolutions that it runs.
 
-    The function takes x [B, C, H, W], the weight its convolution uses [N, C, h, w] and settings, and returns the
-    output [B, N, H, W] and the HaH cost, a scalar.
+    The module has ``hah_block``, which takes x [B, C, H, W], the weight its convolution uses [N, C, h, w] and settings,
+    and returns the output [B, N, H, W] and the HaH cost, a scalar; and ``failed``, which tells what a compiler or a
+    launch says from what is wrong with the input.
     """
-    if device.type == "cpu" and dtype in (torch.float32, torch.float64):
-        name = "fused-cpu"
-    elif device.type == "cuda" and dtype in (torch.float32, torch.bfloat16):
-        name = "triton"
-    else:
+
+    name: str
+    module: str
+    dtypes: tuple[torch.dtype, ...]
+
+    @property
+    def code(self) -> Any:
+        return import_module(self.module)
+
+
+TWINS = {  # by kind of device
+    "cpu": Twin("fused-cpu", "engine.nn.fused_cpu", (torch.float32, torch.float64)),
+    "cuda": Twin("triton", "engine.nn.fused_triton", (torch.float32, torch.bfloat16)),
+}
+_works: dict[str, bool] = {}  # twins by name, as far as they have been tried in this process
+
+
+def fused(kind: str, dtype: torch.dtype) -> Twin | None:
+    """The fused block for convolutions in ``dtype`` on a kind of device (cpu, cuda), or None where there is none or it
+    does not run here; on first use it is compiled and compared with the plain operations."""
+    twin = TWINS.get(kind)
+    if twin is None or dtype not in twin.dtypes:
         return None
-    if name in _broken:
-        return None
-    try:
-        if name == "fused-cpu":
-            from engine.nn.fused_cpu import hah_block
-        else:
-            from engine.nn.fused_triton import hah_block
-        check(hah_block, device)
-    except Exception as error:  # no compiler, a driver or a version it does not like, or a wrong result
-        give_up(name, error)
-        return None
-    return name, hah_block
+    if twin.name not in _works:
+        _works[twin.name] = True
+        try:
+            for precision in twin.dtypes[:1] if kind == "cpu" else twin.dtypes:
+                for K in (3, 0):
+                    check(twin.code.hah_block, torch.device(kind), precision, K)
+        except torch.OutOfMemoryError:
+            del _works[twin.name]
+            raise
+        except Exception as error:  # no compiler, a driver or a version it does not like, or a wrong result
+            give_up(twin, error)
+    return twin if _works[twin.name] else None
 
 
-_broken: set[str] = set()  # what could not be compiled here
-
-
-def give_up(name: str, error: Exception) -> None:
+def give_up(twin: Twin, error: Exception) -> None:
     """Remember that this fused block does not run here, and say so once: the reference runs in its place."""
-    _broken.add(name)
+    _works[twin.name] = False
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    warnings.warn(f"{name}: the fused block cannot run, the reference does: {reason}", RuntimeWarning, stacklevel=2)
+    warnings.warn(
+        f"{twin.name}: the fused block cannot run, the reference does: {reason}", RuntimeWarning, stacklevel=2
+    )
 
 
-@cache
-def check(block: Fused, device: torch.device) -> None:
-    """Compile a fused block on ``device`` and compare a small one with the plain operations, once in a process.
+def check(block: Fused, device: torch.device, dtype: torch.dtype, K: int) -> None:
+    """Compile a fused block and compare a small one, convolutions in ``dtype``, with the plain operations.
 
     Raises whatever a compiler says, and RuntimeError for a result that is not the reference's.
     """
     from engine.nn.cost import hah_cost
     from engine.nn.layers import divisive_norm
 
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         draw = torch.Generator().manual_seed(0)
         x, w = torch.randn(2, 4, 6, 6, generator=draw).to(device), torch.randn(24, 4, 3, 3, generator=draw).to(device)
+        x = x.to(dtype)
         x.requires_grad_(), w.requires_grad_()
-        settings = Settings(sigma=0.1, pool=3, eps=1e-7, k=28, scale=None, K=3, lambda_=0.5, local=False)
+        settings = Settings(sigma=0.1, pool=3, eps=1e-7, k=28, scale=None, K=K, lambda_=0.5, local=False)
         o, cost = block(x, w, settings)
-        ours = (o, cost, *torch.autograd.grad(o.square().sum() - cost, (x, w)))
-        y = F.relu(F.conv2d(x, w, padding=1))
+        ours = (o, cost, *torch.autograd.grad(o.float().square().sum() - cost, (x, w)))
+        y = F.relu(F.conv2d(x, w.to(dtype), padding=1).float())
         z = divisive_norm(y)
-        o, cost = z * (o.detach() > 0), hah_cost(y, 0.1, 0.5)  # the same locations, whatever rounding chose
+        cost = hah_cost(y, 0.1, 0.5) if K else y.new_zeros(())
+        o = z * (o.detach() > 0)  # the same locations, whatever rounding chose
         wanted = (o, cost, *torch.autograd.grad(o.square().sum() - cost, (x, w)))
+    tolerance = 1e-2 if dtype != torch.bfloat16 else 5e-2  # tensor cores may round inputs
     for a, b in zip(ours, wanted, strict=True):
         scale = float(b.detach().abs().max())
-        if not torch.allclose(a, b, rtol=1e-2, atol=1e-2 * scale):  # tensor cores may round inputs
+        if not torch.allclose(a.float(), b.float(), rtol=tolerance, atol=tolerance * scale):
             raise RuntimeError("its result is not the reference's")

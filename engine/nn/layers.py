@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.experiment.architecture import strongest, suppressed
+from engine.experiment.architecture import suppressed
 from engine.nn import kernels
-from engine.nn.cost import hah_cost, local_conv2d
+from engine.nn.cost import hah_cost, local_conv2d, strengthened
 
+_Kernels = kernels.Kernels
 WEIGHT_EPS = 1e-6  # added to a filter's norm, as in the authors' code
 DIVISOR_EPS = 1e-7  # added to the divisor of Eq. 2, as in the authors' code
 
@@ -102,6 +104,8 @@ class DivisiveNorm(nn.Module):
             raise ValueError(f"sigma must be from 0 to 1, got {sigma}")
         if pool % 2 == 0 or pool < 1:
             raise ValueError(f"pool must be odd, got {pool}")
+        if not 0 <= eps < math.inf:
+            raise ValueError(f"eps must be at least 0, got {eps}")
         self.sigma, self.pool, self.eps = sigma, pool, eps
 
     def forward(self, y: Tensor) -> Tensor:
@@ -118,8 +122,12 @@ class Threshold(nn.Module):
         self, kind: Literal["fraction", "mean", "none"] = "fraction", keep: float = 0.2, scale: float = 1.0
     ) -> None:
         super().__init__()
+        if kind not in ("fraction", "mean", "none"):
+            raise ValueError(f"the kind of a threshold is fraction, mean or none, got {kind!r}")
         if not 0 < keep <= 1:
             raise ValueError(f"keep must be above 0 and at most 1, got {keep}")
+        if not 0 <= scale < math.inf:
+            raise ValueError(f"scale must be at least 0, got {scale}")
         self.kind, self.keep, self.scale = kind, keep, scale
 
     def forward(self, z: Tensor) -> Tensor:
@@ -137,8 +145,13 @@ class HaHBlock(nn.Module):
     x: [B, C, H, W] -> [B, filters, H, W]. In training, `forward_with_cost` also returns Eq. 4 of this block, a scalar
     to be maximized: ``loss = cross_entropy - alpha * cost``. With ``gradient="local"`` its gradient reaches this
     block's weights only; with "full" it flows on, as Eq. 5 says. ``norm`` may be any module on [B, N, H, W]
-    (a BatchNorm2d for the paper's ablation).
+    (a BatchNorm2d for the paper's ablation). Raises ValueError for settings or an x that cannot be.
+
+    NaN stays in its image, which becomes NaN as a whole, and the cost is NaN. ``ran`` is what ran last: "reference", or
+    the name of a fused twin. Twins run 3x3 (any odd size) convolutions of stride 1, the reference any stride.
     """
+
+    ran = ""
 
     def __init__(
         self,
@@ -151,9 +164,17 @@ class HaHBlock(nn.Module):
         lambda_: float = 0.1,
         gradient: Literal["local", "full"] = "local",
         weight_norm: bool = True,
-        kernels: kernels.Kernels = "auto",
+        kernels: _Kernels = "auto",
     ) -> None:
         super().__init__()
+        if gradient not in ("local", "full"):
+            raise ValueError(f"the gradient of a HaH cost is local or full, got {gradient!r}")
+        if not 0 < top_k < 1:
+            raise ValueError(f"top_k is a fraction of the filters above 0 and below 1, got {top_k}")
+        if not 0 <= lambda_ < math.inf:
+            raise ValueError(f"lambda must be at least 0, got {lambda_}")
+        if kernels not in get_args(_Kernels):
+            raise ValueError(f"kernels are {', '.join(get_args(_Kernels))}, got {kernels!r}")
         self.conv = NormalizedConv2d(in_channels, filters, weight_norm)
         self.norm = DivisiveNorm() if norm is None else norm
         self.threshold = Threshold() if threshold is None else threshold
@@ -164,7 +185,8 @@ class HaHBlock(nn.Module):
         return F.relu(self.conv(x).to(self.conv.weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        fused = self._run_fused(x, self.conv.used_weight(), with_cost=False)
+        self._check(x)
+        fused = self.run_fused(x, self.conv.used_weight(), with_cost=False)
         if fused is not None:
             return fused[0]
         output: Tensor = self.threshold(self.norm(self.activations(x)))
@@ -172,8 +194,11 @@ class HaHBlock(nn.Module):
 
     def forward_with_cost(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the HaH cost (Eq. 4) from one convolution."""
+        self._check(x)
+        if not len(x):
+            raise ValueError("a batch without images has no HaH cost")
         weight, dtype = self.conv.used_weight(), _convolution_dtype(x)
-        fused = self._run_fused(x, weight, with_cost=True)
+        fused = self.run_fused(x, weight, with_cost=True)
         if fused is not None:
             return fused
         with torch.autocast(x.device.type, enabled=False):
@@ -184,30 +209,42 @@ class HaHBlock(nn.Module):
             cost = hah_cost(F.relu(u_hah.to(weight.dtype)), self.top_k, self.lambda_)
             return self.threshold(self.norm(F.relu(u.to(weight.dtype)))), cost
 
-    def implementation(self, device: torch.device, dtype: torch.dtype) -> str:
-        """The name of what runs on ``device`` with convolutions in ``dtype``: "reference" or a fused twin."""
-        fused = self._fused(device, dtype)
-        return fused[0] if fused else "reference"
+    def _check(self, x: Tensor) -> None:
+        conv = self.conv
+        if x.ndim != 4 or x.shape[1] != conv.in_channels or not x.is_floating_point():
+            raise ValueError(
+                f"a block takes floating-point numbers [B, {conv.in_channels}, H, W], got {x.dtype} {list(x.shape)}"
+            )
+        if conv.dilation != (1, 1) or conv.groups != 1 or conv.bias is not None or conv.padding_mode != "zeros":
+            raise ValueError("a block's convolution has neither dilation, groups, a bias nor padding other than zeros")
 
-    def _fused(self, device: torch.device, dtype: torch.dtype) -> tuple[str, kernels.Fused] | None:
-        if self.kernels == "reference" or not isinstance(self.norm, DivisiveNorm) or self.norm.pool not in (1, 3):
+    def _fused(self, x: Tensor, dtype: torch.dtype) -> kernels.Twin | None:
+        """The twin that runs on x, if one does."""
+        conv, norm = self.conv, self.norm
+        if self.kernels == "reference" or not len(x) or not isinstance(norm, DivisiveNorm) or norm.pool not in (1, 3):
             return None
-        return kernels.fused(device, dtype)
+        size = conv.kernel_size[0]
+        if conv.stride != (1, 1) or conv.kernel_size != (size, size) or conv.padding != (size // 2, size // 2):
+            return None
+        return kernels.fused(x.device.type, dtype)
 
-    def _run_fused(self, x: Tensor, weight: Tensor, with_cost: bool) -> tuple[Tensor, Tensor] | None:
+    def run_fused(self, x: Tensor, weight: Tensor, with_cost: bool) -> tuple[Tensor, Tensor] | None:
         """Output and cost of the fused twin, or None where the reference runs."""
         dtype = _convolution_dtype(x)
-        found = self._fused(x.device, dtype)
-        if found is None:
+        twin = self._fused(x, dtype)
+        self.ran = twin.name if twin else "reference"
+        if twin is None:
             return None
-        name, function = found
+        settings = self._settings(x, with_cost)
         try:
             with torch.autocast(x.device.type, enabled=False):
-                return function(x.to(dtype), weight, self._settings(x, with_cost))
+                result: tuple[Tensor, Tensor] = twin.code.hah_block(x.to(dtype), weight, settings)
+                return result
         except Exception as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if not twin.code.failed(error):
                 raise
-            kernels.give_up(name, error)  # the reference says it again where the input is at fault
+            kernels.give_up(twin, error)
+            self.ran = "reference"
             return None
 
     def _settings(self, x: Tensor, with_cost: bool) -> kernels.Settings:
@@ -219,7 +256,7 @@ class HaHBlock(nn.Module):
             eps=self.norm.eps,
             k=suppressed(threshold.keep, x.shape[2], x.shape[3]) if threshold.kind == "fraction" else 0,
             scale=threshold.scale if threshold.kind == "mean" else None,
-            K=strongest(self.top_k, N) if with_cost else 0,
+            K=strengthened(self.top_k, N) if with_cost else 0,
             lambda_=self.lambda_,
             local=self.gradient == "local",
         )

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.data.batches import Draw, Split, generator
+from engine.data.batches import Split
+from engine.data.draws import Draw, generator
 from engine.nn import VGG, hah_cost
 from engine.probes.measures import decibel, hoyer, snr_ratio
 
@@ -79,14 +80,19 @@ def observe(
 
 @contextmanager
 def evaluating(network: torch.nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, and then every part of it back in the mode it was in."""
+    """The network in evaluation mode and its weights without gradients, and then every part of it as it was."""
     modes = [(module, module.training) for module in network.modules()]
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -23,6 +23,9 @@ def calm_threads() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
+CONTROL = Path("/dev/nvidiactl")  # there where the NVIDIA driver is
+
+
 @dataclass(frozen=True)
 class Gpu:
     """One GPU; memory in GiB, utilisation a fraction of 1 or None where the driver does not tell (MIG)."""
@@ -63,6 +66,21 @@ def gpus() -> list[Gpu]:
     return chosen
 
 
+def _silent() -> str:
+    """What is wrong where there is an NVIDIA driver that tells of no GPU; '' where there is none."""
+    import pynvml
+
+    if not CONTROL.exists():
+        return ""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return f"the NVIDIA driver does not answer ({error})"
+    pynvml.nvmlShutdown()
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if hidden is not None else "the NVIDIA driver shows no GPU"
+
+
 def driver() -> str | None:
     """The NVIDIA driver's version, or None without one."""
     import pynvml
@@ -92,12 +110,16 @@ def _lock_path(uuid: str) -> Path:
 
 @dataclass(frozen=True)
 class Choice:
-    """A device for an engine: the torch name, the GPU behind it, its lock, and why it was chosen."""
+    """A device for an engine: the torch name, the GPU behind it, its lock, and why it was chosen.
+
+    ``warning``: what a person should know at once, that the CPU was taken though there are GPUs.
+    """
 
     device: str
     why: str
     gpu: Gpu | None = None
     lock: Lock | None = None
+    warning: str = ""
 
 
 def choose(asked: str) -> Choice:
@@ -106,9 +128,12 @@ def choose(asked: str) -> Choice:
     ``auto`` takes the GPU with the most free memory that no engine holds, else the CPU. Raises RequestError for a
     GPU that is not there.
     """
+    if asked == "cpu":
+        return Choice("cpu", "asked for")
     found = gpus()
-    if asked == "cpu" or (asked == "auto" and not found):
-        return Choice("cpu", "asked for" if asked == "cpu" else "no GPU here")
+    if asked == "auto" and not found:
+        silent = _silent()
+        return Choice("cpu", silent or "no GPU here", warning=f"{silent}: on the CPU" if silent else "")
     if not found:
         return Choice(asked, "asked for; the driver tells of no GPU")
     check(asked, found)
@@ -122,7 +147,8 @@ def choose(asked: str) -> Choice:
     if asked == "cuda":
         roomiest = max(found, key=lambda gpu: gpu.free_gib)
         return Choice("cuda", "every GPU has an engine; the one with most free memory", roomiest)
-    return Choice("cpu", f"every GPU ({len(found)}) has an engine")
+    held = f"every GPU ({len(found)}) has an engine"
+    return Choice("cpu", held, warning=f"{held}: on the CPU; compute.device=cuda shares one, or wait and resume")
 
 
 def check(asked: str, found: list[Gpu]) -> None:

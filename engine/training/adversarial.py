@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.data.draws import ImageDraws
 from engine.probes.observation import evaluating
 
 Ball = Literal["linf", "l2"]  # the norms that attacks of a given size are in
@@ -30,15 +31,14 @@ def pgd(
     eps: float,
     steps: int,
     step_size: float,
-    draw: torch.Generator,
+    start: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor] = _cross_entropy,
 ) -> Tensor:
     """Images [B, C, H, W] in [0, 1] within ``eps`` of the given ones that raise the ``loss`` of (logits, labels).
 
-    Starts at a random point of the ball. The network is attacked in evaluation mode (BatchNorm's running statistics),
-    its parameters receive no gradient. Returns a tensor of the same shape, detached.
+    Begins at the perturbation ``start`` [B, C, H, W], a point of the ball. The network is attacked in evaluation mode
+    (BatchNorm's running statistics), its parameters receive no gradient. Returns a tensor of the same shape, detached.
     """
-    start = _random(images, norm, eps, draw)
     adversarial = (images + start).clamp(0, 1)
     with evaluating(network):
         for _ in range(steps):
@@ -81,13 +81,22 @@ def steepest(gradient: Tensor, norm: Ball) -> Tensor:
     return gradient.sign() if norm == "linf" else gradient / _length(gradient).clamp_min(1e-12)
 
 
-def _random(images: Tensor, norm: Ball, eps: float, draw: torch.Generator) -> Tensor:
-    """A uniformly distributed point of each image's ball."""
+def random_start(images: Tensor, norm: Ball, eps: float, draw: torch.Generator) -> Tensor:
+    """A uniformly distributed point of each image's ball, drawn for the whole batch."""
     if norm == "linf":
         return torch.empty_like(images).uniform_(-eps, eps, generator=draw)
     direction = torch.empty_like(images).normal_(generator=draw)
     radius = torch.empty(len(images), *[1] * (images.ndim - 1), device=images.device).uniform_(generator=draw)
     return eps * radius ** (1 / images[0].numel()) * direction / _length(direction)
+
+
+def drawn_start(norm: Ball, eps: float, draws: ImageDraws) -> Tensor:
+    """A uniformly distributed point of each image's ball, drawn for each image."""
+    if norm == "linf":
+        return eps * draws.uniform()
+    direction = draws.normal()
+    radius = (draws.uniform(1, 1, 1) + 1) / 2
+    return eps * radius ** (1 / direction[0].numel()) * direction / _length(direction)
 
 
 def _length(x: Tensor) -> Tensor:

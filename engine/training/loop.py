@@ -19,7 +19,7 @@ from engine.probes.observation import BATCH, evaluating
 from engine.runs import devices
 from engine.runs.control import Command, Inbox
 from engine.runs.events import Event, Tail
-from engine.runs.layout import RunDirectory, sweep
+from engine.runs.layout import RunDirectory, read_json, replace_json, sweep
 from engine.runs.process import PATIENCE
 from engine.training import checkpoints
 from engine.training.record import Record
@@ -70,6 +70,7 @@ class Training:
         self._patience, self._slowest = FIRST_PATIENCE, 0.0
         self._saved_at = self._gpu_at = self._beat_at = self._clock = self._began = time.monotonic()
         self._images_done = 0  # by this engine
+        self._ran: list[str] = []  # what ran the HaH blocks
 
     # Preparation
 
@@ -125,13 +126,15 @@ class Training:
             event = self._later.pop(0)
             self.change(event["name"], event["new"], event["id"], replayed=True)
 
-    def arithmetic(self) -> dict[str, Any]:
-        """In which precision the network runs, and by which implementation of the HaH blocks."""
-        used = precision(self.experiment, self.device)
-        dtype = torch.bfloat16 if used == "bf16" else torch.float32
-        blocks = [block for block in self.network.blocks if isinstance(block, HaHBlock)]
-        runs = sorted({block.implementation(self.device, dtype) for block in blocks})
-        return {"precision": used, "kernels": ", ".join(runs) or "no HaH block"}
+    def _note_arithmetic(self) -> None:
+        """Say in the manifest in which precision the network runs, and what has run its HaH blocks in this engine."""
+        ran = sorted({block.ran for block in self.network.blocks if isinstance(block, HaHBlock)})
+        said = ", ".join(ran) or "no HaH block"
+        if said not in self._ran:
+            self._ran.append(said)
+            used = precision(self.experiment, self.device)
+            arithmetic = {"precision": used, "kernels": ", then ".join(self._ran)}
+            replace_json(self.run.manifest, {**read_json(self.run.manifest), "arithmetic": arithmetic})
 
     def last_good(self) -> str:
         """Where a resume would go on, in words."""
@@ -165,6 +168,8 @@ class Training:
         while self.batch < self._per_epoch:
             pixels, labels = epoch.batch(self.batch)
             self._step(pixels, labels, self.step + 1, learning_rate(self.experiment, self.epoch + 1))
+            if not self._ran:
+                self._note_arithmetic()
             self.batch += 1
             self.step += 1
             if self._step.full:
@@ -180,6 +185,7 @@ class Training:
         An engine that is stopped in here has done every batch of the epoch, so the next one comes straight back.
         """
         self._drain()
+        self._note_arithmetic()
         epoch, every = self.epoch + 1, self.experiment.observe.every
         last = epoch == self.experiment.train.epochs
         means = {name: total / self._sums["images"] for name, total in self._sums.items() if name != "images"}

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.data.batches import Draw, generator, to_images
+from engine.data.batches import to_images
+from engine.data.draws import Draw, generator
 from engine.experiment import Experiment
 from engine.nn import VGG, HaHBlock
-from engine.training.adversarial import pgd
+from engine.training.adversarial import pgd, random_start
 
 
 class DivergedError(Exception):
@@ -61,6 +62,9 @@ class Step:
         self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = network.forward_with_costs
         self._compiled = experiment.train.compile
         if self._compiled:
+            for block in network.blocks:
+                if isinstance(block, HaHBlock):  # fused twins are compiled already, and torch cannot look into them
+                    block.run_fused = torch.compiler.disable(block.run_fused)  # type: ignore[method-assign]
             self._forward = torch.compile(self._forward)
         self.configure(experiment)
         hah_blocks = experiment.model.hah_blocks
@@ -122,7 +126,11 @@ class Step:
             return self._forward(images)
         try:
             return self._forward(images)
-        except Exception as error:  # no compiler, or something it cannot compile: many kinds of exceptions
+        except Exception as error:
+            from torch._dynamo.exc import TorchDynamoException  # torch.compile has loaded it
+
+            if not isinstance(error, TorchDynamoException):  # no compiler, or something it cannot compile
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             self._warn(f"torch.compile failed, the network runs as it is: {reason}")
             self._compiled, self._forward = False, self.network.forward_with_costs
@@ -146,7 +154,7 @@ class Step:
                     eps=attack.eps,
                     steps=attack.steps,
                     step_size=attack.step_size,
-                    draw=draw,
+                    start=random_start(images, attack.norm, attack.eps, draw),
                 )
         return images
 
@@ -169,7 +177,8 @@ def precision(experiment: Experiment, device: torch.device) -> str:
     asked = experiment.train.precision
     if asked != "auto":
         return asked
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if fast else "fp32"
 
 
 def autocast(experiment: Experiment, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[Any]]:

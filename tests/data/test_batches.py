@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.batches import Draw, Epoch, Split, crop_flip, generator, split_off, to_images
+from engine.data.batches import Epoch, Split, crop_flip, split_off, to_images
 
 CPU = torch.device("cpu")
 
@@ -73,12 +73,6 @@ def test_the_validation_split_takes_images_away_by_the_seed():
     assert torch.equal(split_off(data, 5, seed=7)[1].labels, off.labels)
     assert not torch.equal(split_off(data, 5, seed=8)[1].labels, off.labels)
     assert len(split_off(data, 0, seed=7)[0]) == 20
-
-
-def test_generators_of_different_purposes_share_nothing():
-    draws = {tuple(torch.rand(4, generator=generator(CPU, 1, purpose, 1)).tolist()) for purpose in Draw}
-    assert len(draws) == len(Draw)
-    assert torch.rand(1, generator=generator(CPU, 5, 1)) == torch.rand(1, generator=generator(CPU, 5, 1))
 
 
 @pytest.mark.parametrize("count", [None, 3, 100])

@@ -40,13 +40,13 @@ def test_every_image_is_in_its_ball_and_the_same_seed_gives_the_same_bits(linear
     x, y, eps = linear.x[:8], linear.y[:8].clone(), float(linear.exact(norm)[:8].median())
     y[0] = (y[0] + 1) % 10  # misclassified
     before = torch.get_rng_state()
-    found = attack(linear, x, y, method, norm, eps, 20, seed=3, batch=5)
+    found = attack(linear, x, y, method, norm, eps, 20, seed=3, places=range(5, 13))
     assert torch.equal(torch.get_rng_state(), before)
     assert in_ball(found, x, norm, eps)
     assert torch.equal(found[0], x[0])
-    assert torch.equal(found, attack(linear, x, y, method, norm, eps, 20, seed=3, batch=5))
+    assert torch.equal(found, attack(linear, x, y, method, norm, eps, 20, seed=3, places=range(5, 13)))
     if method == "pgd":
-        assert not torch.equal(found, attack(linear, x, y, method, norm, eps, 20, seed=3, batch=6))
+        assert not torch.equal(found, attack(linear, x, y, method, norm, eps, 20, seed=3))
 
 
 def test_autoattack_says_what_the_library_says(linear):

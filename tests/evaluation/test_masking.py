@@ -15,8 +15,8 @@ def examined(model, x, y, eps, standard=None, **settings):
     found = {}
     for name in PROBES:
         parts = [
-            probe(name, model, part, labels, eps=eps, batch=batch, standard=standard, **settings)
-            for batch, (part, labels) in enumerate([(x[:half], y[:half]), (x[half:], y[half:])])
+            probe(name, model, part, labels, eps=eps, places=places, standard=standard, **settings)
+            for places, part, labels in ((range(half), x[:half], y[:half]), (range(half, len(x)), x[half:], y[half:]))
         ]
         assert all(len(part) == half for part in parts)
         found[name] = torch.cat(parts)
@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_is_disturbed(trained):
     before, weights = torch.get_rng_state(), {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
     for name in PROBES:
-        once, again = (probe(name, network, x, y, eps=0.02, seed=1, batch=2, **SMALL) for _ in range(2))
+        once, again = (probe(name, network, x, y, eps=0.02, seed=1, places=range(6, 12), **SMALL) for _ in range(2))
         assert torch.equal(once, again), name
     assert network.training
     network.eval()

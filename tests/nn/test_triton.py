@@ -14,7 +14,6 @@ from engine.experiment.architecture import blocks, strongest, suppressed  # noqa
 from engine.nn import (  # noqa: E402
     HaHBlock,
     divisive_norm,
-    fused_cpu,
     hah_cost,
     kernels,
     threshold_fraction,
@@ -217,7 +216,7 @@ def test_zero_images_and_nan():
     u[1, 2, 2, 3] = float("nan")
     o, cost, _, _ = fused_triton.forward(u, s)
     assert cost.isnan()
-    assert o[1].isnan().any()
+    assert o[1].isnan().all()
     assert o[0].isfinite().all()
 
 
@@ -234,9 +233,79 @@ def test_a_map_too_large_for_one_program_is_selected_all_the_same(monkeypatch):
     )
 
 
+@pytest.fixture
+def on_triton(monkeypatch):
+    """Blocks on the CPU run the Triton twin, as those on a GPU do."""
+    monkeypatch.setitem(kernels.TWINS, "cpu", kernels.TWINS["cuda"])
+    monkeypatch.setattr(kernels, "_works", {})
+
+
+@pytest.mark.parametrize("asked_first", ["inside", "outside"])
+@pytest.mark.parametrize("with_cost", [True, False])
+def test_a_bfloat16_training_runs_on_triton_wherever_it_is_asked_first(on_triton, asked_first, with_cost):
+    block, x = HaHBlock(3, 16), torch.rand(2, 3, 8, 8)
+    if asked_first == "outside":
+        assert kernels.fused("cpu", torch.bfloat16).name == "triton"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, cost = block.forward_with_cost(x) if with_cost else (block(x), torch.zeros(()))
+    assert block.ran == "triton"
+    assert output.dtype == torch.bfloat16
+    assert cost.dtype == torch.float32
+    (output.float().sum() - cost).backward()
+    assert block.conv.weight.grad.isfinite().all()
+    block(x)
+    assert block.ran == "triton"  # and in float32
+
+
+def test_a_training_step_in_bfloat16_is_made_of_triton_blocks(on_triton):
+    from engine.experiment import presets
+    from engine.nn import VGG
+    from engine.training.step import Step
+
+    experiment = presets.load("quickstart", ["model.width=0.0625", "train.precision=bf16"])
+    network = VGG.from_experiment(experiment).train()
+    step = Step(network, experiment, torch.device("cpu"))
+    step(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), torch.tensor([0, 1, 2, 3]), 1, 1e-3)
+    assert {block.ran for block in network.blocks if isinstance(block, HaHBlock)} == {"triton"}
+    assert np.isfinite(step.drain().columns["train/loss"][0])
+
+
+def test_without_a_cost_the_output_is_the_same_and_frozen_weights_get_no_product(on_triton, monkeypatch):
+    products = []
+    original = fused_triton.convolution_backward
+
+    def counting(g, x, weight, to_input):
+        products.append("input" if to_input else "weight")
+        return original(g, x, weight, to_input)
+
+    monkeypatch.setattr(fused_triton, "convolution_backward", counting)
+    block, x = HaHBlock(3, 16), torch.rand(2, 3, 8, 8, requires_grad=True)
+    block(x.detach())  # the check at first use makes products of its own
+    products.clear()
+    assert torch.equal(block(x), block.forward_with_cost(x)[0])
+    block.conv.weight.requires_grad_(False)
+    torch.autograd.grad(block(x).square().sum(), x)
+    assert products == ["input"]
+    block.conv.weight.requires_grad_(True)
+    block(x.detach()).square().sum().backward()
+    assert products == ["input", "weight"]
+
+
+def test_a_batch_whose_places_do_not_fit_32_bits_is_refused(on_triton, monkeypatch):
+    block = HaHBlock(3, 16)
+    block(torch.rand(1, 3, 8, 8))
+    monkeypatch.setattr(fused_triton, "LARGEST_BATCH", 16 * 64 * 3)
+    block(torch.rand(2, 3, 8, 8))
+    with pytest.raises(ValueError, match="fewer than 2\\^31 activations at once, got 3 images of 8x8; lower the batch"):
+        block(torch.rand(3, 3, 8, 8))
+    assert kernels.fused("cpu", torch.float32) is not None
+
+
 def test_the_check_at_first_use_passes_and_notices_a_wrong_kernel(monkeypatch):
     cpu = torch.device("cpu")
-    kernels.check.__wrapped__(fused_triton.hah_block, cpu)
+    for dtype in (torch.float32, torch.bfloat16):
+        for K in (3, 0):
+            kernels.check(fused_triton.hah_block, cpu, dtype, K)
     original = fused_triton.backward
 
     def wrong(*arguments):
@@ -245,25 +314,13 @@ def test_the_check_at_first_use_passes_and_notices_a_wrong_kernel(monkeypatch):
 
     monkeypatch.setattr(fused_triton, "backward", wrong)
     with pytest.raises(RuntimeError, match="not the reference's"):
-        kernels.check.__wrapped__(fused_triton.hah_block, cpu)
+        kernels.check(fused_triton.hah_block, cpu, torch.float32, 3)
 
 
-def test_a_kernel_that_cannot_compile_falls_back_to_the_reference_and_says_so(monkeypatch):
-    """As on a GPU whose driver or compiler Triton does not like: the block's result is the reference's."""
+@pytest.mark.parametrize("said", ["Triton Error [CUDA]: out of shared memory", "the sizes do not match"])
+def test_what_a_launch_says_is_told_from_what_is_wrong_with_the_input(said):
+    from triton.runtime.errors import OutOfResources
 
-    def broken(x, weight, settings):
-        raise RuntimeError("Cannot find a C compiler\nmore")
-
-    monkeypatch.setattr(kernels, "_broken", set())
-    monkeypatch.setattr(kernels, "check", lambda block, device: None)
-    monkeypatch.setattr(fused_cpu, "hah_block", broken)
-    block, x = HaHBlock(3, 16), torch.rand(2, 3, 8, 8)
-    with pytest.warns(RuntimeWarning, match="cannot run, the reference does: Cannot find a C compiler"):
-        o, cost = block.forward_with_cost(x)
-    again = HaHBlock(3, 16, kernels="reference")
-    again.load_state_dict(block.state_dict())
-    expected, expected_cost = again.forward_with_cost(x)
-    assert torch.equal(o, expected)
-    assert torch.equal(cost, expected_cost)
-    assert block.implementation(x.device, x.dtype) == "reference"
-    block(x)  # and nothing is said twice
+    assert fused_triton.failed(RuntimeError(said)) == said.startswith("Triton")
+    assert fused_triton.failed(OutOfResources(1, 2, "registers"))
+    assert not fused_triton.failed(torch.OutOfMemoryError("CUDA out of memory"))

@@ -53,7 +53,7 @@ build(
 """
 
 
-@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("architecture", ["80", "90", "100"])
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_every_kernel_compiles(dtype, architecture, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from engine.data.batches import Draw, Split, generator
+from engine.data.batches import Split
+from engine.data.draws import Draw, generator
 from engine.experiment import presets
 from engine.nn import VGG, hah_cost
 from engine.probes import hoyer, observation, observe, snr_ratio

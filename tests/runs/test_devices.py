@@ -70,7 +70,22 @@ def test_without_a_driver_there_is_the_cpu(box):
     assert devices.choose("auto").device == "cpu"
     assert devices.choose("auto").why == "no GPU here"
     assert devices.choose("cpu").why == "asked for"
+    assert devices.choose("auto").warning == devices.choose("cpu").warning == ""
     assert devices.choose("cuda").gpu is None  # torch decides
+
+
+def test_a_driver_that_is_silent_is_said(box, monkeypatch, tmp_path):
+    control = tmp_path / "nvidiactl"
+    control.touch()
+    monkeypatch.setattr(devices, "CONTROL", control)
+    box(working=False)
+    choice = devices.choose("auto")
+    assert choice.device == "cpu"
+    assert choice.warning == "the NVIDIA driver does not answer (LibraryNotFound): on the CPU"
+    box()
+    assert devices.choose("auto").warning == "the NVIDIA driver shows no GPU: on the CPU"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a person's own choice
+    assert devices.choose("auto").warning == ""
 
 
 def test_auto_takes_the_roomiest_gpu_that_nobody_holds_then_the_next_then_the_cpu(box):
@@ -79,6 +94,8 @@ def test_auto_takes_the_roomiest_gpu_that_nobody_holds_then_the_next_then_the_cp
     assert [choice.gpu and choice.gpu.index for choice in choices] == [1, 2, 0, None]
     assert choices[3].device == "cpu"
     assert "every GPU (3) has an engine" in choices[3].why
+    assert choices[3].warning == f"{choices[3].why}: on the CPU; compute.device=cuda shares one, or wait and resume"
+    assert not any(choice.warning for choice in choices[:3])
     assert [gpu.taken for gpu in devices.gpus()] == [True] * 3
     choices[1].lock.release()
     again = devices.choose("auto")
@@ -109,3 +126,32 @@ def test_utilisation_that_the_driver_does_not_tell_is_unknown(box):
     (gpu,) = devices.gpus()
     assert gpu.utilisation is None
     assert (gpu.memory_gib, gpu.free_gib, gpu.name) == (80, 10, "Fake H200")
+
+
+def test_an_engine_chooses_its_device_once_so_that_an_evaluation_stays_where_its_training_was(monkeypatch):
+    import torch
+
+    from engine import __main__ as engine
+    from engine.experiment import presets
+
+    asked = []
+
+    def choose(device):
+        asked.append(device)
+        return devices.Choice("cpu", "asked for")
+
+    monkeypatch.setattr(devices, "choose", choose)
+    engine._device.cache_clear()
+    experiment = presets.load("quickstart", ["train.precision=tf32"])
+    try:
+        for exact in (False, True):
+            device, choice = engine._chosen(experiment, exact)
+            assert (device.type, choice.why) == ("cpu", "asked for")
+            # What asks for the arithmetic by the older names is answered.
+            assert torch.backends.cuda.matmul.allow_tf32 is not exact
+            assert torch.backends.cudnn.allow_tf32 is not exact
+            assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
+    finally:
+        engine._device.cache_clear()
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
+    assert asked == ["auto"]

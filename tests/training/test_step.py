@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional as F
 
 from engine.data import archives
-from engine.data.batches import Draw, Split, generator, to_images
+from engine.data.batches import Split, to_images
+from engine.data.draws import Draw, generator
 from engine.nn import VGG
 from engine.training.step import DivergedError, Step, learning_rate, precision
 
@@ -156,10 +158,13 @@ def test_bfloat16_training_runs_and_learns(tiny, batch):
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
 
 
-def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(tiny, batch, monkeypatch):
+@pytest.mark.parametrize("error", [TorchDynamoException, RuntimeError])
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(tiny, batch, monkeypatch, error):
+    """What a compiler says is no reason to stop; what is wrong with the images is no reason to give the compiler up."""
+
     def broken(function):
         def call(images):
-            raise RuntimeError("no C++ compiler\nand more")
+            raise error("no C++ compiler\nand more")
 
         return call
 
@@ -169,6 +174,11 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(tiny, batch, monkeypa
     network = VGG.from_experiment(experiment).train()
     warnings = []
     step = Step(network, experiment, CPU, warnings.append)
+    if error is RuntimeError:
+        with pytest.raises(RuntimeError, match="no C\\+\\+ compiler"):
+            step(*batch, 1, 1e-3)
+        assert warnings == []
+        return
     step(*batch, 1, 1e-3)
     step(*batch, 2, 1e-3)
     assert warnings == ["torch.compile failed, the network runs as it is: no C++ compiler"]

@@ -1,0 +1,76 @@
+"""No result depends on how many images a device takes at once."""
+
+import pytest
+import torch
+
+from engine.data import archives
+from engine.data.batches import Split
+from engine.evaluation import suites
+from engine.evaluation.pieces import Pieces
+from engine.evaluation.suites import Subject
+from engine.experiment.schema import AttackSuite, MaskingSuite, MinimumNormSuite, NoiseSuite
+
+COUNT = 110
+
+
+@pytest.fixture(scope="module")
+def measured(trained):
+    """measured(suite, settings) -> its results with 64, 100 and 1,000 images at once."""
+    network, archive = trained[0].double(), archives.load("digits")
+    test = Split.of(archive.x_test, archive.y_test, torch.device("cpu")).first(COUNT)
+
+    def measure(suite, settings, sizes=(64, 100, 1000)):
+        found = []
+        for size in sizes:
+            subject = Subject(Doubled(network), list(network.blocks), test, archive, "digits", seed=3, batch=size)
+            found.append(suites.measure(suite, subject, settings, Pieces()))
+        return found
+
+    yield measure
+    network.float()
+
+
+class Doubled(torch.nn.Module):
+    """The network in float64: rounding differs from batch to batch, and thresholds would amplify it."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images.double())
+
+
+def test_noise(measured):
+    first, *others = measured("noise", NoiseSuite(levels=[0.1, 0.3], draws=2, examples=0))
+    for other in others:
+        for one, two in zip(first["levels"], other["levels"], strict=True):
+            assert one["accuracy"] == two["accuracy"]
+            assert two["snr_db"] == pytest.approx(one["snr_db"], abs=1e-6)
+    assert len(set(first["levels"][1]["accuracy"])) == 2  # and the draws differ
+
+
+def test_attacks(measured):
+    settings = AttackSuite(methods=["pgd", "apgd-ce", "apgd-t"], linf=[0.02], l2=[0.4], steps=3)
+    first, *others = measured("attacks", settings)
+    assert all(other == first for other in others)
+    assert all(0 < one["robust_accuracy"] < 1 for one in first["attacks"])
+
+
+def test_minimum_norms(measured):
+    first, *others = measured("minimum_norm", MinimumNormSuite(norms=["l2", "linf"], steps=4, trials=2))
+    for other in others:
+        for norm in ("l2", "linf"):
+            values = [value or -1 for value in first["norms"][norm]["values"]]  # None: nothing found
+            assert [value or -1 for value in other["norms"][norm]["values"]] == pytest.approx(values, rel=1e-6)
+
+
+def test_masking_and_square(measured):
+    """Square draws for a hundred places together, so batches are multiples of that."""
+    first, second = measured("masking", MaskingSuite(steps=3, queries=10, eps=0.02), sizes=(100, 1000))
+    for one, two in zip(first["checks"], second["checks"], strict=True):
+        assert one["name"] == two["name"]
+        assert one["verdict"] == two["verdict"]
+        assert {k: v for k, v in one["values"].items() if k != "difference"} == pytest.approx(
+            {k: v for k, v in two["values"].items() if k != "difference"}, rel=1e-9
+        )
