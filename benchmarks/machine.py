@@ -18,15 +18,17 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def report(name: str, results: dict[str, Any]) -> None:
-    """Print the document: command, machine, versions, commit, results."""
+def facts() -> dict[str, Any]:
+    """Command, machine, versions, commit."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    document = {
-        "benchmark": name,
+    return {
         "command": ["python", *sys.argv],
         "machine": {**manifest.machine(), "host": None, "gpu": gpu, "threads": torch.get_num_threads()},
         "versions": manifest.versions(),
         "source": manifest.source(),
-        **results,
     }
-    print(json.dumps(document))
+
+
+def report(name: str, results: dict[str, Any]) -> None:
+    """Print the document: the facts and results."""
+    print(json.dumps({"benchmark": name, **facts(), **results}))

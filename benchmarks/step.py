@@ -35,8 +35,10 @@ from engine.training.step import Step, autocast
 KINDS = ("plain", "ours", "reference", "published")
 
 
-def plain(width: float, where: torch.device) -> Callable[[torch.Tensor, torch.Tensor], None]:
-    experiment = presets.load("paper-hah", [f"model.width={width}"])
+def plain(
+    width: float, where: torch.device, changes: Sequence[str] = ()
+) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    experiment = presets.load("paper-hah", [f"model.width={width}", *changes])
     layers: list[nn.Module] = []
     for block in experiment.blocks():
         layers += [nn.Conv2d(block.in_channels, block.filters, 3, padding=1, bias=False), nn.ReLU()]

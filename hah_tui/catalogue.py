@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from engine.experiment import Experiment
     from hah_tui.draft import Draft, Speed
 
-GROUPS = (("quick", "Quick"), ("paper", "The paper's"), ("ablation", "Ablations"), ("", "Others"))  # by tag
+GROUPS = (  # by tag
+    ("quick", "Quick"), ("paper", "The paper's"), ("ablation", "Ablations"), ("study", "Study"), ("", "Others"),
+)  # fmt: skip
 OWN = "Your own"
 SPEEDS = 30  # earlier runs that are asked how fast they were
 

@@ -251,6 +251,19 @@ def forward(u: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tens
 
     Returns (o [B, H, W, N] in u's dtype, the cost, the field of Eq. 2 [B, H * W], where its maxima came from).
     """
+    strong, total, field, source = select(u, settings)
+    o = normalize(u, divisor_of(field, settings), settings)
+    rest = settings.lambda_ / (u.shape[3] - settings.K)
+    cost = field.new_zeros(())
+    if settings.K:
+        top, all_ = strong.sum(dtype=torch.float64), total.sum(dtype=torch.float64)
+        cost = (((1 / settings.K + rest) * top - rest * all_) / field.numel()).float()
+    return o, cost, field, source
+
+
+def select(u: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of convolution outputs u [B, H, W, N]: the sums of the K strongest filters and of all at each location
+    [B * H * W] (empty without a cost), the field of Eq. 2 [B, H * W], and where its maxima came from."""
     B, H, W, N = u.shape
     count = B * H * W
     tile, block = _tiles(N)
@@ -261,16 +274,10 @@ def forward(u: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tens
         u, strong, total, field, source, H, W, count, N, settings.K,
         pool=settings.pool, with_cost=settings.K > 0, bits=_bits(u), TILE=tile, BLOCK=block,
     )  # fmt: skip
-    o = _normalize(u, _divisor(field, settings), settings)
-    rest = settings.lambda_ / (N - settings.K)
-    cost = field.new_zeros(())
-    if settings.K:
-        top, all_ = strong.sum(dtype=torch.float64), total.sum(dtype=torch.float64)
-        cost = (((1 / settings.K + rest) * top - rest * all_) / count).float()
-    return o, cost, field, source
+    return strong, total, field, source
 
 
-def _normalize(u: Tensor, divisor: Tensor, settings: Settings) -> Tensor:
+def normalize(u: Tensor, divisor: Tensor, settings: Settings) -> Tensor:
     """Eqs. 2 and 3: the output [B, H, W, N] of convolution outputs u and divisors [B, H * W]."""
     B, H, W, N = u.shape
     if H * W > LARGEST_MAP:  # a map too large for the registers of one program
@@ -307,20 +314,35 @@ def backward(
 
     With ``split`` the second is the HaH mask alone, its values 1 and -lambda * K / (N - K).
     """
-    B, H, W, N = u.shape
-    count = B * H * W
-    tile, block = _tiles(N)
-    grid = (triton.cdiv(count, tile),)
-    product = field.new_empty(B, H * W)
-    _project_kernel[grid](g, o, product, count, N, TILE=tile, BLOCK=block)
-    divisor = _divisor(field, settings)
+    product, divisor = project(g, o), divisor_of(field, settings)
     g_divisor = -product / divisor
     g_field = (1 - settings.sigma) * g_divisor
     peak = field.max(1, keepdim=True).indices
     g_field.scatter_add_(1, peak, settings.sigma * g_divisor.sum(1, keepdim=True))
-    g_field /= N
+    g_field /= u.shape[3]
+    return spread(u, o, g, divisor, g_field, source, g_cost, settings, split)
+
+
+def project(g: Tensor, o: Tensor) -> Tensor:
+    """The sum of g * o over filters, both [B, H, W, N], at each location [B, H * W]."""
+    B, H, W, N = o.shape
+    count = B * H * W
+    tile, block = _tiles(N)
+    product = o.new_empty(B, H * W, dtype=torch.float32)
+    _project_kernel[(triton.cdiv(count, tile),)](g, o, product, count, N, TILE=tile, BLOCK=block)
+    return product
+
+
+def spread(
+    u: Tensor, o: Tensor, g: Tensor, divisor: Tensor, g_field: Tensor, source: Tensor, g_cost: Tensor,
+    settings: Settings, split: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`backward` once the gradient of the field is known, g_field [B, H * W]."""
+    B, H, W, N = u.shape
+    count = B * H * W
+    tile, block = _tiles(N)
     to_input, to_weight = torch.empty_like(u), torch.empty_like(u)
-    _backward_kernel[grid](
+    _backward_kernel[(triton.cdiv(count, tile),)](
         u, o, g, divisor, g_field, source, g_cost, to_input, to_weight,
         H, W, count, N, settings.K, settings.lambda_,
         pool=settings.pool, with_cost=settings.K > 0, split=split, local=settings.local, bits=_bits(u),
@@ -329,7 +351,7 @@ def backward(
     return to_input, to_weight if settings.K else to_input
 
 
-def _divisor(field: Tensor, settings: Settings) -> Tensor:
+def divisor_of(field: Tensor, settings: Settings) -> Tensor:
     """Eq. 2's divisor at each location, [B, H * W]."""
     peak = field.max(1, keepdim=True).values
     divisor = settings.sigma * peak + (1 - settings.sigma) * field + settings.eps

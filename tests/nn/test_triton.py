@@ -7,66 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+if torch.cuda.is_available():
+    pytest.skip("with a GPU the kernels themselves are tested (tests/gpu)", allow_module_level=True)
 os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are defined
 fused_triton = pytest.importorskip("engine.nn.fused_triton")
 
-from engine.experiment.architecture import blocks, strongest, suppressed  # noqa: E402
-from engine.nn import (  # noqa: E402
-    HaHBlock,
-    divisive_norm,
-    hah_cost,
-    kernels,
-    threshold_fraction,
-    threshold_mean,
-)
-from engine.nn.kernels import Settings  # noqa: E402
-
-
-def settings(N, H, W, **changes):
-    made = {
-        "sigma": 0.1,
-        "pool": 3,
-        "eps": 1e-7,
-        "k": suppressed(0.2, H, W),
-        "scale": None,
-        "K": strongest(0.1, N),
-        "lambda_": 0.1,
-        "local": True,
-    }
-    return Settings(**{**made, **changes})
-
-
-def draw(kind, B, H, W, N, seed=0):
-    u = torch.randn(B, H, W, N, generator=torch.Generator().manual_seed(seed))
-    match kind:
-        case "tied":
-            u = (2 * u).round()
-        case "zero":
-            u[0] = -u[0].abs()
-        case "constant":
-            u[:] = u[:, :1, :1]
-        case "dead":
-            u[..., N // 4 :] = -1
-    return u
-
-
-def reference(u, s):
-    """The stages in float64, of u [B, H, W, N]: (y, z, o, cost) as [B, N, H, W]."""
-    y = F.relu(u.double()).permute(0, 3, 1, 2)
-    z = divisive_norm(y, s.sigma, s.pool, s.eps)
-    return y, z
-
-
-KINDS = ["random", "tied", "zero", "constant", "dead"]
-# Every (map, filters) of VGG-11 to 19 at widths 1/8 to 2, and odd ones.
-MET = sorted(
-    {
-        (block.size, block.filters)
-        for name in ("vgg11", "vgg13", "vgg16", "vgg19")
-        for width in (0.125, 0.25, 0.5, 1.0, 2.0)
-        for block in blocks(name, width)
-    }
-)
+from engine.experiment.architecture import strongest  # noqa: E402
+from engine.nn import HaHBlock, hah_cost, kernels, threshold_fraction, threshold_mean  # noqa: E402
+from tests.nn.fused import KINDS, MET, composition, draw, reference, run_block, settings  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,7 +26,7 @@ def test_thresholds_are_kthvalues_to_the_bit(shape, dtype, kind):
     B, H, W, N = shape
     s = settings(N, H, W)
     o, _, field, _ = fused_triton.forward(u, s)
-    divisor = fused_triton._divisor(field, s).view(B, H, W, 1)
+    divisor = fused_triton.divisor_of(field, s).view(B, H, W, 1)
     z = F.relu(u.float()) / divisor
     tau = z.flatten(1, 2).kthvalue(s.k, 1).values[:, None, None]
     expected = z * (z > tau)
@@ -128,28 +76,6 @@ def test_the_sum_of_the_strongest_is_exact(N):
     assert (found == kth.numpy()).all()  # the scheme of `_kth_largest`, to the bit
     _, cost, _, _ = fused_triton.forward(u, settings(N, 3, 3))
     torch.testing.assert_close(cost.double(), hah_cost(F.relu(u.double()).permute(0, 3, 1, 2)), rtol=1e-6, atol=1e-8)
-
-
-def run_block(function, x, w, g, s, g_cost=-0.3):
-    x, w = x.clone().requires_grad_(), w.clone().requires_grad_()
-    o, cost = function(x, w, s)
-    dx, dw = torch.autograd.grad((o.to(w.dtype) * g).sum() + g_cost * cost, (x, w))
-    return o.detach(), cost.detach(), dx, dw
-
-
-def composition(x, w, s):
-    """The plain composition with the settings of a fused one."""
-    block = HaHBlock(x.shape[1], len(w), top_k=s.K / len(w) - 1e-9, lambda_=s.lambda_, kernels="reference")
-    block.norm.sigma, block.norm.pool, block.norm.eps = s.sigma, s.pool, s.eps
-    block.gradient = "local" if s.local else "full"
-    if s.scale is not None:
-        block.threshold.kind, block.threshold.scale = "mean", s.scale
-    elif not s.k:
-        block.threshold.kind = "none"
-    block.conv.weight_norm = False
-    block.conv.weight = torch.nn.Parameter(w) if not w.requires_grad else block.conv.weight
-    object.__setattr__(block.conv, "used_weight", lambda: w)
-    return block.forward_with_cost(x)
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -53,7 +53,7 @@ def test_presets_stand_in_groups_with_what_they_are(runs):
         box = app.screen.query_one(OptionList)
         await until(pilot, lambda: box.option_count)
         lines = [str(box.get_option_at_index(index).prompt) for index in range(box.option_count)]
-        assert [line for line in lines if not line.startswith(" ")] == ["Quick", "The paper's", "Ablations"]
+        assert [line for line in lines if not line.startswith(" ")] == ["Quick", "The paper's", "Ablations", "Study"]
         assert {line.strip() for line in lines if line.startswith(" ")} == {p.name for p in presets.listed()}
         said = words(app, "#description")
         assert "handwritten digits" in said
