@@ -15,6 +15,7 @@ from typing import Any
 
 import engine
 from engine.experiment.mistakes import RequestError
+from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock, identity
 from engine.runs.state import State, read_state
@@ -65,8 +66,11 @@ def start(
     return process
 
 
-def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the engine has begun (or is done already); raises LaunchError if it died before."""
+def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str]:
+    """Wait until the engine has begun (or is done already); raises LaunchError if it died before.
+
+    Returns what it has warned of until then, such as that it runs on the CPU because others hold every GPU.
+    """
     while True:
         ended = process.poll() is not None
         state = read_state(run)
@@ -77,8 +81,19 @@ def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> None:
             process.wait()
             raise LaunchError(f"{run.id} did not start: {state.error}\n{log_end(run)}".rstrip())
         if ended or state.status not in ("starting", "queued"):
-            return
+            return _warned(run)
         time.sleep(0.05)
+
+
+def _warned(run: RunDirectory) -> list[str]:
+    """The warnings of the run's last engine."""
+    said: list[str] = []
+    for event in Tail(run.events):
+        if event["kind"] == "engine":
+            said = []
+        elif event["kind"] == "warning" and isinstance(event.get("text"), str):
+            said.append(event["text"])
+    return said
 
 
 def log_end(run: RunDirectory, lines: int = LOG_LINES) -> str:

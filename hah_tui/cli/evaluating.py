@@ -11,7 +11,7 @@ from engine.runs.layout import read_json
 from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
-from hah_tui.text import duration
+from hah_tui.text import duration, shown_line
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,8 +59,10 @@ def eval_(
         return
     job = run.evaluation
     tail, events = Tail(job.events, from_end=True), Tail(job.events, from_end=True)
-    launch.await_start(job, orders.evaluate(run, experiment, checkpoint))
+    warned = launch.await_start(job, orders.evaluate(run, experiment, checkpoint))
     if detach:
+        for text in warned:
+            note(shown_line(text))
         if json:
             print_json({"id": job.id, "path": str(job.path)})
         else:

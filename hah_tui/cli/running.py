@@ -14,6 +14,7 @@ from engine.runs.state import Look
 from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
+from hah_tui.text import shown_line
 
 Sets = Annotated[
     list[str] | None,
@@ -127,8 +128,10 @@ def _stay(directory: RunDirectory, process: subprocess.Popen[bytes], detach: boo
     from engine.runs import control, launch
     from hah_tui.cli import watching
 
-    launch.await_start(directory, process)
+    warned = launch.await_start(directory, process)
     if detach:
+        for text in warned:  # in the foreground they are followed with everything else
+            note(shown_line(text))
         if json:
             print_json({"id": directory.id, "path": str(directory.path)})
         else:

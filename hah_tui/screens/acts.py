@@ -73,7 +73,8 @@ class RunActs(Page):
         process = orders.resume(run, epochs)
         if process is not None:
             self.hah.adopt(process)
-            launch.await_start(run, process)
+            for text in launch.await_start(run, process):
+                self.hah.hand_over(partial(self.hah.say, f"{run.id}: {text}", "warning"))
 
     def _each(
         self,

@@ -367,7 +367,8 @@ class NewRunScreen(Page):
             run, process = orders.begin(experiment, draft.preset, draft.preset_path, draft.sets(), app.folder)
             app.adopt(process)
             app.hand_over(partial(self._now, f"{run.id} is starting..."))
-            launch.await_start(run, process)
+            for text in launch.await_start(run, process):
+                app.hand_over(partial(app.say, f"{run.id}: {text}", "warning"))
             return run
 
         app.in_background(work, self._begun, self._not_begun)
