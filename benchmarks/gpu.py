@@ -115,7 +115,7 @@ class Session:
         return self.document["parts"].get(name, {}).get("result")
 
     def save(self) -> None:
-        from engine.runs.layout import replace_text
+        from engine.disk import replace_text
 
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_text(self.path, json.dumps(self.document, indent=1, allow_nan=False) + "\n")
@@ -176,8 +176,8 @@ def wait(session: Session, run: Any, process: subprocess.Popen[bytes]) -> None:
 
 def found(session: Session, preset: str, seed: int) -> Any:
     """The run of a preset and seed in this session's folder, or None."""
+    from engine.disk import read_json
     from engine.runs import store
-    from engine.runs.layout import read_json
     from engine.runs.state import read_state
 
     for run in store.all_runs(session.folder / "runs"):
@@ -188,8 +188,8 @@ def found(session: Session, preset: str, seed: int) -> Any:
 
 def told(run: Any) -> dict[str, Any]:
     """What the record of a run says: seconds (of training, and from the start to the end), accuracies."""
+    from engine.disk import read_json
     from engine.runs import kept
-    from engine.runs.layout import read_json
     from engine.runs.state import read_state
 
     state = read_state(run)
@@ -203,8 +203,8 @@ def told(run: Any) -> dict[str, Any]:
 
 def evaluation(session: Session, preset: str, seed: int, suite: str) -> dict[str, Any]:
     """One suite of a finished run, or as many of its pieces as the time allows; its result's numbers."""
+    from engine.disk import read_json
     from engine.experiment import presets
-    from engine.runs.layout import read_json
     from engine.runs.state import read_state
     from hah_tui import orders
 
@@ -244,7 +244,7 @@ def packed(session: Session) -> dict[str, dict[str, str]]:
 
 def unpack(document: Path, folder: Path) -> list[Path]:
     """Write the runs that a document holds into a folder, each as `hah export --results` would."""
-    from engine.runs.layout import replace_text
+    from engine.disk import replace_text
 
     written = []
     for run, files in json.loads(document.read_text())["runs"].items():

@@ -27,11 +27,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engine import disk
+from engine.disk import read_json, replace_json
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import DATASETS
 from engine.experiment.schema import SCHEMA_VERSION
 from engine.runs import devices, jobs, launch, manifest
-from engine.runs.layout import LAYOUT_VERSION, RunDirectory, read_json, replace_json
+from engine.runs.layout import LAYOUT_VERSION, RunDirectory
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State, read_state
 
@@ -331,7 +333,7 @@ def _probe(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _export(arguments: argparse.Namespace) -> dict[str, Any]:
     """Weights of a checkpoint as safetensors, the experiment that made them beside them."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from engine.training import checkpoints
 
@@ -352,11 +354,13 @@ def _export(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         arguments.to.mkdir(parents=True, exist_ok=True)
         for file in (weights, config):
-            if file.exists():
+            if os.path.lexists(file):
                 raise RequestError(f"{file} exists; choose another --to")
         tensors = {name: tensor.contiguous() for name, tensor in checkpoint["network"].items()}
-        save_file(tensors, weights, {name: str(value) for name, value in facts.items()})
-        config.write_text(presets.dumped(experiment), encoding="utf-8")
+        disk.write_new(weights, save(tensors, {name: str(value) for name, value in facts.items()}))
+        disk.write_new(config, presets.dumped(experiment).encode())
+    except FileExistsError as error:
+        raise RequestError(f"{error.filename or arguments.to} exists; choose another --to") from None
     except OSError as error:
         raise RequestError(f"{arguments.to} cannot be written: {error.strerror}") from None
     return {**facts, "files": [str(weights), str(config)]}

@@ -20,7 +20,8 @@ from engine.experiment.document import Document, nested, read, value_of
 from engine.experiment.fields import Field, differences, fields, flatten
 from engine.runs import store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, read_state
+from engine.runs.state import read_state
+from engine.runs.watcher import Look
 
 BLOCKS = "model.hah_blocks"
 PER_BLOCK = tuple(sorted(name for name, one in fields().items() if one.per_block))

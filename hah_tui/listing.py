@@ -5,17 +5,20 @@ Nothing here knows a screen. One thread calls `Listing.update` again and again; 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from engine import disk
 from engine.runs import store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, Watcher
 from engine.runs.store import ORDERS, Labels
+from engine.runs.watcher import Look, Watcher
 
 FIRST = 40  # runs in the first piece: a screenful
 PIECE = 100
@@ -178,7 +181,7 @@ _LOSS = re.compile(rb'"train/loss": (-?\d[0-9.eE+-]*)')
 def sampled_losses(path: Path, samples: int = 16, chunk: int = 4096) -> list[float]:
     """The training loss at ``samples`` places of an event log, however long that is; [] where there is none."""
     try:
-        with path.open("rb") as file:
+        with disk.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= samples * chunk:
                 pieces = [file.read(samples * chunk)]
@@ -192,8 +195,6 @@ def sampled_losses(path: Path, samples: int = 16, chunk: int = 4096) -> list[flo
     for piece in pieces:
         found = _LOSS.findall(piece)
         for number in found if len(pieces) == 1 else found[:1]:
-            try:
+            with suppress(ValueError):
                 losses.append(float(number))
-            except ValueError:
-                continue
-    return losses
+    return [loss for loss in losses if math.isfinite(loss)]

@@ -14,45 +14,64 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import disk
 from engine.experiment.datasets import SUITES
 from engine.experiment.mistakes import RequestError
 from engine.runs import control, jobs, launch, layout, store
 from engine.runs.control import Verb
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, State, read_state
+from engine.runs.state import State, read_state
+from engine.runs.watcher import Look, Watcher
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
 
 PATIENCE = 10.0  # seconds without an answer after which `waiting` is told
+SILENCE = 30.0  # seconds after which an engine of another host that shows no sign of life is not waited for
 
 
 def ask(
     run: RunDirectory, verb: Verb, name: str = "", value: Any = None, waiting: Callable[[Look], None] = lambda _: None
 ) -> None:
     """Send a command and wait for its answer; raises RequestError if it is refused or nobody is there to answer."""
-    look = store.look(run)
-    if not look.live:
+    watcher = Watcher(run)
+    look = watcher.settled()
+    if not look.live or look.deaf:
         raise RequestError(f"{run.id} is {look.status}: no engine to {verb}; {look.reason or 'nothing was sent'}")
     tail = Tail(run.events, from_end=True)
     try:
         command = control.send(run, verb, name, value)
     except OSError as error:
         raise RequestError(f"{run.path} cannot be written: {error.strerror}") from None
-    told = time.monotonic()
+    began = told = time.monotonic()
     while (answer := control.acknowledgement(tail, command)) is None:
-        look = store.look(run)
+        look, now = watcher.look(), time.monotonic()
         if not look.live:
             if verb.startswith("stop"):
                 return
             raise RequestError(f"{run.id} is {look.status} now and did not answer")
-        if time.monotonic() - told > PATIENCE:
-            told = time.monotonic()
+        # An engine of this host that is alive answers in the end; of another host, silence is all that can be seen.
+        silent = look.deaf or (not look.verified and now - began > SILENCE)
+        if silent and control.withdraw(run, command):
+            raise RequestError(f"{run.id} does not answer, {look.reason or 'and shows no sign of life'}; withdrawn")
+        if now - told > PATIENCE:
+            told = now
             waiting(look)
         time.sleep(0.05)
     if not answer["ok"]:
         raise RequestError(str(answer["text"]))
+
+
+def stop(run: RunDirectory, now: bool = False, waiting: Callable[[Look], None] = lambda _: None) -> Look:
+    """Save a run and stop it (``now``: without saving), and wait until it has ended; raises RequestError."""
+    ask(run, "stop-now" if now else "stop", waiting=waiting)
+    watcher, began = Watcher(run), time.monotonic()
+    while (look := watcher.look()).live:
+        if look.deaf or (not look.verified and time.monotonic() - began > SILENCE):
+            raise RequestError(f"{run.id} said it would stop, then {look.reason or 'nothing more'}")
+        time.sleep(0.05)
+    return look
 
 
 def meant(run: RunDirectory) -> RunDirectory:
@@ -93,7 +112,7 @@ def begin(
     check_packages(experiment)
     launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
     run = layout.create(folder, experiment.name, presets.dumped(experiment))
-    layout.replace_json(
+    disk.replace_json(
         run.manifest,
         {
             "id": run.id,
@@ -123,13 +142,17 @@ def resume(run: RunDirectory, epochs: int | None = None) -> subprocess.Popen[byt
     """
     from engine.experiment import presets
 
-    if store.look(run).status == "paused":
+    look = Watcher(run).settled()
+    if look.live and look.status not in ("paused", "queued"):
+        reason = f" ({look.reason})" if look.reason else ""
+        raise RequestError(f"{run.id} is {look.status}{reason}; 'hah stop {run.id}' stops it")
+    if look.status == "paused":
         if epochs is not None:
             raise RequestError(f"{run.id} is paused, not ended: hah set {run.id} train.epochs={epochs}")
         ask(run, "resume")
         return None
     if run.evaluates:
-        checkpoint = str(layout.read_json(run.manifest).get("checkpoint", "last"))
+        checkpoint = str(disk.read_json(run.manifest).get("checkpoint", "last"))
         return evaluate(RunDirectory(run.path.parents[1]), presets.load(str(run.config)), checkpoint)
     lock = launch.take(run)
     try:

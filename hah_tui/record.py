@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from engine.runs import launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, Watcher
+from engine.runs.watcher import Look, Watcher
 from hah_tui.widgets.series import HUGE, TINY, Series
 
 BATCH = 1 << 18  # bytes that one poll reads: some hundred records, applied within a frame

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from engine.runs.layout import read_json, replace_json
+from engine.disk import folder_of, read_json, replace_json
 from engine.runs.store import ORDERS
 from hah_tui.themes import SERIES
 
@@ -59,12 +57,12 @@ _ALLOWED: dict[str, Any] = {
 
 def settings_path() -> Path:
     """Where the settings lie."""
-    return platformdirs.user_config_path("hah-tui") / "terminal.json"
+    return folder_of("config") / "terminal.json"
 
 
 def draft_path() -> Path:
     """Where the form's unfinished work lies; it is written at every change, for Textual dies of a hang-up."""
-    return platformdirs.user_state_path("hah-tui") / "draft.json"
+    return folder_of("state") / "draft.json"
 
 
 def save_draft(draft: dict[str, Any] | None) -> None:

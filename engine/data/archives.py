@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
+from engine import disk
+from engine.disk import folder_of
 from engine.experiment.architecture import IMAGE_SIZE
 from engine.experiment.datasets import DATASETS
 from engine.experiment.mistakes import RequestError
@@ -39,7 +40,7 @@ class Images:
 def data_folder() -> Path:
     """Where archives lie: HAH_DATA, else the platform's cache folder."""
     named = os.environ.get("HAH_DATA")
-    return Path(named) if named else platformdirs.user_cache_path("hah-tui")
+    return Path(named) if named else folder_of("cache")
 
 
 def archive_path(name: str) -> Path:
@@ -69,7 +70,7 @@ def load(name: str) -> Images:
     require(name)
     path = archive_path(name)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with disk.opened(path) as file, np.load(file, allow_pickle=False) as archive:
             arrays = {part: archive[part] for part in ("x_train", "y_train", "x_test", "y_test")}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise RequestError(f"{path} is not an archive of images: {error}") from None
@@ -166,7 +167,7 @@ def _check(path: Path, name: str, arrays: dict[str, Array]) -> None:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with disk.opened(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

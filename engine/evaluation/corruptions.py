@@ -18,14 +18,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from engine import disk
 from engine.data.archives import archive_path, data_folder
+from engine.disk import replacing
 from engine.evaluation import photographs
 from engine.evaluation.distortions import SEED, VERSION, corrupt
 from engine.evaluation.filters import Bytes
 from engine.experiment.architecture import IMAGE_SIZE
 from engine.experiment.datasets import CORRUPTIONS, DATASETS
 from engine.experiment.mistakes import RequestError
-from engine.runs.layout import replacing
 
 __all__ = ["SEED", "VERSION", "corrupt", "corrupted", "missing", "prepare", "sources", "status"]
 
@@ -234,7 +235,7 @@ def _test_labels() -> npt.NDArray[Any]:
 def _kept(path: Path, images: Bytes, name: str, severity: int) -> Bytes | None:
     """What was made before of these images, if it is whole."""
     try:
-        with path.open("rb") as file:
+        with disk.opened(path) as file:
             made = np.lib.format.read_array(file, allow_pickle=False)
             digest = file.read()
     except (OSError, ValueError, EOFError, MemoryError):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from engine.data import archives
 from engine.data.batches import Split
+from engine.disk import read_json, replace_json, sweep
 from engine.evaluation import suites
 from engine.evaluation.pieces import Pieces
 from engine.evaluation.suites import Subject
@@ -25,7 +26,7 @@ from engine.experiment.schema import Evaluate
 from engine.nn import VGG
 from engine.runs import manifest, store
 from engine.runs.control import Inbox
-from engine.runs.layout import RunDirectory, read_json, replace_json, sweep
+from engine.runs.layout import RunDirectory
 from engine.runs.process import PATIENCE
 from engine.training import checkpoints
 from engine.training.loop import Stopped
@@ -157,12 +158,12 @@ class Evaluation:
             self.record.update(status="stopping")
             raise Stopped(save=True)
         for command in self._inbox.read():
-            refused = "an evaluation's settings are fixed" if command.verb == "set" else ""
+            refused = "an evaluation's settings are fixed" if command.verb == "set" else command.problem
             self.record.event("command", id=command.id, verb=command.verb, ok=not refused, text=refused)
             self._inbox.done(command)
             if command.verb in ("pause", "resume"):
                 self._paused = command.verb == "pause"
-            elif command.verb != "set":
+            elif command.verb.startswith("stop"):
                 self.record.update(status="stopping")
                 raise Stopped(save=True)
         return self._paused

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine import disk
+
 
 class Pieces:
     """Measured pieces by name, one JSON line each, in a file that is appended to.
@@ -22,7 +24,7 @@ class Pieces:
         self._asked, self._done, self._file = 0, done, None
         if path is None:
             return
-        self._file = path.open("a+b")
+        self._file = disk.appending(path)
         self._file.seek(0)
         whole = 0
         for line in self._file:

@@ -7,6 +7,7 @@ result depends on how many of them a device takes at once.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from engine.data.archives import Images
 from engine.data.batches import Split, to_images
+from engine.disk import replace_bytes
 from engine.evaluation import corruptions as made
 from engine.evaluation import fmn, looking
 from engine.evaluation import masking as masks
@@ -393,4 +395,6 @@ def _examples(subject: Subject, settings: NoiseSuite, path: Path) -> None:
         rows.append(looking.noisy(images, level, settings.distribution, draws))
     pixels = (torch.stack(rows) * 255).round().byte().permute(0, 3, 1, 4, 2).numpy()  # [row, H, image, W, 3]
     height, width = pixels.shape[0] * pixels.shape[1], pixels.shape[2] * pixels.shape[3]
-    Image.fromarray(np.ascontiguousarray(pixels.reshape(height, width, 3))).save(path, format="png")
+    picture = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.reshape(height, width, 3))).save(picture, format="png")
+    replace_bytes(path, picture.getvalue())

@@ -6,8 +6,8 @@ gigabytes), tags (that construct objects), duplicate keys, deep nesting and larg
 
 from __future__ import annotations
 
+import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from engine import disk
 from engine.experiment.mistakes import Mistake, RequestError
 
 MAX_BYTES = 1 << 20
@@ -84,15 +85,16 @@ _Loader.add_implicit_resolver(
 def read(path: Path) -> Document:
     """Read one YAML file whose top is a mapping; raises RequestError naming ``path`` and the line."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise RequestError(Mistake("is not a file", str(path)))
-        if status.st_size > MAX_BYTES:
-            size = f"{status.st_size / 2**20:.0f} MiB"
-            raise RequestError(Mistake(f"is {size}, an experiment is at most {MAX_BYTES >> 20} MiB", str(path)))
-        text = path.read_bytes()[: MAX_BYTES + 1].decode("utf-8")
+        with disk.opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            what = f"is {size / 2**20:.0f} MiB, an experiment is at most {MAX_BYTES >> 20} MiB"
+            raise RequestError(Mistake(what, str(path)))
+        text = data.decode("utf-8")
     except OSError as error:
-        raise RequestError(Mistake(f"cannot be read: {error.strerror}", str(path))) from None
+        what = disk.NO_FILE if error.strerror == disk.NO_FILE else f"cannot be read: {error.strerror}"
+        raise RequestError(Mistake(what, str(path))) from None
     except UnicodeDecodeError as error:
         raise RequestError(Mistake(f"is not text in UTF-8 (byte {error.start})", str(path))) from None
     root = _compose(text, str(path))

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from engine.disk import folder_of
 from engine.experiment.document import Document, Key, assignment, nested, read
 from engine.experiment.fields import fields
 from engine.experiment.mistakes import Mistake, RequestError
-from engine.experiment.schema import NAME_FORMAT, NAME_PATTERN, Experiment
+from engine.experiment.names import NAME_FORMAT, is_name
+from engine.experiment.schema import Experiment
 
 # What a preset says of itself, not of what extends it.
 _NOT_INHERITED = ("name", "description", "tags")
@@ -44,7 +45,7 @@ def shipped_folder() -> Path:
 
 def own_folder() -> Path:
     """Where a person's own presets lie."""
-    return platformdirs.user_config_path("hah-tui") / "presets"
+    return folder_of("config") / "presets"
 
 
 def listed() -> list[Preset]:
@@ -65,7 +66,7 @@ def find(reference: str, beside: Path | None = None, skip: Iterable[Path] = ()) 
         path = Path(os.path.expanduser(reference))  # noqa: PTH111 (Path.expanduser raises on an unknown user)
         path = path if beside is None else beside / path
         return Preset(path.stem, path, False)
-    if not re.fullmatch(NAME_PATTERN, reference):
+    if not is_name(reference):
         raise RequestError(f"{reference!r} is not a preset: give a path to a .yaml file, or a name ({NAME_FORMAT})")
     skipped = {path.resolve() for path in skip}
     named = listed()
@@ -161,7 +162,7 @@ def dumped(experiment: Experiment) -> str:
 
 def write_own(name: str, base: str, sets: Sequence[str]) -> Path:
     """Write a person's own preset that extends ``base`` with assignments; raises RequestError."""
-    if not re.fullmatch(NAME_PATTERN, name):
+    if not is_name(name):
         raise RequestError(f"{name!r} cannot name a preset; allowed: {NAME_FORMAT}")
     path = own_folder() / f"{name}.yaml"
     document = Document({"extends": base})
@@ -183,7 +184,7 @@ def write_own(name: str, base: str, sets: Sequence[str]) -> Path:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and re.fullmatch(NAME_PATTERN, p.stem))
+    return sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and is_name(p.stem))
 
 
 def _name_of(path: Path) -> str:

@@ -23,11 +23,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from engine.experiment import architecture
 from engine.experiment.datasets import DATASETS, PAPER_CORRUPTIONS, Corruption, Suite
+from engine.experiment.names import NAME_FORMAT, NAME_PATTERN
 
 SCHEMA_VERSION = 1
-NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$"
-
-NAME_FORMAT = "1 to 80 letters, digits, '.', '_' or '-', not starting with '.' or '-'"
 
 
 def option(default: Any, help: str, *, unit: str = "", live: bool = False, format: str = "", **bounds: Any) -> Any:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from engine.disk import replacing
 from engine.experiment.mistakes import RequestError
 from engine.report import formats
 from engine.report.figures import Figure, draw
 from engine.report.tables import Report
-from engine.runs.layout import replacing
 
 
 def write(report: Report, figures: Sequence[Figure], folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import disk
 from engine.report.numbers import FROM_TRAINING, Number, plain
 from engine.report.results import Measured, measured
 from engine.runs import store
@@ -181,8 +182,7 @@ def _text(config: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20)
+        return disk.read_text(path, 1 << 20)
     except OSError:
         return ""
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from engine.disk import read_json
 from engine.experiment.datasets import DATASETS, SUITES
 from engine.experiment.mistakes import RequestError
 from engine.report.numbers import CLEAN, FROM_TRAINING, PAPER_EPS, Masking, Number, noise_name, plain
 from engine.report.parsing import Broken, finite, is_block, parsed, worst_cases
 from engine.runs import store
-from engine.runs.layout import RunDirectory, read_json
+from engine.runs.layout import RunDirectory
 from engine.runs.state import State, read_state
 
 LARGEST = 64 << 20  # bytes of a result file: verdicts and norms of 10,000 images take about one million

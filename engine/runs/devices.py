@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from engine.disk import folder_of
 from engine.experiment.mistakes import RequestError
 from engine.runs.process import Lock, is_locked
 
@@ -105,7 +104,7 @@ def _gpu(pynvml: Any, index: int) -> Gpu:
 
 
 def _lock_path(uuid: str) -> Path:
-    return platformdirs.user_state_path("hah-tui") / "gpus" / (re.sub(r"[^A-Za-z0-9-]", "", uuid) + ".lock")
+    return folder_of("state") / "gpus" / (re.sub(r"[^A-Za-z0-9-]", "", uuid) + ".lock")
 
 
 @dataclass(frozen=True)

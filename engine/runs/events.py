@@ -6,11 +6,15 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from engine import disk
+
 LOG_VERSION = 1
-_LONGEST_LINE = 1 << 20
+MOST_IN_A_RECORD = 1000  # numbers of a list; whoever has more writes several records
+_LONGEST_LINE = 64 << 20  # that readers wait for the end of; what is longer was not written here
 
 Event = dict[str, Any]
 
@@ -23,10 +27,10 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        new = not path.exists()
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with disk.appending(path) as file:
+            self._file = os.dup(file.fileno())
         self._torn = True
-        if new or os.fstat(self._file).st_size == 0:
+        if os.fstat(self._file).st_size == 0:
             self.append("log", durable=True, version=LOG_VERSION)
 
     def append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
@@ -59,8 +63,8 @@ class Tail:
         self.path = path
         self._offset = 0
         self._inode: int | None = None
-        if from_end and path.exists():
-            with path.open("rb") as file:
+        if from_end:
+            with suppress(OSError), disk.opened(path) as file:
                 self._inode = os.fstat(file.fileno()).st_ino
                 self._offset = _complete(file.fileno())
 
@@ -70,22 +74,24 @@ class Tail:
         return self._offset
 
     def read(self, limit: int = 1 << 20) -> list[Event]:
-        """The records since the last call, reading at most about ``limit`` bytes; [] when there are none.
+        """The records since the last call, reading about ``limit`` bytes, more where a line is longer; [] for none.
 
         Lines that are no record (NUL bytes, foreign text, the torn line of a crash) are passed over.
         """
         try:
-            with self.path.open("rb") as file:
+            with disk.opened(self.path) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
                     self._inode, self._offset = status.st_ino, 0
                 file.seek(self._offset)
                 data = file.read(max(limit, 4096))
+                while not (end := data.rfind(b"\n") + 1) and (more := file.read(len(data) or 1)):
+                    data += more
+                    if len(data) > _LONGEST_LINE:
+                        end = len(data)
+                        break
         except OSError:
             return []
-        end = data.rfind(b"\n") + 1
-        if end == 0 and len(data) > _LONGEST_LINE:
-            end = len(data)
         self._offset += end
         return list(_records(data[:end]))
 
@@ -112,9 +118,7 @@ def _complete(descriptor: int) -> int:
 
 def _records(data: bytes) -> Iterator[Event]:
     for line in data.split(b"\n"):
-        try:
-            record = json.loads(line.strip(b"\0 \r"))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("kind"), str):
-            yield record
+        with suppress(ValueError):
+            record = disk.parse_json(line.strip(b"\0 \r"))
+            if isinstance(record.get("kind"), str):
+                yield record

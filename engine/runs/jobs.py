@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from engine.disk import replace_json, replace_text
 from engine.experiment.mistakes import RequestError
 from engine.runs import launch
 from engine.runs.control import Inbox
-from engine.runs.layout import RunDirectory, replace_json, replace_text
+from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
 from engine.runs.state import State
 
@@ -20,7 +21,9 @@ def take(run: RunDirectory) -> Lock:
     """The right to evaluate ``run``; raises RequestError naming the process that has it."""
     run.check()
     try:
-        run.evaluation.control.mkdir(parents=True, exist_ok=True)
+        run.evaluation.path.mkdir(parents=True, exist_ok=True)
+        run.evaluation.check()
+        run.evaluation.control.mkdir(exist_ok=True)
     except OSError as error:
         raise RequestError(f"{run.results}: an evaluation cannot be made there: {error.strerror}") from None
     return launch.take(run.evaluation)

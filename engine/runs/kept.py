@@ -12,10 +12,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from engine import disk
+from engine.disk import read_json, replace_text
 from engine.experiment.mistakes import RequestError
 from engine.runs import store
 from engine.runs.events import Tail
-from engine.runs.layout import RunDirectory, read_json, replace_text
+from engine.runs.layout import RunDirectory
 from engine.runs.state import ENDED
 
 CURVES = "curves.csv"  # metrics of every epoch
@@ -73,14 +75,14 @@ def _is_kept(path: Path) -> bool:
 
 def _texts(run: RunDirectory) -> dict[str, str]:
     """The files that are text, by their place in the directory."""
-    texts = {"config.yaml": run.config.read_text(encoding="utf-8"), CURVES: curves(run)}
+    texts = {"config.yaml": disk.read_text(run.config), CURVES: curves(run)}
     if manifest := read_json(run.manifest):
         texts["manifest.json"] = _json(_anywhere(manifest))
     if labels := read_json(run.labels):
         texts["labels.json"] = _json(labels)
     for path in sorted(run.results.glob("[!.]*.json")):
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST:
-            texts[f"results/{path.name}"] = path.read_text(encoding="utf-8")
+        if path.is_file() and not path.is_symlink():
+            texts[f"results/{path.name}"] = disk.read_text(path, _LARGEST)
     return texts
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import engine
+from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
@@ -51,7 +52,7 @@ def start(
     """
     replace(state, status="starting", error="", began=0.0, engine=identity().dump(), updated=time.time()).write(run)
     what = ("run", str(run.path)) if evaluated is None else ("eval", str(evaluated.path))
-    with run.log.open("ab") as log:
+    with disk.appending(run.log) as log:
         process = subprocess.Popen(
             engine_command(*what, "--lock", str(lock.descriptor), *arguments),
             stdin=subprocess.DEVNULL,
@@ -99,8 +100,8 @@ def _warned(run: RunDirectory) -> list[str]:
 def log_end(run: RunDirectory, lines: int = LOG_LINES) -> str:
     """The last lines of engine.log."""
     try:
-        with run.log.open("rb") as file:
-            file.seek(max(0, run.log.stat().st_size - 65536))
+        with disk.opened(run.log) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""

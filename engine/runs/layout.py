@@ -1,19 +1,13 @@
-"""The run directory: where everything of one run lies, and how files in it are replaced."""
+"""The run directory: where everything of one run lies."""
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
-import platformdirs
-
+from engine.disk import folder_of, replace_text
 from engine.experiment.mistakes import RequestError
 
 LAYOUT_VERSION = 1
@@ -26,7 +20,7 @@ def runs_folder(chosen: Path | None = None) -> Path:
     if chosen is not None:
         return chosen.absolute()
     named = os.environ.get("HAH_RUNS")
-    return Path(named).absolute() if named else platformdirs.user_data_path("hah-tui") / "runs"
+    return Path(named).absolute() if named else folder_of("data") / "runs"
 
 
 @dataclass(frozen=True)
@@ -134,67 +128,3 @@ def create(folder: Path, name: str, config: str) -> RunDirectory:
     except OSError as error:
         raise RequestError(f"{folder}: a run cannot be made there: {error.strerror}") from None
     return run
-
-
-@contextmanager
-def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Write ``path`` whole or not at all: a temporary file beside it, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open(mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write text to ``path`` whole or not at all, and durably."""
-    with replacing(path) as file:
-        file.write(text.encode())
-
-
-def replace_json(path: Path, document: Mapping[str, Any], durable: bool = True) -> None:
-    """Write a JSON document to ``path`` whole or not at all; ``durable``: also on the disk before this returns."""
-    text = json.dumps(document, allow_nan=False)
-    if durable:
-        replace_text(path, text)
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_json(path: Path, limit: int = 4 << 20) -> dict[str, Any]:
-    """The JSON object in ``path``; an empty one where there is none or it cannot be read as one."""
-    try:
-        with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return {}
-            document = json.loads(file.read(limit))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems refuse; the rename itself has happened
-    finally:
-        os.close(descriptor)
-
-
-def sweep(folder: Path) -> int:
-    """Remove the temporary files that killed writers left in ``folder``; returns how many there were."""
-    found = [path for path in folder.glob(".*.tmp") if not path.is_dir()]
-    for path in found:
-        path.unlink(missing_ok=True)
-    return len(found)

@@ -8,11 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import engine
+from engine import disk
+from engine.runs.layout import RunDirectory
 
 _PACKAGES = (
     "hah-tui", "torch", "torchvision", "numpy", "numba", "triton", "scipy", "pillow", "scikit-learn", "tensorboard",
     "pydantic", "pyautoattack",
 )  # fmt: skip
+
+
+_SECTIONS = ("versions", "source", "device", "dataset", "network", "arithmetic")
+
+
+def read(run: RunDirectory) -> dict[str, Any]:
+    """The manifest of a run; a group of facts that is none is left out."""
+    stored = disk.read_json(run.manifest)
+    return {name: value for name, value in stored.items() if name not in _SECTIONS or _is_facts(value)}
+
+
+def _is_facts(value: Any) -> bool:
+    return isinstance(value, dict) and all(one is None or isinstance(one, str | int | float) for one in value.values())
 
 
 def versions() -> dict[str, str]:
@@ -38,7 +53,7 @@ def source() -> dict[str, Any] | None:
 
     try:
         git("ls-files", "--error-unmatch", "engine/__init__.py")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("--no-optional-locks", "status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
 

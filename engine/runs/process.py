@@ -8,13 +8,17 @@ the heartbeat whether it gets anywhere.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from engine import disk
 
 PATIENCE = 10.0  # seconds between two signs of progress, where the engine has not asked for more
 
@@ -89,8 +93,12 @@ class Lock:
 
     @classmethod
     def take(cls, path: Path, patience: float = 0.3) -> Lock | None:
-        """Take the lock, or None if another process keeps it (a reader that looks holds it for microseconds)."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        """Take the lock, or None if another process keeps it (a reader that looks holds it for microseconds).
+
+        Raises OSError where there can be none: a folder that cannot be written, a file system without locks.
+        """
+        with disk.appending(path) as file:
+            descriptor = os.dup(file.fileno())
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -101,6 +109,10 @@ class Lock:
                     os.close(descriptor)
                     return None
                 time.sleep(0.01)
+            except OSError as error:
+                os.close(descriptor)
+                what = f"its file system has no locks ({error.strerror}); runs need one that has"
+                raise OSError(error.errno, what, str(path)) from None
 
     def release(self) -> None:
         if self.descriptor >= 0:
@@ -117,34 +129,67 @@ class Lock:
 def is_locked(path: Path) -> bool:
     """Whether some process holds the lock, asked without keeping it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with disk.opened(path) as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)
+    except OSError:  # there is none
+        return False
     return False
 
 
+def holder_of(path: Path) -> int | None:
+    """The pid of the process that took the lock, where this system tells; it may be gone and have handed it on."""
+    try:
+        inode = path.stat().st_ino
+        for line in disk.read_text(Path("/proc/locks"), 1 << 22).splitlines():
+            fields = line.split()
+            if "FLOCK" in fields and any(field.endswith(f":{inode}") for field in fields):
+                return int(fields[4])
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """An engine's last sign of progress: the monotonic clock of its host then, the seconds to the next at the latest,
+    and its last words, if it could say them nowhere else."""
+
+    clock: float
+    patience: float
+    words: str = ""
+
+
 class Heartbeat:
-    """The engine's side: one small write at each sign of progress."""
+    """The engine's side: one small write at each sign of progress, into a file that has its whole size from the start,
+    so that a full disk can be told of in it."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with disk.appending(path) as file:
+            file.truncate(0)
+        self._file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.pwrite(self._file, b" " * _BEAT + b"\n" + b" " * _WORDS, 0)
 
     def beat(self, patience: float = PATIENCE) -> None:
         """Progress now; the next within ``patience`` seconds, or something is wrong."""
         # The monotonic clock is the machine's, so a reader under the same boot can compare it with its own.
-        os.pwrite(self._file, f"{time.monotonic():16.3f} {patience:12.1f}\n".encode(), 0)
+        os.pwrite(self._file, f"{time.monotonic():16.3f} {patience:12.1f}".encode(), 0)
+
+    def say(self, words: str) -> None:
+        """Last words, where nothing else can be written; cut to what the file has room for."""
+        with suppress(OSError):
+            os.pwrite(self._file, " ".join(words.split()).encode()[:_WORDS].ljust(_WORDS), _BEAT + 1)
 
 
-def heartbeat_of(path: Path) -> tuple[float, float] | None:
-    """(monotonic clock of the engine's host at the last beat, seconds to the next at the latest), if readable."""
+_BEAT, _WORDS = 29, 400  # bytes
+
+
+def heartbeat_of(path: Path) -> Beat | None:
+    """The last beat, if readable."""
     try:
-        beat, patience = path.read_text()[:40].split()
-        return float(beat), float(patience)
+        line, _, words = disk.read_text(path, 4096).partition("\n")
+        clock, patience = (float(text) for text in line.split())
     except (OSError, ValueError):
         return None
+    return Beat(clock, patience, words.strip()) if math.isfinite(clock) and math.isfinite(patience) else None

@@ -1,21 +1,30 @@
-"""state.json: the snapshot an engine leaves of its run, and what a reader may conclude from it."""
+"""state.json: the snapshot an engine leaves of its run, read again from the record where it is damaged."""
 
 from __future__ import annotations
 
-import socket
-import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from engine.runs.layout import RunDirectory, read_json, replace_json
-from engine.runs.process import PATIENCE, boot_id, heartbeat_of, is_here, is_locked, process_state
+from engine import disk
+from engine.disk import replace_json
+from engine.experiment.mistakes import RequestError
+from engine.runs.events import Event, Tail
+from engine.runs.layout import RunDirectory
+from engine.runs.process import (
+    Identity,
+)
 
 Status = Literal[
     "queued", "starting", "running", "paused", "stalled", "stopping", "stopped", "finished", "failed", "lost"
 ]
 ENDED = ("stopped", "finished", "failed")  # the engine said so itself
 LIVE = ("queued", "starting", "running", "paused", "stalled", "stopping")
-GONE_AFTER = 5.0  # seconds without a heartbeat after which a free lock is believed from another host
+_LARGEST = 4 << 20  # bytes of a snapshot
+_MOST = 1e12  # of times (Unix seconds), steps and seconds: what is beyond was not written here
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class State:
     metrics: dict[str, float] = field(default_factory=dict)
     changed: dict[str, Any] = field(default_factory=dict)  # settings that differ from config.yaml, by dotted name
     error: str = ""
+    stopped_by: str = ""  # person, signal: who made it stop
     engine: dict[str, Any] = field(default_factory=dict)  # Identity
 
     def write(self, run: RunDirectory, durable: bool = True) -> None:
@@ -51,85 +61,107 @@ class State:
 
 
 def read_state(run: RunDirectory) -> State:
-    """The stored snapshot; what is missing or of the wrong type has its default."""
-    stored, state = read_json(run.state), State(name=run.id)
-    good = {
-        entry.name: stored[entry.name]
-        for entry in fields(State)
-        if _fits(stored.get(entry.name), getattr(state, entry.name))
+    """The stored snapshot; where it is damaged, what the record says, which is the truth of it."""
+    try:
+        state = _parsed(disk.parse_json(disk.read_bytes(run.state, _LARGEST)))
+    except (OSError, ValueError):
+        state = _recovered(run, _stamp(run.events), _stamp(run.manifest))
+    return replace(state, id=run.id)
+
+
+def _parsed(stored: dict[str, Any]) -> State:
+    """A snapshot; raises ValueError where something in it cannot be, a missing entry has its default."""
+    good = {}
+    for entry in fields(State):
+        if entry.name in stored:
+            value = stored[entry.name]
+            if not _FITS[str(entry.type)](value):
+                raise ValueError(f"{entry.name} cannot be {value!r:.60}")
+            good[entry.name] = value
+    if good.get("status") not in get_args(Status):
+        raise ValueError("it has no status")
+    return State(**good)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {  # by the type of a field as it is written
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int and 0 <= value < _MOST,
+    "float": lambda value: _is_number(value) and value >= 0,
+    "float | None": lambda value: value is None or _is_number(value),
+    "list[str]": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+    "dict[str, float]": lambda value: isinstance(value, dict) and all(
+        isinstance(one, int | float) and not isinstance(one, bool) for one in value.values()
+    ),
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+}  # fmt: skip
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=256)
+def _recovered(run: RunDirectory, *_stamps: tuple[int, int]) -> State:
+    """The snapshot of a run by its record, manifest and config.yaml; a status without a word on how it ended is that of
+    an engine that may be gone."""
+    manifest, state = disk.read_json(run.manifest), State()
+    known: dict[str, Any] = {name: manifest[name] for name in ("name", "preset", "created") if name in manifest}
+    with suppress(ValueError):
+        state = _parsed({"status": "starting", **known})
+    if not state.created:
+        state = replace(state, created=_stamp(run.config)[0] / 1e9)
+    with suppress(RequestError, ValueError, TypeError):
+        state = _with_config(state, run)
+    for event in Tail(run.events):
+        with suppress(ValueError, TypeError, KeyError):
+            state = _parsed({**asdict(state), **_after(state, event)})
+    return state
+
+
+def _with_config(state: State, run: RunDirectory) -> State:
+    from engine.experiment.document import read
+
+    stored = read(run.config).values
+    section, setting = ("evaluate", "suites") if run.evaluates else ("train", "epochs")
+    length = stored[section].get(setting) if isinstance(stored.get(section), dict) else None
+    known = {
+        "name": stored.get("name"),
+        "tags": stored.get("tags"),
+        "epochs": len(length or []) if run.evaluates else length,
     }
-    state = replace(state, **{**good, "id": run.id})
-    return replace(
-        state,
-        status=state.status if state.status in get_args(Status) else "starting",
-        tags=[tag for tag in state.tags if isinstance(tag, str)],
-        metrics={name: value for name, value in state.metrics.items() if isinstance(value, int | float)},
-    )
+    return _parsed({**asdict(state), **{name: value for name, value in known.items() if value is not None}})
 
 
-def _fits(value: Any, default: Any) -> bool:
-    if default is None or isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(default)
-
-
-@dataclass(frozen=True)
-class Look:
-    """A run as a reader sees it now: its snapshot, what its status really is, and whether that is certain."""
-
-    run: RunDirectory
-    state: State
-    status: str
-    verified: bool = True
-    reason: str = ""
-
-    @property
-    def live(self) -> bool:
-        """Whether an engine works on it, as far as can be known."""
-        return self.status in LIVE
-
-
-class Watcher:
-    """Looks at one run, once or again and again; the second look may know more, by this reader's own clock."""
-
-    def __init__(self, run: RunDirectory) -> None:
-        self.run = run
-        self._beat: tuple[float, float] | None = None
-        self._since = -1.0  # when this reader first saw that heartbeat
-        self._moved = False  # whether it changed while this reader watched
-
-    def look(self) -> Look:
-        """The run now."""
-        state = read_state(self.run)
-        if state.status in ENDED:
-            return Look(self.run, state, state.status)
-        beat, now = heartbeat_of(self.run.heartbeat), time.monotonic()
-        if self._since < 0 or beat != self._beat:
-            self._moved = self._since >= 0
-            self._beat, self._since = beat, now
-        quiet = now - self._since
-        host = str(state.engine.get("host", ""))
-        here = not host or state.engine.get("boot") == boot_id()
-        elsewhere = f"last known, from {host}"
-        if not is_locked(self.run.lock):
-            if here or host == socket.gethostname() or quiet > GONE_AFTER:
-                return self._lost()
-            return Look(self.run, state, state.status, False, elsewhere)
-        if not here:
-            if quiet > (beat or (0, PATIENCE))[1]:
-                return Look(self.run, state, "stalled", False, f"no sign of progress from {host} for {quiet:.0f} s")
-            return Look(self.run, state, state.status, self._moved, "" if self._moved else elsewhere)
-        letter = process_state(state.engine) if is_here(state.engine) else "R"
-        if not letter and state.status != "starting":
-            return self._lost()
-        if letter in "Tt" and letter:
-            return Look(self.run, state, "stalled", True, "stopped by a signal; SIGCONT continues it")
-        if beat and now - beat[0] > beat[1]:
-            return Look(self.run, state, "stalled", True, f"no progress for {now - beat[0]:.0f} s")
-        return Look(self.run, state, state.status)
-
-    def _lost(self) -> Look:
-        state = read_state(self.run)  # an engine that ended between the two readings has said so
-        if state.status in ENDED:
-            return Look(self.run, state, state.status)
-        return Look(self.run, state, "lost", True, "its engine is gone without a word; 'hah resume' continues it")
+def _after(state: State, event: Event) -> dict[str, Any]:
+    """What an event changes in a snapshot."""
+    changed: dict[str, Any] = {"updated": event["time"]}
+    values = {name: value for name, value in (event.get("values") or {}).items() if value is not None}
+    match event:
+        case {"kind": "engine"}:
+            who = {entry.name: event.get(entry.name) for entry in fields(Identity)}
+            device = event.get("gpu") or event.get("device") or ""
+            changed |= {"status": "running", "error": "", "engine": who, "device": device, "started": event["time"]}
+        case {"kind": "position", "step": step, "epoch": epoch}:
+            changed |= {"step": step, "epoch": epoch, "began": event["time"]}
+        case {"kind": "train" | "epoch" as kind, "step": step, "epoch": epoch}:
+            done = epoch if kind == "epoch" else epoch - 1
+            changed |= {"step": step, "epoch": done, "metrics": {**state.metrics, **values}}
+            changed |= {"steps": step * state.epochs // epoch} if kind == "epoch" and epoch else {}
+        case {"kind": "result" | "already"}:
+            changed |= {"epoch": min(state.epochs, state.epoch + 1), "metrics": {**state.metrics, **values}}
+        case {"kind": "set", "name": name, "new": new}:
+            changed |= {"changed": {**state.changed, name: new}}
+            changed |= {"epochs": new} if name == "train.epochs" else {}
+        case {"kind": "finished" | "stopped" | "failed" as status}:
+            changed |= {"status": status, "error": event.get("error") or event.get("text") or "", "phase": ""}
+            changed |= {"stopped_by": event["by"]} if "by" in event else {}
+    return changed

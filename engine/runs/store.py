@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.disk import read_json, replace_json
 from engine.experiment.mistakes import RequestError
-from engine.runs.layout import EVALUATION, RunDirectory, read_json, replace_json
+from engine.experiment.names import NAME_FORMAT, is_name
+from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.process import Lock, is_locked
-from engine.runs.state import Look, State, Watcher
+from engine.runs.state import State
+from engine.runs.watcher import Look, Watcher
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -53,6 +56,18 @@ def all_runs(folder: Path) -> list[RunDirectory]:
     return [RunDirectory(folder / name) for _, name in sorted(found, reverse=True)]
 
 
+def links(folder: Path) -> list[str]:
+    """Names in ``folder`` of links to folders: they are no runs, since nothing is written through a link."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                entry.name for entry in entries
+                if _ID_PATTERN.fullmatch(entry.name) and entry.is_symlink() and entry.is_dir()
+            )  # fmt: skip
+    except OSError:
+        return []
+
+
 def runs_of(folders: Sequence[Path]) -> list[RunDirectory]:
     """Every run of several folders; one that is in two of them counts in the first."""
     found: dict[str, RunDirectory] = {}
@@ -73,9 +88,9 @@ def resolve(reference: str, folder: Path, *more: Path) -> RunDirectory:
     ):
         return job
     runs = runs_of([folder, *more])
-    if not runs:
+    if not runs and not links(folder):
         raise RequestError(f"there are no runs in {' or '.join(map(str, (folder, *more)))}")
-    if reference == "@last":
+    if reference == "@last" and runs:
         return runs[0]
     exact = [run for run in runs if run.id == reference]
     if exact:
@@ -86,6 +101,11 @@ def resolve(reference: str, folder: Path, *more: Path) -> RunDirectory:
     if begun:
         some = ", ".join(run.id for run in begun[:5]) + (", ..." if len(begun) > 5 else "")
         raise RequestError(f"{reference!r} begins the ids of {len(begun)} runs: {some}; give more of one, or @last")
+    for one in (folder, *more):
+        if reference in links(one):
+            raise RequestError(
+                f"{reference} in {one} is a symbolic link, and no run: give --runs-dir where it leads to"
+            )
     close = difflib.get_close_matches(reference, [run.id for run in runs], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else "'hah ls' lists them"
     raise RequestError(f"no run is called {reference!r} in {folder}; {hint}")
@@ -131,46 +151,48 @@ ORDERS: dict[str, Callable[[Look], Any]] = {
 
 
 def labels(run: RunDirectory) -> Labels:
-    """The tags and the note of a run."""
+    """The tags and the note of a run; what cannot be a tag is none."""
     stored = read_json(run.labels)
     tags, note = stored.get("tags"), stored.get("note")
-    return Labels(
-        tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
-        note if isinstance(note, str) else "",
-    )
+    return Labels(tuple(filter(is_name, tags)) if isinstance(tags, list) else (), note if isinstance(note, str) else "")
 
 
 def label(run: RunDirectory, *, add: Iterable[str] = (), remove: Iterable[str] = (), note: str | None = None) -> Labels:
     """Change the tags or the note of a run; raises RequestError for a tag that cannot be one."""
-    from engine.experiment.schema import NAME_FORMAT, NAME_PATTERN
-
     run.check()
     add = list(add)
     for tag in add:
-        if not re.fullmatch(NAME_PATTERN, tag):
+        if not is_name(tag):
             raise RequestError(f"{tag[:80]!r} cannot be a tag; allowed: {NAME_FORMAT}")
     old = labels(run)
     kept = [tag for tag in dict.fromkeys([*old.tags, *add]) if tag not in set(remove)]
     new = Labels(tuple(kept), old.note if note is None else note)
-    replace_json(run.labels, {"tags": list(new.tags), "note": new.note})
+    try:
+        replace_json(run.labels, {"tags": list(new.tags), "note": new.note})
+    except OSError as error:
+        raise RequestError(f"{run.labels} cannot be written: {error.strerror}") from None
     return new
 
 
 def remove(run: RunDirectory) -> None:
     """Delete a run; raises RequestError while something runs it, or where it cannot be deleted."""
     run.check()
-    lock = Lock.take(run.lock)
-    if lock is None:
-        raise RequestError(f"{run.id} is running; 'hah stop {run.id}' first")
+    look = Watcher(run).settled()
+    if look.live and look.status != "queued":
+        reason = f" ({look.reason})" if look.reason else ""
+        raise RequestError(f"{run.id} is {look.status}{reason}; 'hah stop {run.id}' first")
     if is_locked(run.evaluation.lock):
-        lock.release()
         raise RequestError(f"{run.id} is being evaluated; 'hah stop {run.id}' first")
     # Out of the list in one step, so that a removal that is cut short leaves no half a run behind.
-    grave = run.path.with_name(f".{run.id}.{secrets.token_hex(4)}.removed")
+    grave, lock = run.path.with_name(f".{run.id}.{secrets.token_hex(4)}.removed"), None
     try:
+        lock = Lock.take(run.lock)
+        if lock is None:
+            raise RequestError(f"{run.id} has been taken up meanwhile; nothing was deleted")
         run.path.rename(grave)
         shutil.rmtree(grave)
     except OSError as error:
         raise RequestError(f"{run.path} cannot be deleted: {error.strerror}") from None
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()

@@ -17,8 +17,10 @@ from typing import Any
 
 import torch
 
+from engine import disk
+from engine.disk import replacing
 from engine.experiment.mistakes import RequestError
-from engine.runs.layout import RunDirectory, replacing
+from engine.runs.layout import RunDirectory
 
 FORMAT = 1
 _MARK = b"sha256:"
@@ -45,7 +47,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 def read(path: Path) -> Checkpoint:
     """The checkpoint in ``path``, its tensors on the CPU; raises DamagedError, or OSError where there is none."""
-    data = memoryview(path.read_bytes())
+    with disk.opened(path) as file:
+        data = memoryview(file.read())
     content, comment = data[:-_COMMENT], data[-_COMMENT:]
     if bytes(comment) != _MARK + hashlib.sha256(content).hexdigest().encode():
         raise DamagedError(f"{path.name} is damaged: its checksum does not match")

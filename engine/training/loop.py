@@ -11,6 +11,7 @@ import torch
 
 from engine.data import archives
 from engine.data.batches import Epoch, Split, split_off
+from engine.disk import read_json, replace_json, sweep
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.fields import differences, fields, flatten
 from engine.nn import VGG, HaHBlock
@@ -19,7 +20,7 @@ from engine.probes.observation import BATCH, evaluating
 from engine.runs import devices
 from engine.runs.control import Command, Inbox
 from engine.runs.events import Event, Tail
-from engine.runs.layout import RunDirectory, read_json, replace_json, sweep
+from engine.runs.layout import RunDirectory
 from engine.runs.process import PATIENCE
 from engine.training import checkpoints
 from engine.training.record import Record
@@ -352,7 +353,7 @@ class Training:
         return self._paused
 
     def _answer(self, command: Command) -> None:
-        refused = ""
+        refused = command.problem
         if command.verb == "set":
             try:
                 self.change(command.name, command.value, command.id)

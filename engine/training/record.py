@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.experiment import Experiment
 from engine.nn import VGG
-from engine.runs.events import EventLog
+from engine.runs.events import MOST_IN_A_RECORD, EventLog
 from engine.runs.layout import RunDirectory
 from engine.runs.process import PATIENCE, Heartbeat, identity
 from engine.runs.state import State
@@ -47,7 +47,11 @@ class Record:
     def train(self, epoch: int, first: int, losses: list[float], values: Mapping[str, float]) -> None:
         """The training metrics of steps ``first`` .. first + len(losses) - 1, and the loss of each."""
         step = first + len(losses) - 1
-        self.log.append("train", step=step, epoch=epoch, losses=[_short(x) for x in losses], values=_all_short(values))
+        short, said = [_short(x) for x in losses], _all_short(values)
+        while len(short) > MOST_IN_A_RECORD:  # the values stand with the last of them
+            part, short, first = short[:MOST_IN_A_RECORD], short[MOST_IN_A_RECORD:], first + MOST_IN_A_RECORD
+            self.log.append("train", step=first - 1, epoch=epoch, losses=part, values={})
+        self.log.append("train", step=step, epoch=epoch, losses=short, values=said)
         self._latest(step, values)
 
     def epoch(self, epoch: int, step: int, values: Mapping[str, float], observed: Mapping[str, float]) -> None:

@@ -10,8 +10,10 @@ import typer
 
 from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
-from hah_tui.cli import evaluating, inspecting, keeping, preparing, reporting, running
-from hah_tui.text import shown
+from hah_tui.cli import evaluating, inspecting, keeping, output, preparing, reporting, running
+from hah_tui.text import shown, shown_line
+
+MOST_MISTAKES = 50  # that are said one by one
 
 app = typer.Typer(
     name="hah",
@@ -30,20 +32,41 @@ reporting.add_to(app)
 
 def main() -> None:
     """The entry point: a wrong request is one clear message and exit code 2."""
+    for name in ("stdin", "stdout", "stderr"):  # closed by whoever started this
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the terminal's encoding has no ▲
     try:
+        code = _exit_code()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        output.discard()
+        code = 0
+    sys.exit(code)
+
+
+def _exit_code() -> int | str | None:
+    try:
         app()
+    except SystemExit as done:
+        return done.code
     except RequestError as error:
-        for mistake in error.mistakes:
+        for mistake in error.mistakes[:MOST_MISTAKES]:
             print(f"hah: {shown(mistake)}", file=sys.stderr)
-        sys.exit(2)
+        if len(error.mistakes) > MOST_MISTAKES:
+            print(f"hah: and {len(error.mistakes) - MOST_MISTAKES:,} more mistakes", file=sys.stderr)
+        return 2
     except LaunchError as error:
         print(f"hah: {shown(error, 20000)}", file=sys.stderr)
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 130
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, a folder that is no more: whatever was half done has been taken back
+        where = f"{shown_line(error.filename)}: " if error.filename else ""
+        print(f"hah: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.disk import read_json
 from engine.experiment.datasets import SUITES
-from engine.runs.layout import read_json
 from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table

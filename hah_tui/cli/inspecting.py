@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from engine import disk
 from engine.runs import layout, store
-from engine.runs.state import Look
+from engine.runs import manifest as manifests
+from engine.runs.watcher import Look, Watcher
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
 from hah_tui.text import age, duration, percent, shown, shown_line
+
+_OF_BLOCK = re.compile(r"block/([1-9]\d{0,2})/")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,6 +65,7 @@ def ls(
         return
     if not looks:
         note(f"no runs{' like that' if not plain else ''} in {folder}; 'hah run quickstart' makes one")
+        _say_links(folder)
         return
     rows = []
     for look in looks:
@@ -79,6 +88,13 @@ def ls(
     print_table(["run", "status", "epoch", "eta", "clean", "noisy", "device", "age", "tags"], rows, (2, 3, 4, 5, 7))
     if total > len(looks):
         note(f"{total - len(looks):,} more; --all lists them")
+    _say_links(folder)
+
+
+def _say_links(folder: Path) -> None:
+    if links := store.links(folder):
+        some = ", ".join(shown_line(link) for link in links[:5]) + (", ..." if len(links) > 5 else "")
+        note(f"not listed, since they are symbolic links: {some}; --runs-dir shows the folder that one leads to")
 
 
 def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -> None:
@@ -117,7 +133,7 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
         print()
         for name, value in metrics.items():
             print(f"{shown_line(name):<28} {value:.6g}")
-    numbers = sorted({int(name.split("/")[1]) for name in state.metrics if name.startswith("block/")})
+    numbers = sorted({int(match[1]) for name in state.metrics if (match := _OF_BLOCK.match(name))})
     if numbers:
         print()
         names = ("sparsity", "snr_db", "active_fraction", "hah_cost")
@@ -125,8 +141,8 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
             [n, *(f"{state.metrics.get(f'block/{n}/{name}', float('nan')):.4g}" for name in names)] for n in numbers
         ]
         print_table(["block", *names], table, range(5))
-    if look.run.config.exists():
-        print("\n" + shown(look.run.config.read_text(errors="replace"), 20000).rstrip())
+    with suppress(OSError):
+        print("\n" + shown(disk.read_text(look.run.config), 20000).rstrip())
     if state.changed:
         print("\nchanged since: " + ", ".join(f"{shown_line(k)}={shown_line(v)}" for k, v in state.changed.items()))
 
@@ -143,11 +159,12 @@ def log(
     directory = output.resolve(reference, runs_dir)
     path = directory.events if events else directory.log
     try:
-        with path.open(errors="replace") as file:
+        with disk.opened(path) as file, io.TextIOWrapper(file, errors="replace") as text:
+            watcher = Watcher(directory)
             while True:
-                ended = not (follow and store.look(directory).live)
-                while text := file.read(1 << 16):
-                    print(shown(text, 1 << 20), end="", flush=True)
+                ended = not (follow and watcher.look().live)
+                while part := text.read(1 << 16):
+                    print(shown(part, 1 << 20), end="", flush=True)
                 if ended:
                     return
                 time.sleep(0.25)
@@ -159,7 +176,9 @@ def tensorboard(
     references: Annotated[
         list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)
     ] = None,
-    port: Annotated[int, typer.Option("--port", help="On this port of the loopback interface.")] = 6006,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="On this port of the loopback interface; 0: any free one.")
+    ] = 6006,
     runs_dir: RunsDir = None,
 ) -> None:
     """Open TensorBoard on runs (all of them by default); it listens on this machine only."""
@@ -235,7 +254,7 @@ def document(look: Look) -> dict[str, Any]:
     return {
         **summary(look),
         "config": config,
-        "manifest": layout.read_json(look.run.manifest),
+        "manifest": manifests.read(look.run),
         "results": sorted(path.name for path in look.run.results.glob("[!.]*.json")),
     }
 

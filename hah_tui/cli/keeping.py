@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from engine.runs import layout, store
+from engine.runs.watcher import Watcher
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, print_json
+from hah_tui.text import shown_line
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,7 +31,7 @@ def tag(
         add=[word for word in tags if not word.startswith("-")],
         remove=[word[1:] for word in tags if word.startswith("-")],
     )
-    print(" ".join(labels.tags))
+    print(" ".join(map(shown_line, labels.tags)))
 
 
 def note(reference: RunArgument, text: str, runs_dir: RunsDir = None) -> None:
@@ -57,9 +59,10 @@ def rm(
     if not runs:
         raise RequestError("nothing to delete: name runs, or --all-failed" if not all_failed else "no run has failed")
     for run in runs:
-        look = store.look(run)
-        if look.live:
-            raise RequestError(f"{run.id} is {look.status}; 'hah stop {run.id}' first. Nothing was deleted")
+        look = Watcher(run).settled()
+        if look.live and look.status != "queued":
+            reason = f" ({look.reason})" if look.reason else ""
+            raise RequestError(f"{run.id} is {look.status}{reason}; 'hah stop {run.id}' first. Nothing was deleted")
     if not yes:
         for run in runs:
             print(f"{run.id}  {store.look(run).status}  {run.path}")

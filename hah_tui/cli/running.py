@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from typing import Annotated
 
 import typer
 
 from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look
+from engine.runs.watcher import Look
 from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
@@ -72,6 +71,9 @@ def resume(
     """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with --epochs."""
     directory = output.resolve(reference, runs_dir)
     directory = directory if epochs is not None else orders.meant(directory)
+    before = store.look(directory)
+    if not before.verified:
+        note(f"{directory.id} is {before.status}, {before.reason}: waiting for a sign of life")
     process = orders.resume(directory, epochs)
     if process is None:
         print(f"{directory.id}: resume done")
@@ -97,12 +99,7 @@ def stop(
     from hah_tui.cli import watching
 
     directory = orders.meant(output.resolve(reference, runs_dir))
-    orders.ask(directory, "stop-now" if now else "stop", waiting=_not_yet)
-    look = store.look(directory)
-    while look.live:
-        time.sleep(0.05)
-        look = store.look(directory)
-    print(watching.outcome(look))
+    print(watching.outcome(orders.stop(directory, now, _not_yet)))
 
 
 def pause(reference: RunArgument, runs_dir: RunsDir = None) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, Watcher
-from hah_tui.cli.output import is_terminal
+from engine.runs.watcher import Look, Watcher
+from hah_tui.cli.output import discard, is_terminal
 from hah_tui.text import duration, number, percent, shown_line
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ def follow(
     """
     watcher, tail = Watcher(run), tail or Tail(run.events)
     display = _Nothing() if quiet else _Panels(run) if is_terminal() else _Lines(run)
-    with display:
+    with ExitStack() as stack:
+        stack.enter_context(display)
         while True:
             try:
                 look = watcher.look()
@@ -40,6 +43,7 @@ def follow(
                     display.event(event)
                 display.look(look)
                 if ended:
+                    sys.stdout.flush()
                     return look
                 time.sleep(FRAME_SECONDS)
             except KeyboardInterrupt:
@@ -47,6 +51,9 @@ def follow(
                     raise
                 interrupt()
                 interrupt = None
+            except BrokenPipeError:  # nobody reads on, but how the run ends is still this command's answer
+                discard()
+                display = _Nothing()
 
 
 def outcome(look: Look) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 from engine.runs import launch, store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look
 from engine.runs.store import Labels
+from engine.runs.watcher import Look
 from hah_tui import orders
 from hah_tui.screens import Page, home
 from hah_tui.screens.dialogs import Ask, Confirm

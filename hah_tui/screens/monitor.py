@@ -9,11 +9,13 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 
+from engine import disk
 from engine.experiment import Experiment
-from engine.runs import layout, store
+from engine.runs import manifest, store
 from engine.runs.events import Event
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, read_state
+from engine.runs.state import read_state
+from engine.runs.watcher import Look
 from hah_tui import keys, orders
 from hah_tui.record import Curves, Replay, Source
 from hah_tui.screens.acts import RunActs
@@ -338,13 +340,12 @@ class MonitorScreen(PanelScreen, RunActs):
 
     def action_manifest(self) -> None:
         def read() -> str:
-            manifest = layout.read_json(self.run.manifest)
             state = read_state(self.run)
-            parts = [_listed(manifest), ""]
+            parts = [_listed(manifest.read(self.run)), ""]
             if state.changed:
                 parts += ["changed since: " + ", ".join(f"{k}={v}" for k, v in state.changed.items()), ""]
             try:
-                parts.append(self.run.config.read_text(encoding="utf-8", errors="replace"))
+                parts.append(disk.read_text(self.run.config))
             except OSError as error:
                 parts.append(f"config.yaml cannot be read: {error.strerror}")
             return "\n".join(parts)

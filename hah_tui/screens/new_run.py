@@ -403,11 +403,10 @@ class NewRunScreen(Page):
 
 
 def _preset_name(text: str) -> str:
-    import re
 
-    from engine.experiment.schema import NAME_FORMAT, NAME_PATTERN
+    from engine.experiment.names import NAME_FORMAT, is_name
 
-    return "" if re.fullmatch(NAME_PATTERN, text.strip()) else NAME_FORMAT
+    return "" if is_name(text.strip()) else NAME_FORMAT
 
 
 def _draft_of(run: RunDirectory) -> Draft:

@@ -28,7 +28,8 @@ from engine.report.results import Measured, measured
 from engine.report.tables import ACCURACIES, SEVERITIES, WITHOUT_FROST, corruption_error, mean_over
 from engine.runs import launch, store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import Look, Watcher, read_state
+from engine.runs.state import read_state
+from engine.runs.watcher import Look, Watcher
 from hah_tui import keys, orders
 from hah_tui.screens import Page
 from hah_tui.screens.evaluate import EvaluateDialog

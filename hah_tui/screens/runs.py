@@ -16,8 +16,8 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Input, Static
 
 from engine.runs import store
-from engine.runs.state import Look
 from engine.runs.store import Labels
+from engine.runs.watcher import Look
 from hah_tui import keys
 from hah_tui.listing import Listing, Row, matcher, ordered
 from hah_tui.screens import home, run_table

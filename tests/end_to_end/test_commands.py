@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from engine.disk import replace_json
 from engine.runs import store
-from engine.runs.layout import create, replace_json
+from engine.runs.layout import create
 from engine.runs.process import identity
 from engine.runs.state import State
 from tests.end_to_end.conftest import TINY, settings
@@ -171,9 +172,9 @@ def test_pages_of_5000_runs(hah, runs, program):
     assert everything["total"] == 5001
     assert everything["runs"][0]["id"] == "many-0000"
     code = (
-        "import sys; from pathlib import Path; from engine.runs import store, state\n"
-        "reads = []; original = state.read_json\n"
-        "state.read_json = lambda path, *a: reads.append(path) or original(path, *a)\n"
+        "import sys; from pathlib import Path; from engine import disk; from engine.runs import store\n"
+        "reads = []; original = disk.read_bytes\n"
+        "disk.read_bytes = lambda path, *a: reads.append(path) or original(path, *a)\n"
         "list(store.looks(store.all_runs(Path(sys.argv[1]))[:20])); print(len(reads))"
     )
     assert int(subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True).stdout) <= 40

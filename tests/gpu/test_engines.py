@@ -4,8 +4,8 @@ import json
 
 import torch
 
+from engine.disk import read_json
 from engine.runs import launch, store
-from engine.runs.layout import read_json
 from engine.runs.state import read_state
 from engine.training import checkpoints
 

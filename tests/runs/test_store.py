@@ -4,10 +4,11 @@ import os
 
 import pytest
 
+from engine.disk import read_json, replace_json, replacing, sweep
 from engine.experiment import RequestError
 from engine.runs import control, layout, store
 from engine.runs.events import EventLog, Tail
-from engine.runs.layout import RunDirectory, create, read_json, replace_json, replacing, runs_folder, sweep
+from engine.runs.layout import RunDirectory, create, runs_folder
 from engine.runs.process import Lock
 from engine.runs.state import State
 
@@ -108,7 +109,7 @@ def test_removal_takes_the_run_and_nothing_else(runs, three, tmp_path):
 
 def test_a_live_run_is_not_removed(runs, three):
     lock = Lock.take(three[0].lock)
-    with pytest.raises(RequestError, match="is running"):
+    with pytest.raises(RequestError, match="is starting; 'hah stop"):
         store.remove(three[0])
     lock.release()
     assert three[0].config.exists()
@@ -168,10 +169,11 @@ def test_commands_arrive_in_order_and_stay_until_they_are_done(three):
     inbox = control.Inbox(run)
     commands = inbox.read()
     assert [(c.id, c.verb, c.name, c.value) for c in commands] == [
-        (first, "set", "hah.lambda", 0.3), (second, "stop", "", None),
+        (first, "set", "hah.lambda", 0.3), (second, "stop", "", None), ("nonsense", "", "", None),
     ]  # fmt: skip
+    assert [bool(command.problem) for command in commands] == [False, False, True]
     inbox.done(commands[0])
-    assert [command.id for command in inbox.read()] == [second]
+    assert [command.id for command in inbox.read()] == [second, "nonsense"]
     inbox.clear()
     assert inbox.read() == []
 

@@ -4,8 +4,9 @@ import json
 import math
 import os
 
+from engine.disk import replace_json
 from engine.runs.events import EventLog
-from engine.runs.layout import RunDirectory, create, replace_json
+from engine.runs.layout import RunDirectory, create
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
 

@@ -4,9 +4,10 @@ import json
 import math
 from dataclasses import replace
 
+from engine.disk import replace_json
 from engine.runs.control import Inbox
 from engine.runs.events import EventLog
-from engine.runs.layout import RunDirectory, create, replace_json
+from engine.runs.layout import RunDirectory, create
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
 from tests.tui.made import config

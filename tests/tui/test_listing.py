@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.runs import store
-from engine.runs.state import Look, State
+from engine.runs.state import State
 from engine.runs.store import ORDERS, Labels
+from engine.runs.watcher import Look
 from hah_tui import themes
 from hah_tui.listing import FIRST, Listing, Row, matcher, ordered, sampled_losses
 from hah_tui.settings import Keeper, Settings, draft_path, save_draft, settings_path, stored_draft

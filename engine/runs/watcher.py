@@ -1,0 +1,103 @@
+"""What a reader may conclude of a run: its snapshot, whether its engine lives, and whether that is certain."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.runs.layout import RunDirectory
+from engine.runs.process import (
+    PATIENCE,
+    Beat,
+    boot_id,
+    heartbeat_of,
+    holder_of,
+    is_here,
+    is_locked,
+    process_state,
+)
+from engine.runs.state import ENDED, LIVE, State, read_state
+
+GONE_AFTER = 5.0  # seconds without a heartbeat after which a free lock is believed from another host
+
+
+@dataclass(frozen=True)
+class Look:
+    """A run as a reader sees it now: its snapshot, what its status really is, and whether that is certain."""
+
+    run: RunDirectory
+    state: State
+    status: str
+    verified: bool = True
+    reason: str = ""
+    deaf: bool = False  # nobody is there to answer, though its lock is held
+
+    @property
+    def live(self) -> bool:
+        """Whether an engine works on it, as far as can be known."""
+        return self.status in LIVE
+
+
+class Watcher:
+    """Looks at one run, once or again and again; the second look may know more, by this reader's own clock."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self._beat: Beat | None = None
+        self._since = -1.0  # when this reader first saw that heartbeat
+        self._moved = False  # whether it changed while this reader watched
+
+    def look(self) -> Look:
+        """The run now."""
+        state = read_state(self.run)
+        if state.status in ENDED:
+            return Look(self.run, state, state.status)
+        beat, now = heartbeat_of(self.run.heartbeat), time.monotonic()
+        if self._since < 0 or beat != self._beat:
+            self._moved = self._since >= 0
+            self._beat, self._since = beat, now
+        quiet = now - self._since
+        host = str(state.engine.get("host", ""))
+        here = not host or state.engine.get("boot") == boot_id()
+        elsewhere = f"last known, from {host}"
+        if not is_locked(self.run.lock):
+            if state.status == "queued":
+                return Look(self.run, state, "queued")
+            if here or host == socket.gethostname() or quiet > GONE_AFTER:
+                return self._lost(beat)
+            return Look(self.run, state, state.status, False, elsewhere)
+        if not here:
+            if quiet > (beat.patience if beat else PATIENCE):
+                return Look(self.run, state, "stalled", False, f"no sign of progress from {host} for {quiet:.0f} s")
+            return Look(self.run, state, state.status, self._moved, "" if self._moved else elsewhere)
+        letter = process_state(state.engine) if is_here(state.engine) else "R"
+        if not letter and state.status != "starting":
+            holder = holder_of(self.run.lock)
+            keeps = (
+                f"process {holder}" if holder is not None and Path(f"/proc/{holder}").exists() else "another process"
+            )
+            return Look(
+                self.run, state, "stalled", True, f"its engine is gone, but {keeps} keeps its lock: end that one"
+            )
+        if letter in "Tt" and letter:
+            return Look(self.run, state, "stalled", True, "stopped by a signal; SIGCONT continues it")
+        if beat and now - beat.clock > beat.patience:
+            return Look(self.run, state, "stalled", True, f"no progress for {now - beat.clock:.0f} s")
+        return Look(self.run, state, state.status)
+
+    def settled(self) -> Look:
+        """The run, watched for as long as it takes to be sure, or until its engine had time enough to show life."""
+        look = self.look()
+        while not look.verified and look.live and time.monotonic() - self._since <= 2 * GONE_AFTER:
+            time.sleep(0.1)
+            look = self.look()
+        return look
+
+    def _lost(self, beat: Beat | None) -> Look:
+        state = read_state(self.run)  # an engine that ended between the two readings has said so
+        if state.status in ENDED:
+            return Look(self.run, state, state.status)
+        said = beat.words if beat and beat.words else "its engine is gone without a word"
+        return Look(self.run, state, "lost", True, f"{said}; 'hah resume' continues it")
