@@ -20,8 +20,8 @@ import signal
 import sys
 import time
 import traceback
-import uuid
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from engine import disk
 from engine.disk import read_json, replace_json
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import DATASETS
+from engine.experiment.document import assigned
 from engine.experiment.schema import SCHEMA_VERSION
 from engine.runs import devices, jobs, launch, manifest
 from engine.runs.layout import LAYOUT_VERSION, RunDirectory
@@ -46,7 +47,8 @@ def main() -> int:
     run = commands.add_parser("run")
     run.add_argument("path", type=Path)
     run.add_argument("--lock", type=int, help="descriptor of the run's lock, taken by whoever starts this")
-    run.add_argument("--epochs", type=int, help="train to this epoch instead")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change first")
+    run.add_argument("--without-set", action="append", default=[], metavar="KEY", help="a change not to take up again")
     evaluate = commands.add_parser("eval")
     evaluate.add_argument("path", type=Path)
     evaluate.add_argument("--lock", type=int, help="descriptor of the job's lock, taken by whoever starts this")
@@ -92,7 +94,8 @@ def _run(arguments: argparse.Namespace) -> int:
     Heartbeat(run.heartbeat).beat(START_PATIENCE)
     state.write(run)
     try:
-        code, job = _train(run, state, stop, arguments.epochs)
+        sets = dict(map(assigned, arguments.set))
+        code, job = _train(run, state, stop, sets, arguments.without_set)
     except BaseException as error:  # before there was a record to say it in
         traceback.print_exc()
         text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
@@ -102,7 +105,9 @@ def _run(arguments: argparse.Namespace) -> int:
     return code if job is None else _eval(run.path, job.descriptor, stop)
 
 
-def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) -> tuple[int, Lock | None]:
+def _train(
+    run: RunDirectory, state: State, stop: _Signals, sets: Mapping[str, Any], without: Sequence[str]
+) -> tuple[int, Lock | None]:
     """Train; returns the exit code and the lock of the evaluation that is to follow, if one is."""
     experiment = presets.load(str(run.config))
     device, choice = _chosen(experiment)
@@ -119,9 +124,7 @@ def _train(run: RunDirectory, state: State, stop: _Signals, epochs: int | None) 
     training = Training(run, experiment, record, device, choice.gpu, lambda: stop.asked)
     warnings.showwarning = lambda message, *_: record.warning(str(message))
     try:
-        images = training.prepare()
-        if epochs is not None and epochs != training.experiment.train.epochs:
-            training.change("train.epochs", epochs, uuid.uuid4().hex)
+        images = training.prepare(sets, without)
         record.open_tensorboard(training.experiment, training.step)
         replace_json(
             run.manifest,

@@ -99,7 +99,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("later", "pagedown", "later", "monitor|compare", "scroll a panel of lines on"),
     Action("engine_log", "L", "engine log", "monitor", "the words of the engine instead of the record's events"),
     Action("reference", "p", "reference", "monitor|compare", "a run to draw behind this one", footer=True),
-    Action("set", "equals_sign", "set", "monitor", "change a hyperparameter of the running engine", footer=True),
+    Action("set", "equals_sign", "set", "monitor", "change a hyperparameter, also as a run is resumed", footer=True),
     Action("manifest", "m", "manifest", "monitor", "what the result depends on: versions, host, data, settings"),
     Action("replay", "space", "replay", "monitor", "play a run that has ended, or hold it", footer=True),
     Action("replay_faster", "greater_than_sign,full_stop", "faster", "monitor", "replay faster"),

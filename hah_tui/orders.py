@@ -10,7 +10,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,14 +90,17 @@ def check_setting(run: RunDirectory, assignment: str) -> tuple[str, Any, Experim
     from engine.experiment.document import assigned
 
     name, value = assigned(assignment)
-    return name, value, presets.check(name, value, store.experiment_of(run, read_state(run)))
+    return name, value, presets.change(name, value, store.experiment_of(run, read_state(run)))
 
 
-def change(run: RunDirectory, assignment: str, waiting: Callable[[Look], None] = lambda _: None) -> tuple[str, Any]:
-    """Change a hyperparameter of a running engine between two steps; returns name and value, raises RequestError."""
-    name, value, _ = check_setting(run, assignment)
+def change(
+    run: RunDirectory, assignment: str, waiting: Callable[[Look], None] = lambda _: None
+) -> tuple[str, Any, Experiment]:
+    """Change a hyperparameter of a running engine between two steps; returns name, value and what the experiment is
+    now, raises RequestError."""
+    name, value, experiment = check_setting(run, assignment)
     ask(run, "set", name, value, waiting)
-    return name, value
+    return name, value, experiment
 
 
 def begin(
@@ -135,10 +139,14 @@ def begin(
     return run, launch.start(run, launch.take(run), state)
 
 
-def resume(run: RunDirectory, epochs: int | None = None) -> subprocess.Popen[bytes] | None:
-    """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with ``epochs``.
+def resume(
+    run: RunDirectory, sets: Mapping[str, Any] | None = None, without: Sequence[str] = ()
+) -> subprocess.Popen[bytes] | None:
+    """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with more train.epochs.
 
-    Returns the new engine, for `launch.await_start`, or None for a paused one, which goes on; raises RequestError.
+    ``sets``: settings to change first, as `hah set` would have; ``without``: settings whose changes after the last
+    checkpoint are not taken up again. Returns the new engine, for `launch.await_start`, or None for a paused one, which
+    goes on; raises RequestError.
     """
     from engine.experiment import presets
 
@@ -146,27 +154,34 @@ def resume(run: RunDirectory, epochs: int | None = None) -> subprocess.Popen[byt
     if look.live and look.status not in ("paused", "queued"):
         reason = f" ({look.reason})" if look.reason else ""
         raise RequestError(f"{run.id} is {look.status}{reason}; 'hah stop {run.id}' stops it")
+    sets = sets or {}
     if look.status == "paused":
-        if epochs is not None:
-            raise RequestError(f"{run.id} is paused, not ended: hah set {run.id} train.epochs={epochs}")
+        if sets or without:
+            raise RequestError(f"{run.id} is paused, not ended: 'hah set {run.id} KEY=VALUE' changes a setting")
         ask(run, "resume")
         return None
     if run.evaluates:
+        if sets or without:
+            raise RequestError(f"{run.id} is an evaluation, whose settings are fixed")
         checkpoint = str(disk.read_json(run.manifest).get("checkpoint", "last"))
         return evaluate(RunDirectory(run.path.parents[1]), presets.load(str(run.config)), checkpoint)
     lock = launch.take(run)
     try:
         state = read_state(run)
-        if state.status == "finished" and epochs is None:
+        written = store.experiment_of(run, State())
+        for name, value in sets.items():
+            presets.change(name, value, written)
+        kept = {name: value for name, value in state.changed.items() if name not in without}
+        experiment = store.experiment_of(run, replace(state, changed={**kept, **sets}))
+        epochs = experiment.train.epochs
+        if "train.epochs" in sets and epochs < state.epoch:
+            raise RequestError(f"train.epochs: {run.id} has trained {state.epoch} epochs already, got {epochs}")
+        if state.status == "finished" and epochs <= state.epoch:
             raise RequestError(f"{run.id} is finished; give --epochs N to train it further")
-        if epochs is not None and epochs < state.epoch:
-            raise RequestError(f"--epochs: {run.id} has trained {state.epoch} epochs already, got {epochs}")
-        experiment = store.experiment_of(run, state)
-        if epochs is not None:
-            presets.check("train.epochs", epochs, experiment)
         launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
         control.Inbox(run).clear()
-        return launch.start(run, lock, state, [] if epochs is None else ["--epochs", str(epochs)])
+        changes = [f"--set={name}={json.dumps(value)}" for name, value in sets.items()]
+        return launch.start(run, lock, state, [*changes, *(f"--without-set={name}" for name in without)])
     finally:
         lock.release()  # the engine has it now; after a refusal nobody does
 

@@ -76,7 +76,7 @@ class Curves:
                     self.marks.append(Mark(step, "resume", f"resumed at step {step:,}"))
                     self.events.append(event)
             elif kind == "set" and _is_step(step):
-                if not event.get("replayed"):  # a resumed engine repeats those that came after its checkpoint
+                if not event.get("replayed") and not event.get("withdrawn"):  # those change nothing here
                     text = f"{event.get('name')} {event.get('old')} → {event.get('new')}"
                     self.marks.append(Mark(step, "set", text))
                 self.events.append(event)

@@ -72,14 +72,21 @@ def _at(values: Any, key: Key) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads 1e-3 as a number (YAML 1.1 wants a point and a signed exponent)."""
+    """PyYAML's safe loader with the plain values of YAML 1.2: 1e-3 is a number; 1:30, 010, 2026-01-01, yes and off,
+    which YAML 1.1 takes for 90, 8, a day, true and false, are text, and so refused where a number or a flag is due."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (so the base class has it)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+|[-+]?\.\d[\d_]*[eE][-+]?\d+"),
-    list("-+.0123456789"),
-)
+for _kind, _looks_like, _begins in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("float", r"[-+]?([0-9][0-9_]*(\.[0-9_]*|(?=[eE]))|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_looks_like})$"), _begins)
 
 
 def read(path: Path) -> Document:
@@ -109,11 +116,13 @@ def read(path: Path) -> Document:
 
 def assignment(text: str) -> Document:
     """The document of one ``--set KEY=VALUE``, VALUE being YAML; raises RequestError."""
-    place = f"--set {text}"
+    place = f"--set {text}" if len(text) <= 100 else f"--set {text[:97]}..."
     dotted, equals, value = text.partition("=")
     names = dotted.strip().split(".")
     if not equals or not all(names):
         raise RequestError(Mistake("must be KEY=VALUE, such as hah.lambda=0.1", place))
+    if len(names) > MAX_DEPTH:
+        raise RequestError(Mistake(f"names a setting deeper than {MAX_DEPTH} levels", place))
     node = _compose(value, place)
     inner: dict[Key, str] = {}
     document = nested(dotted.strip(), None if node is None else _plain(node, place, tuple(names), inner))

@@ -17,11 +17,13 @@ from pydantic_core import ErrorDetails
 
 from engine.disk import folder_of
 from engine.experiment.document import Document, Key, assignment, nested, read
-from engine.experiment.fields import fields
+from engine.experiment.fields import fields, flatten
 from engine.experiment.mistakes import Mistake, RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.experiment.schema import Experiment
 
+MOST_MISTAKES = 50  # of one request that are said one by one
+_MOST_BASES = 20  # that extend one another
 # What a preset says of itself, not of what extends it.
 _NOT_INHERITED = ("name", "description", "tags")
 _SUFFIXES = (".yaml", ".yml")
@@ -106,6 +108,8 @@ def assembled(preset: Preset, chain: tuple[Path, ...] = ()) -> Document:
     if path in chain:
         way = " -> ".join(step.name for step in (*chain, path))
         raise RequestError(Mistake(f"extends itself: {way}", str(preset.path)))
+    if len(chain) > _MOST_BASES:
+        raise RequestError(Mistake(f"is the end of more than {_MOST_BASES} presets that extend one another", str(path)))
     document = read(preset.path)
     base = document.values.get("extends")
     if base is not None:
@@ -131,7 +135,9 @@ def validated(document: Document, mistakes: Sequence[Mistake] = ()) -> Experimen
         experiment = Experiment.model_validate(document.values)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
-        found += [_mistake(document, detail) for detail in details]
+        found += [_mistake(document, detail) for detail in details[: MOST_MISTAKES - len(found)]]
+        if len(details) > MOST_MISTAKES:
+            raise RequestError(*found, f"and {len(details) - MOST_MISTAKES:,} more mistakes") from None
         # Checks that span fields run only on a whole tree: run them on what is left without the wrong fields,
         # and believe those that read none of them.
         wrong = [_key(document.values, detail["loc"]) for detail in details]
@@ -153,6 +159,15 @@ def parse(values: dict[str, Any]) -> Experiment:
 def check(name: str, value: Any, experiment: Experiment) -> Experiment:
     """``experiment`` with one dotted setting changed; raises RequestError."""
     return validated(nested(name, value).over(Document(experiment.dump())))
+
+
+def change(name: str, value: Any, experiment: Experiment) -> Experiment:
+    """``experiment`` with a dotted setting changed that may change while a run lives; raises RequestError."""
+    changed, here = check(name, value, experiment), flatten(experiment.dump())
+    live = [one.name for one in fields().values() if one.live and one.name in here]
+    if name not in live:
+        raise RequestError(f"{name} is fixed while a run lives; what can change: {', '.join(live)}")
+    return changed
 
 
 def dumped(experiment: Experiment) -> str:

@@ -49,11 +49,13 @@ def _fraction(value: Any) -> Any:
     return float(match[1]) / float(match[2]) if match and float(match[2]) else value
 
 
-NonNegative = Annotated[float, Field(ge=0)]
+# Bounds of what has none by nature: far beyond any use, and far from what no float32 or no memory holds.
+MOST = 1_000_000
+Weight = Annotated[float, Field(ge=0, le=MOST)]
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 PER_BLOCK = BeforeValidator(_one_or_list)
-Perturbation = Annotated[float, BeforeValidator(_fraction), Field(gt=0)]
-Epoch = Annotated[int, Field(ge=1)]
+Perturbation = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=100)]
+Epoch = Annotated[int, Field(ge=1, le=MOST)]
 NoiseLevel = Annotated[float, Field(gt=0, le=10)]
 Severity = Annotated[int, Field(ge=1, le=5)]
 Tag = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -76,13 +78,14 @@ class Data(Section):
     augment: Literal["crop-flip", "none"] = option(
         "crop-flip", "random crop after padding by 4 pixels and random horizontal flip, or none"
     )
-    train_limit: int | None = option(None, "use only the first so many training images", unit="images", ge=1)
-    test_limit: int | None = option(None, "use only the first so many test images", unit="images", ge=1)
+    train_limit: int | None = option(None, "use only the first so many training images", unit="images", ge=1, le=MOST)
+    test_limit: int | None = option(None, "use only the first so many test images", unit="images", ge=1, le=MOST)
     validation: int = option(
         0,
         "training images set aside, drawn with the seed; the best checkpoint is then chosen on them",
         unit="images",
         ge=0,
+        le=MOST,
     )
 
 
@@ -108,7 +111,9 @@ class Threshold(Section):
         "fraction", "keep a fraction of each filter's locations, or those above a multiple of its mean, or all"
     )
     keep: float = option(0.2, "fraction of a filter's locations kept (kind fraction)", gt=0, le=1)
-    scale: float = option(1.0, "the threshold is scale times the filter's mean over the image (kind mean)", gt=0)
+    scale: float = option(
+        1.0, "the threshold is scale times the filter's mean over the image (kind mean)", gt=0, le=MOST
+    )
 
 
 class Model(Section):
@@ -116,7 +121,7 @@ class Model(Section):
 
     architecture: Literal["vgg11", "vgg13", "vgg16", "vgg19"] = option("vgg16", "8, 10, 13 or 16 convolution blocks")
     width: float = option(1.0, "every number of filters is multiplied by this", gt=0, le=4)
-    hah_blocks: int = option(6, "how many of the first blocks are HaH blocks", unit="blocks", ge=0)
+    hah_blocks: int = option(6, "how many of the first blocks are HaH blocks", unit="blocks", ge=0, le=1000)
     weight_norm: Literal["all", "hah-blocks", "none"] = option(
         "all",
         "where convolutions divide by their filters' l2 norm (Eq. 1): the paper and its experiments in all "
@@ -135,7 +140,7 @@ class Model(Section):
 class HaH(Section):
     """The layer-wise Hebbian/anti-Hebbian costs (Eqs. 4 and 5)."""
 
-    alpha: Annotated[list[NonNegative], PER_BLOCK] = option(
+    alpha: Annotated[list[Weight], PER_BLOCK] = option(
         [4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4],
         "weight of each HaH block's cost in the loss (Eq. 5)",
         unit="one, or one per HaH block",
@@ -147,6 +152,7 @@ class HaH(Section):
         alias="lambda",
         live=True,
         ge=0,
+        le=MOST,
     )
     top_k: float = option(
         0.1,
@@ -166,19 +172,19 @@ class Adversarial(Section):
     """Adversarial training: PGD on every batch (Madry et al. 2018)."""
 
     norm: Literal["linf", "l2"] = option("linf", "norm of the perturbation")
-    eps: Perturbation = option(8 / 255, "largest perturbation of an image in [0, 1]", gt=0, le=32, live=True)
+    eps: Perturbation = option(8 / 255, "largest perturbation of an image in [0, 1]", live=True)
     steps: int = option(10, "PGD steps, after a random start", unit="steps", ge=1, le=1000)
-    step_size: Perturbation = option(2 / 255, "length of one PGD step", gt=0, le=32, live=True)
+    step_size: Perturbation = option(2 / 255, "length of one PGD step", live=True)
 
 
 class Train(Section):
     """How the network is trained."""
 
-    epochs: int = option(100, "passes over the training images", unit="epochs", ge=1, live=True)
+    epochs: int = option(100, "passes over the training images", unit="epochs", ge=1, le=MOST, live=True)
     batch_size: int = option(128, "images in a step; the last partial batch is kept", unit="images", ge=1, le=65536)
     optimizer: Literal["adam", "adamw", "sgd"] = option("adam", "sgd has momentum 0.9")
-    lr: float = option(1e-3, "initial learning rate", gt=0, live=True)
-    weight_decay: float = option(0.0, "weight decay of the optimizer", ge=0, live=True)
+    lr: float = option(1e-3, "initial learning rate", gt=0, le=MOST, live=True)
+    weight_decay: float = option(0.0, "weight decay of the optimizer", ge=0, le=MOST, live=True)
     milestones: list[Epoch] = option([60, 80], "the learning rate is multiplied by gamma after these epochs")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1, live=True)
     precision: Literal["auto", "fp32", "tf32", "bf16"] = option(
@@ -197,25 +203,30 @@ class Observe(Section):
     """What the live probes look at, and how often."""
 
     every: int = option(
-        1, "test and probe after every so many epochs, and after the last", unit="epochs", ge=1, live=True
+        1, "test and probe after every so many epochs, and after the last", unit="epochs", ge=1, le=MOST, live=True
     )
     images: int = option(
         512,
         "the first so many test images are what sparsity, SNR and active fraction are measured on",
         unit="images",
         ge=1,
+        le=MOST,
     )
     noise_std: float = option(
         0.1, "standard deviation of the noise for SNR and noisy accuracy, clamped to [0, 1]", gt=0, le=10
     )
-    log_every: int = option(10, "training metrics are recorded every so many steps", unit="steps", ge=1)
+    log_every: int = option(10, "training metrics are recorded every so many steps", unit="steps", ge=1, le=100_000)
 
 
 class Checkpoints(Section):
     """When the training state is saved; last, previous and best are always kept."""
 
-    every: int = option(1, "save after every so many epochs, and after the last", unit="epochs", ge=1, live=True)
-    minutes: float = option(10.0, "and within an epoch when this long has passed", unit="minutes", gt=0, live=True)
+    every: int = option(
+        1, "save after every so many epochs, and after the last", unit="epochs", ge=1, le=MOST, live=True
+    )
+    minutes: float = option(
+        10.0, "and within an epoch when this long has passed", unit="minutes", gt=0, le=MOST, live=True
+    )
     keep: list[Epoch] = option([], "epochs whose checkpoint is kept for good, as epoch-N")
 
 
@@ -283,17 +294,20 @@ class MaskingSuite(Section):
     """The checks that tell real robustness from masked gradients."""
 
     norm: Literal["linf", "l2"] = option("linf", "norm of the perturbation")
-    eps: Perturbation = option(2 / 255, "size of the perturbation", gt=0)
+    eps: Perturbation = option(2 / 255, "size of the perturbation")
     steps: int = option(100, "iterations of the iterative attacks", unit="steps", ge=1, le=10_000)
     queries: int = option(1000, "queries of the black-box Square attack", unit="queries", ge=1, le=100_000)
-    standard: str = option("", "run that the transfer attack starts from: an id, or nothing for no transfer check")
+    standard: str = option(
+        "", "run that the transfer attack starts from: an id, or nothing for no transfer check",
+        format="an id of at most 100 characters", max_length=100,
+    )  # fmt: skip
 
 
 class Evaluate(Section):
     """What is measured of the trained network, by `hah eval` or right after training."""
 
     suites: list[Suite] = option([], "suites that run when training ends")
-    images: int | None = option(None, "the first so many test images; null: all of them", unit="images", ge=1)
+    images: int | None = option(None, "the first so many test images; null: all of them", unit="images", ge=1, le=MOST)
     noise: NoiseSuite = Field(default_factory=NoiseSuite, description="accuracy and SNR under noise")
     sparsity: SparsitySuite = Field(default_factory=SparsitySuite, description="Hoyer sparsity per block")
     corruptions: CorruptionSuite = Field(default_factory=CorruptionSuite, description="CIFAR-10-C")
@@ -377,6 +391,20 @@ class Experiment(Section):
         """Multiply-accumulates of one image's forward pass."""
         return architecture.macs(self.model.architecture, self.model.width, self.classes)
 
+    def idle(self) -> list[str]:
+        """Settings that do nothing because training ends before, a sentence each."""
+        epochs = self.train.epochs
+        late = {
+            "train.milestones": [epoch for epoch in self.train.milestones if epoch >= epochs],
+            "checkpoints.keep": [epoch for epoch in self.checkpoints.keep if epoch > epochs],
+        }
+        return [
+            f"{name}: {', '.join(map(str, values[:5]))}{', ...' if values[5:] else ''} does nothing, training ends "
+            f"with epoch {epochs}"
+            for name, values in late.items()
+            if values
+        ]
+
     def dump(self) -> dict[str, Any]:
         """The experiment as plain data under the names it is written with."""
         return self.model_dump(mode="json", by_alias=True)
@@ -404,14 +432,8 @@ def _clashes(experiment: Experiment) -> Iterator[tuple[str, tuple[str, ...], str
             what = f"takes {strongest} of the {block.filters} filters of block {block.number}"
             yield "hah.top_k", network, f"must leave a filter over, but {what}; lower it or raise model.width"
             break
-    late = [epoch for epoch in train.milestones if epoch > train.epochs]
-    if late:
-        yield "train.milestones", ("train.epochs",), f"must lie within the {train.epochs} epochs, got {late}"
     if sorted(set(train.milestones)) != train.milestones:
         yield "train.milestones", (), f"must rise, got {train.milestones}"
-    late = [epoch for epoch in experiment.checkpoints.keep if epoch > train.epochs]
-    if late:
-        yield "checkpoints.keep", ("train.epochs",), f"must lie within the {train.epochs} epochs, got {late}"
     attacks, read = experiment.evaluate.attacks, ("evaluate.attacks.l2",)
     if not attacks.linf and not attacks.l2:
         yield "evaluate.attacks.linf", read, "must name a size, or evaluate.attacks.l2 must; both are empty"

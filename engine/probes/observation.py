@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from engine.data.batches import Split
 from engine.data.draws import Draw, generator
 from engine.nn import VGG, hah_cost
-from engine.probes.measures import decibel, hoyer, snr_ratio
+from engine.probes.measures import decibel, hoyer, right, snr_ratio
 
 BATCH = 256  # clean images in a pass; as many noisy ones go with them
 
@@ -53,24 +54,26 @@ def observe(
 
     Clean and noisy images go through the network together, in evaluation mode and with noise of the observation's
     own generator: weights, BatchNorm statistics and random state are as before. A metric that does not exist (no
-    location of a block active, no image changed by noise) is left out.
+    location of a block active, no image changed by noise, a loss that is no number) is left out.
     """
     noise = generator(split.labels.device, seed, Draw.PROBE_NOISE)
     blocks = [{name: _Mean() for name in ("sparsity", "snr_db", "active_fraction", "hah_cost")} for _ in network.blocks]
-    loss, correct, noisy_correct = _Mean(), _Mean(), _Mean()
-    seen = 0
+    correct, noisy_correct = _Mean(), _Mean()
+    losses, seen = [], 0
     with evaluating(network):
         for images, labels in split.batches(BATCH):
             clean = len(images)
             noisy = (images + noise_std * torch.randn(images.shape, generator=noise, device=images.device)).clamp_(0, 1)
             with _looking(network, blocks, clean, max(0, min(clean, probed - seen)), top_k, lambda_):
                 logits = network(torch.cat([images, noisy])).float()
-            loss.add(F.cross_entropy(logits[:clean], labels, reduction="none"))
-            correct.add((logits[:clean].argmax(1) == labels).float())
-            noisy_correct.add((logits[clean:].argmax(1) == labels).float())
+            losses.append(F.cross_entropy(logits[:clean], labels, reduction="none").sum(dtype=torch.float64))
+            correct.add(right(logits[:clean], labels).float())
+            noisy_correct.add(right(logits[clean:], labels).float())
             seen += clean
             progress()
-    found = {"test/loss": loss.value(), "test/accuracy": correct.value(), "test/noisy_accuracy": noisy_correct.value()}
+    loss = float(torch.stack(losses).sum()) / seen
+    found = {"test/accuracy": correct.value(), "test/noisy_accuracy": noisy_correct.value()}
+    found = {"test/loss": loss if math.isfinite(loss) else None, **found}
     for number, means in enumerate(blocks, 1):
         found.update({f"block/{number}/{name}": mean.value() for name, mean in means.items()})
         ratio = found[f"block/{number}/snr_db"]

@@ -63,7 +63,10 @@ def compare(runs: Sequence[RunDirectory]) -> Comparison:
         {name: blocks for name in BLOCK_TITLES if (blocks := _blocks(found, name))},
         _differences(found),
         {norm: checks for norm, checks in masking.items() if any(checks)},
-        [remark for run in found for remark in run.remarks],
+        [
+            *(remark for run in found for remark in run.remarks),
+            *(f"{run.run.id}: {', '.join(run.changed)} changed while it trained" for run in found if run.changed),
+        ],
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import disk
 from engine.report.numbers import FROM_TRAINING, Number, plain
-from engine.report.results import Measured, measured
+from engine.report.results import SECTIONS, Measured, measured
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
@@ -35,7 +35,6 @@ PRINTED = {  # presets of which the paper prints numbers; lambda 1.0 probably ac
 }
 TABLE_PRESETS = tuple(preset for presets in PRINTED.values() for preset in presets)
 BLOCKS_PRESETS = tuple(f"blocks-{count}" for count in range(7))
-_SECTIONS = ("data", "model", "hah", "train")  # what the trained network depends on, beside the seed
 _ROUNDING = ("train.compile", "train.precision")
 
 
@@ -122,7 +121,7 @@ def find(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> tuple[
 
 def presets_of(run: Measured) -> list[str]:
     """The paper's presets whose network, data and training are this run's; their names differ, nothing else."""
-    settings = _settings(run.experiment) if run.experiment else None
+    settings = _settings(run.experiment) if run.experiment and not run.changed else None
     return [preset for preset, target in _targets().items() if target == settings]
 
 
@@ -151,7 +150,7 @@ def _settings(experiment: dict[str, Any]) -> dict[str, Any]:
     """What the network depends on, by dotted name."""
     from engine.experiment.fields import flatten
 
-    flat = flatten({section: experiment.get(section) for section in _SECTIONS})
+    flat = flatten({section: experiment.get(section) for section in SECTIONS})
     return {name: value for name, value in flat.items() if name not in _ROUNDING}
 
 
@@ -206,6 +205,7 @@ def why_not(run: Measured) -> str:
         return f"it is none of the paper's networks (preset {plain(run.state.preset, 80) or 'unknown'})"
     found = differences(target, _settings(run.experiment))
     said = [f"{name} {new} instead of {old}" for name, (old, new) in found.items()]
+    said += [f"{name} changed while it trained" for name in run.changed if name not in found]
     more = f" and {len(said) - 4} more" if len(said) > 4 else ""
     return f"not as {run.state.preset} ({plain(', '.join(said[:4]), 300)}{more})"
 

@@ -87,22 +87,25 @@ def newest(run: RunDirectory) -> Found | None:
     """The newest whole checkpoint to continue from, or None where there is none at all.
 
     A damaged last one is put aside, so that it never takes the previous one's place. Raises RequestError where there
-    are checkpoints and every one is damaged.
+    are checkpoints and every one is damaged; then all stay where they are.
     """
-    warnings: list[str] = []
-    for name in ("last", "previous"):
-        path = run.checkpoints / f"{name}.pt"
+    damaged: dict[Path, str] = {}
+    found: Checkpoint | None = None
+    for path in (run.checkpoints / "last.pt", run.checkpoints / "previous.pt"):
         try:
-            return Found(read(path), warnings)
+            found = read(path)
+            break
         except FileNotFoundError:
             continue
-        except (DamagedError, OSError) as error:
-            warnings.append(str(error))
-            if name == "last":
-                path.replace(run.checkpoints / "damaged.pt")
-    if warnings:
-        raise RequestError(f"{run.id} has no whole checkpoint: {'; '.join(warnings)}")
-    return None
+        except DamagedError as error:
+            damaged[path] = str(error)
+        except OSError as error:
+            damaged[path] = f"{path.name}: {error.strerror}"
+    if found is None and damaged:
+        raise RequestError(f"{run.id} has no whole checkpoint: {'; '.join(damaged.values())}")
+    for path in damaged:
+        path.replace(run.checkpoints / "damaged.pt")
+    return None if found is None else Found(found, list(damaged.values()))
 
 
 def named(run: RunDirectory, name: str) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,9 +15,10 @@ from engine.data import archives
 from engine.data.batches import Epoch, Split, split_off
 from engine.disk import read_json, replace_json, sweep
 from engine.experiment import Experiment, RequestError, presets
-from engine.experiment.fields import differences, fields, flatten
+from engine.experiment.fields import differences, flatten
 from engine.nn import VGG, HaHBlock
 from engine.probes import observe
+from engine.probes.measures import right
 from engine.probes.observation import BATCH, evaluating
 from engine.runs import devices
 from engine.runs.control import Command, Inbox
@@ -24,7 +27,7 @@ from engine.runs.layout import RunDirectory
 from engine.runs.process import PATIENCE
 from engine.training import checkpoints
 from engine.training.record import Record
-from engine.training.step import Step, learning_rate, precision
+from engine.training.step import DivergedError, Step, learning_rate, precision
 
 GPU_SECONDS = 5.0  # between two looks at the GPU's memory and utilisation
 FIRST_PATIENCE = 180.0  # seconds a first step may take (compilation, the GPU's start)
@@ -38,6 +41,27 @@ class Stopped(Exception):  # noqa: N818 (not an error)
     def __init__(self, save: bool) -> None:
         super().__init__()
         self.save = save
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A change of a setting as the record has it; ``moved``: to another value than it had; ``withdrawn``: what was
+    changed of the setting after that step does not count any more."""
+
+    id: str
+    step: int
+    name: str
+    value: Any
+    moved: bool
+    withdrawn: bool
+
+    @classmethod
+    def of(cls, event: Event) -> _Change | None:
+        """The change that an event tells of for the first time, if it is one."""
+        match event:
+            case {"kind": "set", "id": str(id), "step": int(step), "name": str(name), "old": old, "new": new}:
+                return None if event.get("replayed") else cls(id, step, name, new, old != new, "withdrawn" in event)
+        return None
 
 
 class Training:
@@ -63,8 +87,10 @@ class Training:
         self._sums: dict[str, float] = {}  # of the present epoch, over images
         self._best: dict[str, Any] = {}  # metric, value, epoch
         self._best_weights: dict[str, Any] | None = None  # not yet written
-        self._applied: list[str] = []  # ids of the changed settings that the weights have seen
-        self._later: list[Event] = []  # settings an interrupted engine changed after the checkpoint
+        self._applied: list[str] = []  # ids of the changes of settings that the weights have seen
+        self._changed: set[str] = set()  # the settings that those changed, even where they are back where they were
+        self._later: list[_Change] = []  # what interrupted engines changed after the checkpoint, by step
+        self._tested = 0  # the epoch after which the network was observed last
         self._saved: tuple[int, int, int] | None = None  # position of the last checkpoint
         self._earlier_seconds = 0.0  # of training, by engines before this one
         self._paused = False
@@ -75,10 +101,12 @@ class Training:
 
     # Preparation
 
-    def prepare(self) -> archives.Images:
+    def prepare(self, sets: Mapping[str, Any] | None = None, without: Sequence[str] = ()) -> archives.Images:
         """Images, network and optimizer, continued from the newest checkpoint where there is one.
 
-        Returns the images, for the manifest. Raises RequestError where there are none or no checkpoint is whole.
+        ``sets``: settings to change there; ``without``: settings whose later changes, by engines that were interrupted,
+        are not taken up. Returns the images, for the manifest. Raises RequestError where there are none, where no
+        checkpoint is whole, or where a setting cannot be so.
         """
         data, seed = self.experiment.data, self.experiment.seed
         images = archives.load(data.dataset)
@@ -98,6 +126,11 @@ class Training:
                 self.record.warning(f"{warning}; continuing from the checkpoint before it")
             self._restore(found.checkpoint)
         self._recall()
+        for name in without:
+            self._withdraw(name)
+        for name, value in (sets or {}).items():
+            self.change(name, value, uuid.uuid4().hex)
+        self._replay()
         return images
 
     def _restore(self, checkpoint: checkpoints.Checkpoint) -> None:
@@ -109,23 +142,41 @@ class Training:
             self._sums, self._best = dict(checkpoint["sums"]), dict(checkpoint["best"])
             self._applied = list(checkpoint["settings"])
             self._earlier_seconds = float(checkpoint["trained_seconds"])
+            self._tested = int(checkpoint.get("tested", self.epoch))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RequestError(f"{self.run.id}: its checkpoint does not fit its experiment: {error}") from None
         self._step.configure(self.experiment)
         self._saved = self._position
 
     def _recall(self) -> None:
-        """Say from where the record goes on, and take up settings that were changed after the checkpoint."""
-        changes = [event for event in Tail(self.run.events) if event["kind"] == "set" and not event.get("replayed")]
-        missed = [event for event in changes if event.get("id") not in self._applied]
-        self._later = sorted(missed, key=lambda event: int(event["step"]))
+        """Say from where the record goes on, and find the settings that were changed after the checkpoint."""
+        for event in Tail(self.run.events):
+            if (made := _Change.of(event)) is None:
+                continue
+            self._supersede(made.name, made.step)
+            if made.id in self._applied:
+                self._changed.update([made.name] if made.moved else [])
+            elif not made.withdrawn:
+                self._later.append(made)
+        self._later.sort(key=lambda made: made.step)
         self.record.event("position", step=self.step, epoch=self.epoch, batch=self.batch)
-        self._replay()
+
+    def _supersede(self, name: str, step: int) -> None:
+        """A change that is made later in time, at ``step``, counts for more than those that were made further on."""
+        self._later = [made for made in self._later if made.name != name or made.step < step]
 
     def _replay(self) -> None:
-        while self._later and self._later[0]["step"] <= self.step:
-            event = self._later.pop(0)
-            self.change(event["name"], event["new"], event["id"], replayed=True)
+        while self._later and self._later[0].step <= self.step:
+            made = self._later.pop(0)
+            self._change(made.name, made.value, made.id, replayed=True)
+
+    def _withdraw(self, name: str) -> None:
+        """Leave out what was changed of a setting after the checkpoint, and say so in the record."""
+        if all(made.name != name for made in self._later):
+            raise RequestError(f"{name} has not been changed since {self._from()}; --set changes it now")
+        self._supersede(name, self.step)
+        value = flatten(self.experiment.dump()).get(name)
+        self.record.event("set", id="", step=self.step, name=name, old=value, new=value, withdrawn=True)
 
     def _note_arithmetic(self) -> None:
         """Say in the manifest in which precision the network runs, and what has run its HaH blocks in this engine."""
@@ -139,10 +190,11 @@ class Training:
 
     def last_good(self) -> str:
         """Where a resume would go on, in words."""
-        if self._saved is None:
-            return "there is no checkpoint yet"
-        epoch, batch, step = self._saved
-        return f"the last good checkpoint is of step {step} ({epoch} epochs and {batch} batches)"
+        return f"the last good checkpoint is of {self._from()}" if self._saved else "there is no checkpoint yet"
+
+    def _from(self) -> str:
+        epoch, batch, step = self._saved or (0, 0, 0)
+        return f"step {step} ({epoch} epochs and {batch} batches)"
 
     # The run
 
@@ -156,6 +208,10 @@ class Training:
             while self.epoch < self.experiment.train.epochs:
                 self._train_epoch()
                 self._end_epoch()
+            if self._tested < self.epoch:  # the number of epochs was lowered to where it is
+                observed = self._observe(self.epoch)
+                self.record.epoch(self.epoch, self.step, {}, observed)
+                self._choose_best(observed)
         except Stopped as stopped:
             if stopped.save:
                 self.save("stop")
@@ -190,7 +246,7 @@ class Training:
         epoch, every = self.epoch + 1, self.experiment.observe.every
         last = epoch == self.experiment.train.epochs
         means = {name: total / self._sums["images"] for name, total in self._sums.items() if name != "images"}
-        observed = self._observe() if last or epoch % every == 0 else {}
+        observed = self._observe(epoch) if last or epoch % every == 0 else {}
         if observed and (last or (epoch // every) % 10 == 1):
             self.record.pictures(self.step, self.network)
         self.record.epoch(epoch, self.step, means, observed)
@@ -202,7 +258,8 @@ class Training:
             self.save("epoch")
         self._show()
 
-    def _observe(self) -> dict[str, float]:
+    def _observe(self, epoch: int) -> dict[str, float]:
+        """What the network of now shows on test images, after so many epochs; raises DivergedError."""
         self.record.update(phase="testing")
         look, hah = self.experiment.observe, self.experiment.hah
         with self._step.autocast():
@@ -216,9 +273,12 @@ class Training:
                 lambda_=hah.lambda_,
                 progress=self._attend,
             )
+            if "test/loss" not in observed:
+                raise DivergedError(f"step {self.step}: the loss on test images is no number")
             if len(self._validation):
                 observed["validation/accuracy"] = accuracy(self.network, self._validation, self._attend)
         self.record.update(phase="training")
+        self._tested = epoch
         self._clock = time.monotonic()  # what was not training does not count as throughput
         return observed
 
@@ -259,7 +319,9 @@ class Training:
 
     def _show(self) -> None:
         epochs = self.experiment.train.epochs
-        changed = {name: new for name, (_, new) in differences(self._written, self.experiment.dump()).items()}
+        now = self.experiment.dump()
+        names, values = self._changed.union(differences(self._written, now)), flatten(now)
+        changed = {name: values.get(name) for name in sorted(names)}
         self.record.update(
             epoch=self.epoch, epochs=epochs, step=self.step, steps=self._per_epoch * epochs, changed=changed
         )
@@ -296,6 +358,7 @@ class Training:
                 "best": self._best,
                 "settings": self._applied,
                 "trained_seconds": self._seconds,
+                "tested": self._tested,
             },
         )
         self.record.event("checkpoint", name="last", why=why, step=self.step, epoch=self.epoch, batch=self.batch)
@@ -304,7 +367,11 @@ class Training:
         self._clock = time.monotonic()
 
     def _weights(self, copy: bool = True) -> dict[str, Any]:
+        """The network of now and where it is from; raises DivergedError where a weight is no number."""
         state = {name: tensor.clone() if copy else tensor for name, tensor in self.network.state_dict().items()}
+        finite = torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()
+        if not all(finite):
+            raise DivergedError(f"step {self.step}: {list(state)[finite.index(False)]} is not finite")
         return {"network": state, "experiment": self.experiment.dump(), "epoch": self.epoch, "step": self.step}
 
     def _write(self, name: str, checkpoint: dict[str, Any]) -> None:
@@ -370,20 +437,23 @@ class Training:
         self.record.update(status="stopping")
         raise Stopped(save)
 
-    def change(self, name: str, value: Any, id: str, replayed: bool = False) -> None:
+    def change(self, name: str, value: Any, id: str) -> None:
         """Change a setting between two steps; raises RequestError for a value or a setting that cannot be."""
-        changed = presets.check(name, value, self.experiment)
-        field = fields().get(name)
-        if field is None or not field.live:
-            live = ", ".join(field.name for field in fields().values() if field.live)
-            raise RequestError(f"{name} is fixed while a run lives; what can change: {live}")
+        self._change(name, value, id)
+
+    def _change(self, name: str, value: Any, id: str, replayed: bool = False) -> None:
+        changed = presets.change(name, value, self.experiment)
         begun = self.epoch + (self.batch > 0)
         if changed.train.epochs < begun:
             raise RequestError(f"train.epochs: must be at least {begun}, the epoch the run is in, got {value}")
+        if not replayed:
+            self._supersede(name, self.step)
         old, new = (flatten(experiment.dump()).get(name) for experiment in (self.experiment, changed))
         self.record.event("set", id=id, step=self.step, name=name, old=old, new=new, replayed=replayed)
         self.experiment = changed
         self._applied.append(id)
+        if old != new:
+            self._changed.add(name)
         self._step.configure(changed)
         self._show()
 
@@ -394,6 +464,6 @@ def accuracy(network: torch.nn.Module, split: Split, progress: Callable[[], None
     correct = 0
     with evaluating(network):
         for images, labels in split.batches(BATCH):
-            correct += int((network(images).argmax(1) == labels).sum())
+            correct += int(right(network(images), labels).sum())
             progress()
     return correct / len(split)

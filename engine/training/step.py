@@ -20,7 +20,7 @@ from engine.training.adversarial import pgd, random_start
 
 
 class DivergedError(Exception):
-    """The loss is no longer a number; the message says which part of it and at which step."""
+    """Loss, weights or scores are no longer numbers; the message says what of them and at which step."""
 
 
 _COLUMNS = ("train/loss", "train/cross_entropy", "train/accuracy")
@@ -95,7 +95,7 @@ class Step:
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
-            correct = (logits.argmax(1) == labels).float().mean()
+            correct = (logits.argmax(1) == labels).float().mean()  # of scores that are no numbers, neither is the loss
             self._rows[len(self._counts)] = torch.cat([torch.stack([loss, cross_entropy, correct]), costs.float()])
         self._counts.append(len(labels))
         self._last = number

@@ -13,8 +13,6 @@ from engine.runs.launch import LaunchError
 from hah_tui.cli import evaluating, inspecting, keeping, output, preparing, reporting, running
 from hah_tui.text import shown, shown_line
 
-MOST_MISTAKES = 50  # that are said one by one
-
 app = typer.Typer(
     name="hah",
     help="Experiments with layer-wise Hebbian/anti-Hebbian (HaH) learning: train, watch, evaluate, compare.",
@@ -53,10 +51,8 @@ def _exit_code() -> int | str | None:
     except SystemExit as done:
         return done.code
     except RequestError as error:
-        for mistake in error.mistakes[:MOST_MISTAKES]:
+        for mistake in error.mistakes:
             print(f"hah: {shown(mistake)}", file=sys.stderr)
-        if len(error.mistakes) > MOST_MISTAKES:
-            print(f"hah: and {len(error.mistakes) - MOST_MISTAKES:,} more mistakes", file=sys.stderr)
         return 2
     except LaunchError as error:
         print(f"hah: {shown(error, 20000)}", file=sys.stderr)

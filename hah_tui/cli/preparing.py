@@ -93,8 +93,8 @@ def presets_check(files: Annotated[list[str], typer.Argument(metavar="PRESET|FIL
     mistakes: list[Any] = []
     for file in files:
         try:
-            presets.load(file, set_ or [])
-            print(f"{shown_line(file)}: good")
+            idle = presets.load(file, set_ or []).idle()
+            print(f"{shown_line(file)}: good", *idle, sep="; ")
         except RequestError as error:
             mistakes += error.mistakes
     if mistakes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
 from hah_tui.text import shown_line
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
 
 Sets = Annotated[
     list[str] | None,
@@ -57,6 +60,7 @@ def run(
     if found.shadows is not None:
         note(f"using your own preset {found.path}, which hides the shipped one of the same name")
     experiment = presets.load(preset, sets, name)
+    _say_idle(experiment)
     directory, process = orders.begin(experiment, found.name, found.path, sets, layout.runs_folder(runs_dir))
     _stay(directory, process, detach, json)
 
@@ -64,17 +68,40 @@ def run(
 def resume(
     reference: RunArgument,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Train to this epoch instead.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="KEY=VALUE",
+            help="Change a setting first, as 'hah set' does.",
+            autocompletion=output.complete_setting,
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without-set",
+            metavar="KEY",
+            help="Do not take up again how a setting was changed after the last checkpoint.",
+        ),
+    ] = None,
     detach: Detach = False,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
     """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with --epochs."""
+    from engine.experiment.document import assigned
+
     directory = output.resolve(reference, runs_dir)
-    directory = directory if epochs is not None else orders.meant(directory)
+    sets = dict(map(assigned, set_ or []))
+    if epochs is not None:
+        sets["train.epochs"] = epochs
+    directory = directory if sets or without else orders.meant(directory)
     before = store.look(directory)
     if not before.verified:
         note(f"{directory.id} is {before.status}, {before.reason}: waiting for a sign of life")
-    process = orders.resume(directory, epochs)
+    process = orders.resume(directory, sets, without or [])
     if process is None:
         print(f"{directory.id}: resume done")
     else:
@@ -116,7 +143,8 @@ def set_(
 ) -> None:
     """Change a hyperparameter of a running engine between two steps; the record keeps old and new value."""
     directory = output.resolve(reference, runs_dir)
-    name, value = orders.change(directory, assignment, _not_yet)
+    name, value, experiment = orders.change(directory, assignment, _not_yet)
+    _say_idle(experiment)
     print(f"{directory.id}: {name} is {value}")
 
 
@@ -154,6 +182,11 @@ def _stay(directory: RunDirectory, process: subprocess.Popen[bytes], detach: boo
 
         print_json(document(look))
     raise typer.Exit(code)
+
+
+def _say_idle(experiment: Experiment) -> None:
+    for text in experiment.idle():
+        note(text)
 
 
 def _not_yet(look: Look) -> None:

@@ -174,6 +174,8 @@ def _line(event: Event, epochs: int) -> str:
             return "  ".join(parts)
         case {"kind": "warning" | "failed" as kind, "text": text}:
             return f"{kind}: {text}"
+        case {"kind": "set", "name": name, "new": value, "step": step, "withdrawn": _}:
+            return f"step {step}: {name} stays {value}; what was changed of it after this step is left out"
         case {"kind": "set", "name": name, "old": old, "new": new, "step": step}:
             return f"step {step}: {name} changed from {old} to {new}"
         case {"kind": "engine", "pid": pid, "host": host, "device": device, "why": why}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -63,14 +63,16 @@ class RunActs(Page):
 
         def extend(text: str | None) -> None:
             if text is not None:
-                self._each("extend", lambda _: True, partial(self.go_on, epochs=int(text)), "goes on", [look])
+                self._each(
+                    "extend", lambda _: True, partial(self.go_on, sets={"train.epochs": int(text)}), "goes on", [look]
+                )
 
         what = f"{epoch} of {epochs} epochs are trained. Train to which epoch?"
         self.hah.push_screen(Ask(f"Extend {look.run.id}", what, str(2 * max(epochs, 1)), check), extend)
 
-    def go_on(self, run: RunDirectory, epochs: int | None = None) -> None:
-        """Resume a run, its engine a child of this program; for a thread."""
-        process = orders.resume(run, epochs)
+    def go_on(self, run: RunDirectory, sets: Mapping[str, Any] | None = None) -> None:
+        """Resume a run, its engine a child of this program, with settings changed; for a thread."""
+        process = orders.resume(run, sets)
         if process is not None:
             self.hah.adopt(process)
             for text in launch.await_start(run, process):

@@ -105,9 +105,10 @@ class Message(ModalScreen[None]):
 
 
 class SetDialog(Ask):
-    """Asks for KEY=VALUE of a setting that may change while a run lives, and says at once what is wrong with it."""
+    """Asks for KEY=VALUE of a setting that may change while a run ``lives``, or as it is resumed, and says at once what
+    is wrong with it."""
 
-    def __init__(self, run: RunDirectory, experiment: Experiment) -> None:
+    def __init__(self, run: RunDirectory, experiment: Experiment, lives: bool) -> None:
         from engine.experiment.fields import fields, flatten
 
         values = flatten(experiment.dump())
@@ -122,13 +123,13 @@ class SetDialog(Ask):
                 from engine.experiment.document import assigned
 
                 name, value = assigned(text)
-                presets.check(name, value, experiment)
+                presets.change(name, value, experiment)
             except RequestError as error:
                 return str(error).splitlines()[0]
-            field = fields().get(name)
-            return "" if field is not None and field.live else f"{name} is fixed while a run lives"
+            return ""
 
-        super().__init__(f"Change a setting of {run.id}", said, "", check, "hah.lambda=0.2")
+        title = f"Change a setting of {run.id}" if lives else f"Resume {run.id} with a setting changed"
+        super().__init__(title, said, "", check, "hah.lambda=0.2")
 
 
 class PickRun(ModalScreen[str | None]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -167,7 +168,7 @@ class MonitorScreen(PanelScreen, RunActs):
             return {"replay"}
         if look.live:
             return {"replay"} if look.status == "paused" else {"replay", "resume"}
-        return {"stop", "set", "resume"} if look.status == "finished" else {"stop", "set"}
+        return {"stop", "set", "resume"} if look.status == "finished" else {"stop"}
 
     def _draw_head(self) -> None:
         if (idle := self.idle()) != self._idle:
@@ -318,20 +319,28 @@ class MonitorScreen(PanelScreen, RunActs):
 
     def action_set(self) -> None:
         look, experiment = self.source.look, self.experiment
-        if look is None or not look.live:
+        if look is None or look.status == "finished":
             self.hah.say(f"no engine runs {self.run.id}: nothing to set", "warning")
             return
         if experiment is None:
             self.hah.say("its experiment cannot be read", "error")
             return
-        self.app.push_screen(SetDialog(self.run, experiment), self._set)
+        self.app.push_screen(SetDialog(self.run, experiment, look.live), self._set if look.live else self._resume_with)
+
+    def _resume_with(self, assignment: str | None) -> None:
+        look = self.source.look
+        if assignment is not None and look is not None:
+            from engine.experiment.document import assigned
+
+            go_on = partial(self.go_on, sets=dict([assigned(assignment)]))
+            self._each("resume", lambda one: not one.live, go_on, "goes on", [look])
 
     def _set(self, assignment: str | None) -> None:
         if assignment is None:
             return
 
-        def done(answer: tuple[str, object]) -> None:
-            self.hah.say(f"{answer[0]} is {answer[1]}")
+        def done(answer: tuple[str, object, Experiment]) -> None:
+            self.hah.say("; ".join([f"{answer[0]} is {answer[1]}", *answer[2].idle()]))
             self._learn()
 
         self.hah.in_background(lambda: orders.change(self.run, assignment), done)

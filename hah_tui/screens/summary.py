@@ -62,6 +62,8 @@ def facts(experiment: Experiment, speeds: Sequence[Speed], colour: Colour) -> Te
     for name, told in lines.items():
         text.append(f"{name:<15}", colour("quiet"))
         text.append(f"{told}\n")
+    for told in experiment.idle():
+        text.append(f"{told}\n", colour("waiting"))
     return text
 
 

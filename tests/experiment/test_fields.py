@@ -40,13 +40,13 @@ def test_fields_and_a_dumped_experiment_name_the_same_settings():
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("hah.lambda", "a number at least 0"),
+        ("hah.lambda", "a number from 0 to 1000000"),
         ("hah.top_k", "a number above 0 and below 1"),
-        ("hah.alpha", "a number or a list of numbers, each at least 0"),
+        ("hah.alpha", "a number or a list of numbers, each from 0 to 1000000"),
         ("model.divisive_norm.sigma", "a number or a list of numbers, each from 0 to 1"),
         ("train.batch_size", "a whole number from 1 to 65536"),
-        ("train.milestones", "a list of whole numbers, each at least 1"),
-        ("data.train_limit", "a whole number at least 1, or null"),
+        ("train.milestones", "a list of whole numbers, each from 1 to 1000000"),
+        ("data.train_limit", "a whole number from 1 to 1000000, or null"),
         ("train.compile", "true or false"),
         ("hah.gradient", "one of local, full"),
     ],

@@ -190,9 +190,9 @@ def test_check_changes_one_setting_and_says_what_is_wrong():
     paper = presets.load("paper-hah")
     assert presets.check("hah.lambda", 0.7, paper).hah.lambda_ == 0.7
     for name, value, words in [
-        ("hah.lambda", -1, "hah.lambda: must be a number at least 0, got -1"),
+        ("hah.lambda", -1, "hah.lambda: must be a number from 0 to 1000000, got -1"),
         ("hah.lamda", 1, "did you mean hah.lambda?"),
-        ("train.epochs", 10, "train.milestones: must lie within the 10 epochs"),
+        ("train.epochs", 0, "train.epochs: must be a whole number from 1 to 1000000, got 0"),
         ("train.adversarial.eps", 0, "above 0"),
     ]:
         with pytest.raises(RequestError, match=words.replace("?", r"\?")):

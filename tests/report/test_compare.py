@@ -85,3 +85,10 @@ def test_a_run_is_not_compared_with_itself(made):
 def test_three_runs_differ_where_any_two_do(made):
     found = compare.compare([made("paper-hah"), made("paper-hah"), made("paper-hah", sets=["hah.lambda=0.5"])])
     assert found.differences == {"hah.lambda": [0.1, 0.1, 0.5]}
+
+
+def test_compare_says_which_settings_changed_while_a_run_trained(made):
+    one, other = made("paper-hah", changed={"train.lr": 1e-3, "observe.every": 2}), made("paper-hah")
+    found = compare.compare([one, other])
+    assert found.differences == {"observe.every": [2, 1]}
+    assert found.remarks == [f"{one.id}: train.lr changed while it trained"]

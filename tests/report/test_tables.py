@@ -367,6 +367,13 @@ def test_a_run_whose_live_setting_was_changed_is_left_out(runs, made):
     assert report.remarks == (f"{run.id} is left out: not as paper-hah (hah.lambda 0.5 instead of 0.1)",)
 
 
+def test_a_run_whose_live_setting_was_changed_and_changed_back_is_left_out_too(runs, made):
+    run = made("paper-hah", results={"noise": noise({0.1: 0.6})}, changed={"hah.lambda": 0.1, "train.epochs": 100})
+    report = tables.paper([runs])
+    assert cell(report, "table-1", "paper-hah", NOISY).ours is None
+    assert report.remarks == (f"{run.id} is left out: not as paper-hah (hah.lambda changed while it trained)",)
+
+
 def test_one_run_stands_for_each_seed(runs, made):
     made("paper-hah", seed=1, results={"noise": noise({0.1: 0.6})}, created=1)
     twice = made("paper-hah", seed=1, created=2)  # newer, but nothing was measured of it

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.experiment import presets
-from engine.runs import layout
+from engine.runs import control, layout
 from engine.runs.events import Tail
 from engine.runs.state import State
 from engine.training.loop import Training
@@ -49,12 +49,12 @@ class Session:
         self.record = Record(run, replace(State(), name=experiment.name))
         self.training = Training(run, experiment, self.record, torch.device("cpu"), asked_to_stop=asked_to_stop)
 
-    def prepare(self):
-        self.training.prepare()
+    def prepare(self, sets=None, without=()):
+        self.training.prepare(sets, without)
         return self.training
 
-    def train(self):
-        self.prepare()
+    def train(self, sets=None, without=()):
+        self.prepare(sets, without)
         try:
             self.training.train()
         finally:
@@ -78,3 +78,29 @@ def events(run, kind):
 def same(a, b):
     """Whether two sets of weights are equal to the bit."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def command(run, training, step, verb, name="", value=None):
+    """Send a command when the training has done ``step`` steps."""
+    at(training, step, lambda: control.send(run, verb, name, value))
+
+
+def die(training, step):
+    """Die without a word when the training has done ``step`` steps."""
+
+    def now():
+        raise KeyboardInterrupt
+
+    at(training, step, now)
+
+
+def at(training, step, do):
+    """Do something between two steps, before commands are answered there."""
+    original, still_to_do = training._attend, [do]
+
+    def attend(stepping=False):
+        if training.step == step and stepping and still_to_do:
+            still_to_do.pop()()
+        original(stepping)
+
+    training._attend = attend

@@ -25,7 +25,7 @@ def test_set_is_checked_while_typing_done_by_the_engine_and_marked(folder):
         await until(pilot, lambda: isinstance(app.screen, SetDialog))
         dialog = app.screen
         box = dialog.query_one(Input)
-        for text, wrong in (("hah.lambda", "KEY=VALUE"), ("hah.lambda=-1", "at least 0"), ("model.width=1", "fixed"),
+        for text, wrong in (("hah.lambda", "KEY=VALUE"), ("hah.lambda=-1", "from 0 to"), ("model.width=1", "fixed"),
                             ("hah.lamda=1", "hah.lambda"), ("x=[", "YAML")):  # fmt: skip
             box.value = text
             await pilot.pause()
@@ -50,9 +50,11 @@ def test_set_is_checked_while_typing_done_by_the_engine_and_marked(folder):
     made.die()
 
 
-def test_pause_resume_and_stop_are_asked_of_the_engine(folder):
+def test_pause_resume_and_stop_are_asked_of_the_engine(folder, monkeypatch):
     made = Scripted(folder, live=True)
     made.train(1)
+    asked, resume = [], orders.resume
+    monkeypatch.setattr(orders, "resume", lambda run, sets: asked.append((run.id, sets)) if sets else resume(run, sets))
 
     async def body(pilot, app, screen):
         head = screen.query_one("#head")
@@ -69,9 +71,14 @@ def test_pause_resume_and_stop_are_asked_of_the_engine(folder):
         assert await until(pilot, made.answer) == ["stop"]
         await until(pilot, lambda: "stopped" in head.text())
         assert "r goes on" in head.text()
-        await pilot.press("z", "s", "equals_sign")  # nobody to ask any more
+        await pilot.press("z", "s")  # nobody to ask any more
         await pilot.pause()
         assert app.screen is screen
+        await pilot.press("equals_sign")  # but it can be resumed with a setting changed
+        await until(pilot, lambda: isinstance(app.screen, SetDialog))
+        app.screen.query_one(Input).value = "hah.lambda=0.2"
+        await pilot.press("enter")
+        await until(pilot, lambda: asked == [(made.run.id, {"hah.lambda": 0.2})])
 
     monitor(made.run, body)
 
@@ -92,7 +99,7 @@ def test_a_finished_run_is_asked_to_which_epoch_it_shall_go_on(folder):
 
 def test_a_replay_ends_when_its_run_goes_on(folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(orders, "resume", lambda run, epochs: asked.append((run.id, epochs)))
+    monkeypatch.setattr(orders, "resume", lambda run, sets: asked.append((run.id, sets)))
 
     async def body(pilot, app, screen):
         await pilot.press("space", "r")
@@ -100,7 +107,7 @@ def test_a_replay_ends_when_its_run_goes_on(folder, monkeypatch):
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await answer(pilot, "20")
         await until(pilot, lambda: screen.playback is None)
-        assert asked == [("scripted-aaaa", 20)]
+        assert asked == [("scripted-aaaa", {"train.epochs": 20})]
 
     monitor(Scripted(folder).run, body)
 

@@ -31,7 +31,7 @@ def launched(monkeypatch, runs):
         return made(runs, id="launched", status="running"), Process()
 
     monkeypatch.setattr(orders, "begin", begin)
-    monkeypatch.setattr(launch, "await_start", lambda run, process: None)
+    monkeypatch.setattr(launch, "await_start", lambda run, process: [])
     return asked
 
 
@@ -94,9 +94,9 @@ def test_a_mistake_is_said_beside_its_field_and_never_launches(runs, launched):
         await form(pilot, app)
         await to(pilot, app, "hah.lambda")
         await retype(pilot, app, "-1")
-        assert beside(app, "hah.lambda") == ("must be a number at least 0, got -1", True)
+        assert beside(app, "hah.lambda") == ("must be a number from 0 to 1000000, got -1", True)
         assert "1 mistake" in words(app, "#head")
-        assert "must be a number at least 0" in words(app, "#explain")
+        assert "must be a number from 0 to" in words(app, "#explain")
         await pilot.press("ctrl+r")
         await pilot.pause()
         assert not launched
@@ -113,13 +113,15 @@ def test_a_mistake_is_said_beside_its_field_and_never_launches(runs, launched):
 def test_mistakes_of_other_fields_are_found_by_a_key(runs):
     async def body(pilot, app):
         await form(pilot, app)
-        await to(pilot, app, "train.epochs")
-        await retype(pilot, app, "9")  # a milestone is at 10
-        assert app.screen.draft.wrong == ["train.milestones"]
+        await to(pilot, app, "data.train_limit")
+        await retype(pilot, app, "300")
+        await to(pilot, app, "data.validation")
+        await retype(pilot, app, "300")
+        assert app.screen.draft.wrong == ["data.validation"]
         await to(pilot, app, "seed")
         await pilot.press("ctrl+g")
-        await until(pilot, lambda: app.screen.focused is control(app, "train.milestones"))
-        assert "within the 9 epochs" in beside(app, "train.milestones")[0]
+        await until(pilot, lambda: app.screen.focused is control(app, "data.validation"))
+        assert "must leave training images over" in beside(app, "data.validation")[0]
 
     drive(runs, body)
 
@@ -195,6 +197,7 @@ def test_the_screen_lives_while_the_engine_starts(runs, launched, monkeypatch):
     def slowly(run, process):
         while not go_on:
             time.sleep(0.01)
+        return []
 
     monkeypatch.setattr(launch, "await_start", slowly)
 

@@ -320,7 +320,7 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(orders, "estimate", estimate)
     monkeypatch.setattr(orders, "evaluate", evaluate)
-    monkeypatch.setattr(launch, "await_start", lambda job, process: None)
+    monkeypatch.setattr(launch, "await_start", lambda job, process: [])
     monkeypatch.setattr(orders, "ask", lambda job, verb: found.append((job.id, verb)))
     return found
 

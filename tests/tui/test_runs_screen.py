@@ -225,8 +225,8 @@ def test_pause_resume_and_extend_go_to_the_engine(runs, monkeypatch, three):
     _, lock = alive(runs, id="d-run", age=1, epoch=3)
     asked = []
     monkeypatch.setattr(orders, "ask", lambda run, verb, *rest: asked.append((verb, run.id)))
-    monkeypatch.setattr(orders, "resume", lambda run, epochs=None: asked.append(("resume", run.id, epochs)))
-    monkeypatch.setattr(launch, "await_start", lambda run, process: None)
+    monkeypatch.setattr(orders, "resume", lambda run, sets: asked.append(("resume", run.id, sets)))
+    monkeypatch.setattr(launch, "await_start", lambda run, process: [])
 
     async def body(pilot, app):
         await pilot.press("z")
@@ -241,7 +241,7 @@ def test_pause_resume_and_extend_go_to_the_engine(runs, monkeypatch, three):
         assert isinstance(app.screen, Ask)
         assert "above 12" in words(app, "#said")
         await answer(pilot, "40")
-        await until(pilot, lambda: ("resume", "a-run", 40) in asked)
+        await until(pilot, lambda: ("resume", "a-run", {"train.epochs": 40}) in asked)
         await pilot.press("down", "r")
         await until(pilot, lambda: ("resume", "b-run", None) in asked)
 
@@ -250,7 +250,7 @@ def test_pause_resume_and_extend_go_to_the_engine(runs, monkeypatch, three):
 
 
 def test_a_refused_order_is_said(runs, three, monkeypatch):
-    def refuse(run, epochs=None):
+    def refuse(run, sets):
         raise launch.LaunchError("it did not start\nTraceback [bold]")
 
     monkeypatch.setattr(orders, "resume", refuse)
