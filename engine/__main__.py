@@ -35,7 +35,7 @@ from engine.experiment.document import assigned
 from engine.experiment.schema import SCHEMA_VERSION
 from engine.runs import devices, jobs, launch, manifest
 from engine.runs.layout import LAYOUT_VERSION, RunDirectory
-from engine.runs.process import Heartbeat, Lock, identity
+from engine.runs.process import STOPPING, Heartbeat, Lock, identity
 from engine.runs.state import State, read_state
 
 START_PATIENCE = 300.0  # seconds until torch is imported and the images are read, on a slow file system
@@ -72,7 +72,7 @@ def main() -> int:
     _be_nice()
     try:
         if arguments.command == "run":
-            return _run(arguments)
+            return _run(arguments, _Signals())
         if arguments.command == "eval" and not arguments.estimate:
             return _eval(arguments.path.absolute(), arguments.lock, _Signals())
         answer = {"probe": _probe, "data": _data, "export": _export, "eval": _estimate}[arguments.command](arguments)
@@ -83,8 +83,7 @@ def main() -> int:
     return 0
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    stop = _Signals()
+def _run(arguments: argparse.Namespace, stop: _Signals) -> int:
     run = RunDirectory(arguments.path.absolute())
     run.check()
     lock = Lock(arguments.lock) if arguments.lock is not None else Lock.take(run.lock)
@@ -153,7 +152,10 @@ def _train(
         record.end("finished", step=training.step, epoch=training.epoch)
         return 0, job
     except Stopped as stopped:
-        record.end("stopped", step=training.step, epoch=training.epoch, saved=stopped.save)
+        record.end(
+            "stopped", by=stopped.by, signal=stopped.signal, saved=stopped.save, step=training.step,
+            epoch=training.epoch,
+        )  # fmt: skip
         return 130, None
     except BaseException as error:
         traceback.print_exc()
@@ -206,8 +208,8 @@ def _eval(path: Path, descriptor: int | None, stop: _Signals) -> int:
             evaluation()
             record.end("finished")
             return 0
-        except Stopped:
-            record.end("stopped")
+        except Stopped as stopped:
+            record.end("stopped", by=stopped.by, signal=stopped.signal)
             return 130
     except BaseException as error:
         if not isinstance(error, RequestError):
@@ -242,16 +244,18 @@ def _be_nice() -> None:
 
 
 class _Signals:
-    """SIGTERM and SIGINT ask the run to save and stop, once; a hang-up is nothing to an engine."""
+    """Signals that ask the run to save and stop; ``asked`` is the name of the last one. A hang-up is nothing to an
+    engine. Those that came since it was launched have waited for this."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = ""
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             signal.signal(number, self._ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _ask(self, number: int, frame: Any) -> None:
-        self.asked = True
+        self.asked = signal.Signals(number).name
 
 
 def _chosen(experiment: Experiment, exact: bool = False) -> tuple[Any, devices.Choice]:

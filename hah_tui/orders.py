@@ -115,20 +115,6 @@ def begin(
 
     check_packages(experiment)
     launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
-    run = layout.create(folder, experiment.name, presets.dumped(experiment))
-    disk.replace_json(
-        run.manifest,
-        {
-            "id": run.id,
-            "name": experiment.name,
-            "preset": preset,
-            "preset_path": str(preset_path),
-            "sets": list(sets),
-            "command": sys.argv,
-            "created": time.time(),
-            **manifest.machine(),
-        },
-    )
     state = State(
         name=experiment.name,
         preset=preset,
@@ -136,7 +122,22 @@ def begin(
         created=time.time(),
         epochs=experiment.train.epochs,
     )
-    return run, launch.start(run, launch.take(run), state)
+    facts = {
+        "name": experiment.name,
+        "preset": preset,
+        "preset_path": str(preset_path),
+        "sets": list(sets),
+        "command": sys.argv,
+        "created": time.time(),
+        **manifest.machine(),
+    }
+    run = layout.create(folder, experiment.name, presets.dumped(experiment))
+    try:
+        with layout.removed_on_failure(run):
+            disk.replace_json(run.manifest, {"id": run.id, **facts})
+            return run, launch.start(run, launch.take(run), state)
+    except OSError as error:
+        raise RequestError(f"{folder}: a run cannot be started there: {error.strerror}") from None
 
 
 def resume(
@@ -152,8 +153,9 @@ def resume(
 
     look = Watcher(run).settled()
     if look.live and look.status not in ("paused", "queued"):
-        reason = f" ({look.reason})" if look.reason else ""
-        raise RequestError(f"{run.id} is {look.status}{reason}; 'hah stop {run.id}' stops it")
+        who = look.state.engine
+        reason = look.reason or f"process {who.get('pid', '?')} on {who.get('host', 'an unknown host')}"
+        raise RequestError(f"{run.id} is {look.status} ({reason}); 'hah stop {run.id}' stops it")
     sets = sets or {}
     if look.status == "paused":
         if sets or without:

@@ -59,7 +59,7 @@ class Evaluation:
         checkpoint: str,
         record: Record,
         device: torch.device,
-        asked_to_stop: Callable[[], bool] = lambda: False,
+        asked_to_stop: Callable[[], str] = lambda: "",
     ) -> None:
         self.run, self.settings, self.record, self.device = run, experiment.evaluate, record, device
         self._checkpoint, self._asked_to_stop, self._inbox = checkpoint, asked_to_stop, Inbox(record.run)
@@ -154,9 +154,9 @@ class Evaluation:
 
     def _answer(self) -> bool:
         """Answer every command that waits; returns whether the evaluation is paused now."""
-        if self._asked_to_stop():
+        if name := self._asked_to_stop():
             self.record.update(status="stopping")
-            raise Stopped(save=True)
+            raise Stopped(save=True, signal=name)
         for command in self._inbox.read():
             refused = "an evaluation's settings are fixed" if command.verb == "set" else command.problem
             self.record.event("command", id=command.id, verb=command.verb, ok=not refused, text=refused)

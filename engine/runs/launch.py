@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
-from engine.runs.process import Lock, identity
+from engine.runs.process import STOPPING, Lock, identity
 from engine.runs.state import State, read_state
 
+_BEGINS = "---- an engine starts, "  # begins the line in engine.log from which on the words are that engine's
 LOG_LINES = 15  # of engine.log in the report of a launch that died
 PROGRESS = "progress: "  # begins a line on the standard error of an engine that says how far it is
 
@@ -48,23 +51,47 @@ def start(
     Where ``run`` is the job that evaluates another one, ``evaluated``, it is ``python -m engine eval``.
 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
-    hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from.
+    hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from, which stays
+    where none can be started; raises OSError.
     """
-    replace(state, status="starting", error="", began=0.0, engine=identity().dump(), updated=time.time()).write(run)
+    starting = replace(state, status="starting", error="", stopped_by="", began=0.0, engine=identity().dump())
     what = ("run", str(run.path)) if evaluated is None else ("eval", str(evaluated.path))
-    with disk.appending(run.log) as log:
-        process = subprocess.Popen(
-            engine_command(*what, "--lock", str(lock.descriptor), *arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(lock.descriptor,),
-            cwd=_home(),
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-    lock.release()
+    process = None
+    try:
+        replace(starting, updated=time.time()).write(run)
+        with disk.appending(run.log) as log, _held_back(STOPPING):
+            log.write(f"{_BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+            log.flush()
+            process = subprocess.Popen(
+                engine_command(*what, "--lock", str(lock.descriptor), *arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(lock.descriptor,),
+                cwd=_home(),
+                env={**_environment(), "PYTHONUNBUFFERED": "1"},
+            )
+    except BaseException:  # also Ctrl-C while it was started: nothing runs that nobody knows of
+        if process is not None:
+            process.kill()
+            process.wait()
+        with suppress(OSError):
+            state.write(run)
+        raise
+    finally:
+        lock.release()
     return process
+
+
+@contextmanager
+def _held_back(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Signals wait until this is over; in a process that is started meanwhile, until it is ready for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str]:
@@ -76,14 +103,24 @@ def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str
         ended = process.poll() is not None
         state = read_state(run)
         if ended and state.status == "starting":
-            state = replace(state, status="failed", error=f"its process ended with {process.wait()} while starting")
-            state.write(run)
+            state = replace(state, status="failed", error=f"its process {_ending(process.wait())} while it started")
+            with suppress(OSError):
+                state.write(run)
         if state.status == "failed" and not state.began:
             process.wait()
             raise LaunchError(f"{run.id} did not start: {state.error}\n{log_end(run)}".rstrip())
         if ended or state.status not in ("starting", "queued"):
             return _warned(run)
         time.sleep(0.05)
+
+
+def _ending(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"ended with {code}"
+    with suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
 
 
 def _warned(run: RunDirectory) -> list[str]:
@@ -98,14 +135,15 @@ def _warned(run: RunDirectory) -> list[str]:
 
 
 def log_end(run: RunDirectory, lines: int = LOG_LINES) -> str:
-    """The last lines of engine.log."""
+    """The last lines of engine.log, of the last engine."""
     try:
         with disk.opened(run.log) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    begun = text.rpartition(_BEGINS)[2].partition("\n")[2] if _BEGINS in text else text
+    return "\n".join(begun.splitlines()[-lines:])
 
 
 def ask(*arguments: str, tell: Callable[[str], None] | None = None) -> Any:
@@ -118,7 +156,12 @@ def ask(*arguments: str, tell: Callable[[str], None] | None = None) -> Any:
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as answer,
         subprocess.Popen(
-            engine_command(*arguments), stdout=answer, stderr=subprocess.PIPE, text=True, cwd=_home()
+            engine_command(*arguments),
+            stdout=answer,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=_home(),
+            env=_environment(),
         ) as process,
     ):
         for line in process.stderr or ():
@@ -145,3 +188,8 @@ def _home() -> Path:
     # "python -m" looks for modules in the current folder first, so engines stand where the package is: a file
     # called torch.py in a person's folder is never run.
     return Path(engine.__file__).parents[1]
+
+
+def _environment() -> dict[str, str]:
+    # That the current folder comes first is wanted here; so a package called engine on PYTHONPATH does not either.
+    return {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}

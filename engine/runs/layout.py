@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,9 +125,20 @@ def create(folder: Path, name: str, config: str) -> RunDirectory:
                 break
             except FileExistsError:
                 continue
-        for part in (run.control, run.checkpoints, run.results, run.tensorboard):
-            part.mkdir()
-        replace_text(run.config, config)
+        with removed_on_failure(run):
+            for part in (run.control, run.checkpoints, run.results, run.tensorboard):
+                part.mkdir()
+            replace_text(run.config, config)
     except OSError as error:
         raise RequestError(f"{folder}: a run cannot be made there: {error.strerror}") from None
     return run
+
+
+@contextmanager
+def removed_on_failure(run: RunDirectory) -> Iterator[None]:
+    """A new run is made whole or not at all."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise

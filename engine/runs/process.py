@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -20,6 +21,12 @@ from typing import Any
 
 from engine import disk
 
+# What asks an engine to save and stop: people, and clusters before they take a machine away or a limit is reached.
+STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPWR")
+    if hasattr(signal, name)
+)
 PATIENCE = 10.0  # seconds between two signs of progress, where the engine has not asked for more
 
 

@@ -52,7 +52,7 @@ class State:
     metrics: dict[str, float] = field(default_factory=dict)
     changed: dict[str, Any] = field(default_factory=dict)  # settings that differ from config.yaml, by dotted name
     error: str = ""
-    stopped_by: str = ""  # person, signal: who made it stop
+    stopped_by: str = ""  # who made it stop: person, signal or limit; only what a person stopped is left alone
     engine: dict[str, Any] = field(default_factory=dict)  # Identity
 
     def write(self, run: RunDirectory, durable: bool = True) -> None:

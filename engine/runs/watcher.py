@@ -85,7 +85,7 @@ class Watcher:
             return Look(self.run, state, "stalled", True, "stopped by a signal; SIGCONT continues it")
         if beat and now - beat.clock > beat.patience:
             return Look(self.run, state, "stalled", True, f"no progress for {now - beat.clock:.0f} s")
-        return Look(self.run, state, state.status)
+        return Look(self.run, state, state.status, True, beat.words if beat else "")
 
     def settled(self) -> Look:
         """The run, watched for as long as it takes to be sure, or until its engine had time enough to show life."""

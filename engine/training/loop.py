@@ -36,11 +36,17 @@ PAUSE_POLL = 0.05
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
-    """Somebody asked the run to stop; ``save``: with a checkpoint of where it is."""
+    """Somebody asked the run to stop; ``save``: with a checkpoint of where it is. ``signal`` is the name of the signal
+    that asked, '' where a person did."""
 
-    def __init__(self, save: bool) -> None:
+    def __init__(self, save: bool, signal: str = "") -> None:
         super().__init__()
-        self.save = save
+        self.save, self.signal = save, signal
+
+    @property
+    def by(self) -> str:
+        """Who asked: a person, a signal, or a limit (of CPU time)."""
+        return "person" if not self.signal else "limit" if self.signal == "SIGXCPU" else "signal"
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Training:
         record: Record,
         device: torch.device,
         gpu: devices.Gpu | None = None,
-        asked_to_stop: Callable[[], bool] = lambda: False,
+        asked_to_stop: Callable[[], str] = lambda: "",
     ) -> None:
         self.run, self.experiment, self.record, self.device = run, experiment, record, device
         self._written = experiment.dump()  # as config.yaml has it
@@ -412,8 +418,8 @@ class Training:
     def _answer_all(self, stepping: bool) -> bool:
         """Answer every command that waits; returns whether the run is paused now."""
         self.record.beat(self._patience)
-        if self._asked_to_stop():
-            self._stop(save=True)
+        if name := self._asked_to_stop():
+            self._stop(save=True, signal=name)
         for command in self._inbox.read():
             if stepping or command.verb != "set":
                 self._answer(command)
@@ -433,9 +439,9 @@ class Training:
         if command.verb.startswith("stop"):
             self._stop(save=command.verb == "stop")
 
-    def _stop(self, save: bool) -> None:
+    def _stop(self, save: bool, signal: str = "") -> None:
         self.record.update(status="stopping")
-        raise Stopped(save)
+        raise Stopped(save, signal)
 
     def change(self, name: str, value: Any, id: str) -> None:
         """Change a setting between two steps; raises RequestError for a value or a setting that cannot be."""

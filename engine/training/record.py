@@ -33,6 +33,7 @@ class Record:
         self.heartbeat = Heartbeat(run.heartbeat)
         self._tensorboard: TensorBoard | None = None
         self._written = 0.0
+        self._mute = ""  # why the snapshot cannot be written now
         self.update(engine=identity().dump(), error="")
 
     def open_tensorboard(self, experiment: Experiment | None, step: int = 0) -> None:
@@ -92,14 +93,16 @@ class Record:
         """A sign of progress; the next comes within ``patience`` seconds."""
         self.heartbeat.beat(patience)
 
-    def end(self, kind: str, *, error: str = "", **fields: Any) -> None:
-        """Say how the run ended; the snapshot that says so is the last thing written."""
+    def end(self, kind: str, *, error: str = "", by: str = "", **fields: Any) -> None:
+        """Say how the run ended, ``by`` whom it was stopped; the snapshot that says so is the last thing written."""
         try:
-            self.event(kind, **fields)
+            self.event(kind, **fields, **({"by": by} if by else {}))
         except OSError as full:
             print(f"the record cannot say that it {kind}: {full}", flush=True)
         self.close()
-        self.update(status=kind, error=error, phase="", eta_seconds=None)
+        self.update(status=kind, error=error, stopped_by=by, phase="", eta_seconds=None)
+        if self._mute:
+            self.heartbeat.say(f"it {kind}{': ' if error else ''}{error} ({self._mute})")
 
     def close(self) -> None:
         """Write what is held back."""
@@ -113,8 +116,13 @@ class Record:
         self._written = time.monotonic()
         try:
             self.state.write(self.run, durable)
+            why = ""
         except OSError as error:
-            print(f"state.json: {error}", flush=True)
+            why = f"state.json cannot be written: {error.strerror}"
+        if why != self._mute:  # said where there is room for it, and taken back
+            self._mute = why
+            self.heartbeat.say(why)
+            print(why or "state.json can be written again", flush=True)
 
     def _latest(self, step: int, values: Mapping[str, float]) -> None:
         finite = _all_short(values)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -153,8 +155,21 @@ def _stay(directory: RunDirectory, process: subprocess.Popen[bytes], detach: boo
     from engine.runs import control, launch
     from hah_tui.cli import watching
 
-    warned = launch.await_start(directory, process)
-    if detach:
+    def ask_to_stop(run: RunDirectory) -> None:
+        note("saving and stopping (Ctrl-C again leaves it to itself)")
+        try:
+            control.send(run, "stop")
+        except OSError:  # the disk is full
+            process.terminate()
+
+    interrupt: Callable[[RunDirectory], None] | None = ask_to_stop
+    warned: list[str] = []
+    try:
+        warned = launch.await_start(directory, process)
+    except KeyboardInterrupt:  # what nobody waits for shall not train unseen
+        ask_to_stop(directory)
+        interrupt = None
+    if detach and interrupt is not None:
         for text in warned:  # in the foreground they are followed with everything else
             note(shown_line(text))
         if json:
@@ -164,11 +179,7 @@ def _stay(directory: RunDirectory, process: subprocess.Popen[bytes], detach: boo
         return
 
     def follow(run: RunDirectory) -> Look:
-        def ask_to_stop() -> None:
-            note("saving and stopping (Ctrl-C again leaves it to itself)")
-            control.send(run, "stop")
-
-        look = watching.follow(run, interrupt=ask_to_stop, quiet=json)
+        look = watching.follow(run, interrupt=interrupt and partial(interrupt, run), quiet=json)
         if not json:
             print(watching.outcome(look))
         return look

@@ -74,7 +74,8 @@ def outcome(look: Look) -> str:
             clean, noisy = accuracies
             return f"{look.run.id} finished: clean {clean}, noisy {noisy}; {look.run.path}"
         case "stopped":
-            return f"{look.run.id} stopped {where}; {resume}"
+            by = f" by a {state.stopped_by}" if state.stopped_by in ("signal", "limit") else ""
+            return f"{look.run.id} stopped{by} {where}; {resume}"
         case "failed":
             return f"{look.run.id} failed {where}: {shown_line(state.error, 500)}; {resume}"
         case _:
@@ -172,6 +173,8 @@ def _line(event: Event, epochs: int) -> str:
                 if found:
                     parts.append(f"{name} " + " ".join(number(value, digits) for value in found))
             return "  ".join(parts)
+        case {"kind": "stopped", "signal": str(name)} if name:
+            return f"stopped by {name}"
         case {"kind": "warning" | "failed" as kind, "text": text}:
             return f"{kind}: {text}"
         case {"kind": "set", "name": name, "new": value, "step": step, "withdrawn": _}:

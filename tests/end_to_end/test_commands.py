@@ -52,7 +52,7 @@ def test_presets_ls_show_check_and_new(hah, own_presets, tmp_path):
     done = hah("presets", "check", "paper-hah", bad, check=False)
     assert done.returncode == 2
     assert "paper-hah: good" in done.stdout
-    assert f"{bad}:1: hah.lambda: must be a number at least 0, got -1" in done.stderr
+    assert f"{bad}:1: hah.lambda: must be a number from 0 to 1000000, got -1" in done.stderr
     assert f"{bad}:2: train.epoch: unknown; did you mean train.epochs?" in done.stderr
     written = hah("presets", "new", "mine", "--from", "paper-hah", "-s", "hah.lambda=0.5").stdout.strip()
     assert written == str(own_presets / "mine.yaml")

@@ -51,7 +51,7 @@ def test_detach_returns_when_the_run_has_begun_and_later_commands_find_it(hah, d
     assert "fixed while a run lives" in refused.stderr
     invalid = hah("set", run.id, "hah.lambda=-1", check=False)
     assert invalid.returncode == 2
-    assert "must be a number at least 0" in invalid.stderr
+    assert "must be a number from 0 to 1000000" in invalid.stderr
     hah("pause", run.id)
     assert status(run) == "paused"
     at = step(run)
