@@ -199,21 +199,25 @@ def test_killed_at_random_points_and_continued_the_results_are_those_of_an_undis
         path.unlink()
 
     def kept():
-        return [line for path in run.results.glob(".*.pieces") for line in path.read_bytes().splitlines()]
+        return {path.name: path.read_bytes().splitlines() for path in sorted(run.results.glob(".*.pieces"))}
+
+    def count():
+        return sum(map(len, kept().values()))
 
     job, draw, kills = run.evaluation, random.Random(0), 0
     while kills < 4:
         finished, before = len(results(run)), kept()
-        wanted = len(before) + draw.randint(1, 4)
+        wanted = count() + draw.randint(1, 4)
         hah("eval", run.id, *arguments, "--detach")
-        eventually(lambda f=finished, w=wanted: len(kept()) >= w or len(results(run)) > f or not store.look(job).live)
+        eventually(lambda f=finished, w=wanted: count() >= w or len(results(run)) > f or not store.look(job).live)
         if not store.look(job).live:
             break
         os.kill(read_state(job).engine["pid"], signal.SIGKILL)
         eventually(lambda: store.look(job).status in ("lost", "finished"))
         if len(results(run)) == finished:
-            assert kept()[: len(before)] == before
-            assert len({json.loads(line)[0] for line in kept()}) == len(kept())  # nothing was measured twice
+            for name, lines in kept().items():
+                assert lines[: len(before.get(name, []))] == before.get(name, [])
+                assert len({json.loads(line)[0] for line in lines}) == len(lines)  # nothing was measured twice
         kills += 1
     assert kills >= 2
     hah("eval", run.id, *arguments)

@@ -11,6 +11,9 @@ from engine.experiment.mistakes import RequestError
 from engine.training.adversarial import size
 
 
+EIGHTHS = [n / 8 for n in range(1, 8)]
+
+
 def checked(model, x, y, norm, found):
     """Every finite norm belongs to an image of that norm in [0, 1] that is misclassified."""
     some = found.norms.isfinite()
@@ -43,16 +46,18 @@ def test_on_a_linear_model_l0_is_the_known_number_of_elements(linear):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_trained_network_agrees_with_attacks_of_a_given_size(trained, norm):
-    """At sizes that nobody picked, the quartiles of the norms: never more than two points weaker than APGD."""
+    """At sizes that nobody picked, eighths of the norms: not weaker than APGD, but for two points (each finds images
+    that the other does not, so at one size either may be a few ahead)."""
     network, x, y = trained
-    x, y = x[:50], y[:50]
+    x, y = x[:40], y[:40]
     found = minimum_norm(network, x, y, norm)
     assert checked(network, x, y, norm, found).all()
     fell = found.norms[found.norms > 0]
-    implied = curve(found.norms, [float(fell.quantile(part)) for part in (0.25, 0.5, 0.75)])
+    implied = curve(found.norms, [float(fell.quantile(part)) for part in EIGHTHS])
     attacked = robust(network, x, y, ["apgd-ce", "apgd-t"], norm, [eps for eps, _ in implied])
     behind = torch.tensor([accuracy for _, accuracy in implied]) - attacked.accuracy[:, -1]
-    assert behind.max() <= 0.02 + 1e-6  # one image of fifty
+    assert behind.mean() <= 0.02
+    assert behind.max() <= 0.08
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -77,8 +82,7 @@ def test_twice_the_steps_find_norms_at_most_3_percent_smaller(trained, norm):
 @pytest.mark.parametrize("norm", NORMS)
 def test_trials_find_smaller_ones_than_walks_alone(trained, norm):
     network, x, y = trained
-    x, y = x[:16], y[:16]
-    walks, tried = (minimum_norm(network, x, y, norm, 50, trials).norms for trials in (0, 4))
+    walks, tried = (minimum_norm(network, x, y, norm, 50, trials).norms for trials in (0, 16))
     assert (tried <= walks).all()
     assert tried.sum() < walks.sum()
 
@@ -90,8 +94,10 @@ def test_a_trained_network_in_the_other_norms(trained, norm):
     y[0] = (y[0] + 1) % 10
     found = minimum_norm(network, x, y, norm)
     assert checked(network, x, y, norm, found).all()
-    assert found.norms[0] == 0
-    assert (found.norms[1:] > 0).all()
+    with torch.no_grad():
+        right = network(x).argmax(1) == y
+    assert not right[0]
+    assert torch.equal(found.norms > 0, right)
     assert torch.equal(found.norms, minimum_norm(network, x, y, norm).norms)
 
 
