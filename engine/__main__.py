@@ -386,6 +386,7 @@ def _data(arguments: argparse.Namespace) -> Any:
         for name in datasets:
             if not archives.is_there(name):
                 archives.prepare(name)
+            archives.require(name)
     answer: dict[str, Any] = {
         "folder": str(archives.data_folder()),
         "datasets": [archives.status(name) for name in datasets],

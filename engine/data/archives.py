@@ -9,6 +9,9 @@ import hashlib
 import os
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from engine.experiment.datasets import DATASETS
 from engine.experiment.mistakes import RequestError
 
 Array = npt.NDArray[np.uint8]
+PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,16 @@ def is_there(name: str) -> bool:
 
 
 def require(name: str) -> None:
-    """Raise RequestError with the ways out if the data set is not there."""
+    """Raise RequestError with the ways out if the data set is not there, or if its archive is not one that a run can
+    read: looks at what the archive says of its images, and at its labels, in milliseconds."""
     if not is_there(name):
         raise RequestError(
             f"data.dataset: {name} is not there. Three ways out: 'hah data prepare {name}' downloads it; put an "
             f"archive {name}.npz into {data_folder()} (or set HAH_DATA to the folder that has it); or use a preset "
             "that needs no download, such as quickstart"
         )
+    if DATASETS[name].download:
+        _examine(archive_path(name), name)
 
 
 def load(name: str) -> Images:
@@ -69,12 +76,12 @@ def load(name: str) -> Images:
         return _digits()
     require(name)
     path = archive_path(name)
-    try:
-        with disk.opened(path) as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {part: archive[part] for part in ("x_train", "y_train", "x_test", "y_test")}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path} is not an archive of images: {error}") from None
-    _check(path, name, arrays)
+    with _told(path), disk.opened(path) as file, np.load(file, allow_pickle=False) as archive:
+        arrays = {part: archive[part] for part in PARTS}
+    for part, array in arrays.items():
+        _check_kind(path, name, part, array.dtype, array.shape)
+        if part.startswith("y"):
+            _check_labels(path, name, part, array)
     return Images(**arrays, fingerprint=_sha256(path), source=str(path))
 
 
@@ -113,12 +120,18 @@ def prepare(name: str) -> Path:
 def status(name: str) -> dict[str, Any]:
     """What is there of a data set, as facts for a list."""
     dataset, path = DATASETS[name], archive_path(name)
-    there = is_there(name)
-    size = path.stat().st_size if dataset.download and there else None
+    there, problem, size = is_there(name), "", None
+    if dataset.download and there:
+        size = path.stat().st_size
+        try:
+            require(name)
+        except RequestError as error:
+            problem = str(error)
     source = str(path) if dataset.download else "scikit-learn"
     return {
         "name": name,
         "there": there,
+        "problem": problem,
         "path": source,
         "bytes": size,
         "classes": dataset.num_classes,
@@ -147,22 +160,54 @@ def _digits() -> Images:
     return Images(images[~test], labels[~test], images[test], labels[test], content, "scikit-learn")
 
 
-def _check(path: Path, name: str, arrays: dict[str, Array]) -> None:
+def _examine(path: Path, name: str) -> None:
+    """Raise RequestError unless the archive is one of this data set, without reading its images."""
+    with _told(path), disk.opened(path) as file, zipfile.ZipFile(file) as archive:
+        for part in PARTS:
+            with archive.open(f"{part}.npy") as member:
+                version = np.lib.format.read_magic(member)
+                header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = header(member)
+            _check_kind(path, name, part, dtype, shape)
+            if part.startswith("y"):
+                with archive.open(f"{part}.npy") as member:
+                    _check_labels(path, name, part, np.lib.format.read_array(member, allow_pickle=False))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What a file that is no archive makes zip and NumPy raise, as one sentence."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        zlib.error,
+    ) as e:
+        raise RequestError(f"{path} is not an archive of images: {e}") from None
+
+
+def _check_kind(path: Path, name: str, part: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     dataset = DATASETS[name]
-    for part, count in (("train", dataset.train_images), ("test", dataset.test_images)):
-        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        wanted = f"uint8 [{count}, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]"
-        if images.dtype != np.uint8 or images.shape != (count, IMAGE_SIZE, IMAGE_SIZE, 3):
-            raise RequestError(f"{path}: x_{part} must be {wanted}, is {images.dtype} {list(images.shape)}")
-        if (
-            labels.shape != (count,)
-            or labels.dtype.kind not in "iu"
-            or not 0 <= labels.min() <= labels.max() < dataset.num_classes
-        ):
-            raise RequestError(
-                f"{path}: y_{part} must be {count} whole numbers below {dataset.num_classes}, is {labels.dtype} "
-                f"{list(labels.shape)}"
-            )
+    count = dataset.train_images if part.endswith("train") else dataset.test_images
+    size = (count, IMAGE_SIZE, IMAGE_SIZE, 3) if part.startswith("x") else (count,)
+    if shape != size or not (dtype == np.uint8 if part.startswith("x") else dtype.kind in "iu"):
+        wanted = f"uint8 {list(size)}" if part.startswith("x") else f"{count} whole numbers below {dataset.num_classes}"
+        raise RequestError(f"{path}: {part} must be {wanted}, is {dtype} {list(shape)}")
+
+
+def _check_labels(path: Path, name: str, part: str, labels: npt.NDArray[Any]) -> None:
+    count, classes = len(labels), DATASETS[name].num_classes
+    if not 0 <= labels.min() <= labels.max() < classes:
+        found = f"goes from {labels.min()} to {labels.max()}"
+        raise RequestError(f"{path}: {part} must be {count} whole numbers below {classes}, {found}")
 
 
 def _sha256(path: Path) -> str:

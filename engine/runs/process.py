@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import socket
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -131,6 +132,18 @@ class Lock:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def unlockable(folder: Path) -> str:
+    """Why no run can live in a folder that can be written: its file system has no locks. '' where it has."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".hah-") as place:
+        try:
+            lock = Lock.take(Path(place) / "lock")
+        except OSError as error:
+            return f"{folder}: {error.strerror}"
+    if lock is not None:
+        lock.release()
+    return ""
 
 
 def is_locked(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.runs import devices, layout
+from engine.runs import devices, layout, process
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, note, print_json, print_table
 from hah_tui.text import shown, shown_line
@@ -158,6 +158,9 @@ def doctor(json: Json = False) -> None:
     folders = {"runs": runs, "data": data["folder"], "presets": presets.own_folder()}
     writable = {name: os.access(_existing(folder), os.W_OK) for name, folder in folders.items()}
     problems += [f"{folders[name]} cannot be written" for name, good in writable.items() if not good]
+    problems += [dataset["problem"] for dataset in data["datasets"] if dataset["problem"]]
+    if writable["runs"] and (unlocked := process.unlockable(Path(_existing(runs)))):
+        problems.append(unlocked)
     free = shutil.disk_usage(_existing(runs)).free
     if free < 2 << 30:
         problems.append(f"only {free / 2**30:.1f} GiB are free where runs are kept; a full VGG-16 run needs about 0.5")
@@ -216,7 +219,7 @@ def doctor(json: Json = False) -> None:
     print(f"disk       {free / 2**30:.1f} GiB free for runs")
     for dataset in data["datasets"]:
         where = dataset["path"] if dataset["there"] else f"not there: hah data prepare {dataset['name']}"
-        print(f"{dataset['name']:<10} {where}")
+        print(f"{dataset['name']:<10} {shown_line(where)}")
     for problem in problems:
         print(f"problem    {shown_line(problem, 500)}")
     if not problems:
@@ -230,7 +233,7 @@ def _print_data(answer: dict[str, Any], json: bool) -> None:
     rows = [
         [
             d["name"],
-            "there" if d["there"] else "not there",
+            "not usable" if d["problem"] else "there" if d["there"] else "not there",
             f"{d['train_images']:,}",
             f"{d['test_images']:,}",
             d["path"],
@@ -239,6 +242,9 @@ def _print_data(answer: dict[str, Any], json: bool) -> None:
     ]
     if rows:
         print_table(["data set", "", "train", "test", "path"], rows, (2, 3))
+    for d in answer["datasets"]:
+        if d["problem"]:
+            note(shown_line(d["problem"], 500))
     if "corruptions" in answer:
         _print_corruptions(answer["corruptions"])
     if not all(d["there"] for d in answer["datasets"]):

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -85,13 +86,30 @@ def test_without_an_archive_the_three_ways_out_are_said(folder):
         ({"y_test": np.full(10000, 10)}, "y_test must be 10000 whole numbers below 10"),
         ({"y_test": np.full(10000, -1)}, "y_test must be 10000 whole numbers below 10"),
         ({"y_test": np.zeros(10000)}, "y_test must be"),
+        (
+            {"y_train": np.zeros((50000, 1), np.uint8)},
+            "y_train must be 50000 whole numbers below 10, is uint8 [50000, 1]",
+        ),
+        (
+            {"x_test": np.zeros((10000, 3, 32, 32), np.uint8)},
+            "x_test must be uint8 [10000, 32, 32, 3], is uint8 [10000, 3",
+        ),
     ],
 )
-def test_an_archive_of_something_else_is_refused(folder, changes, words):
+def test_an_archive_of_something_else_is_refused(folder, runs, hah, changes, words):
+    """By whoever reads it, before there is a run."""
     np.savez(folder / "cifar10.npz", **arrays(**changes))
-    with pytest.raises(RequestError) as caught:
-        archives.load("cifar10")
-    assert words in str(caught.value)
+    for function in (archives.load, archives.require):
+        with pytest.raises(RequestError) as caught:
+            function("cifar10")
+        assert words in str(caught.value)
+    for command in (["run", "paper-hah"], ["data", "prepare", "cifar10"]):
+        done = hah(*command, check=False)
+        assert done.returncode == 2
+        assert words in done.stderr
+    assert not runs.exists()
+    assert words in json.loads(hah("doctor", "--json").stdout)["problems"][0]
+    assert words in hah("data", "status").stderr
 
 
 def test_an_archive_is_never_unpickled(folder):
@@ -102,7 +120,7 @@ def test_an_archive_is_never_unpickled(folder):
     bomb = np.empty(10000, object)
     bomb[0] = Bomb()
     np.savez(folder / "cifar10.npz", **{**arrays(), "y_test": bomb})
-    with pytest.raises(RequestError, match="is not an archive of images"):
+    with pytest.raises(RequestError, match="y_test must be 10000 whole numbers below 10, is object"):
         archives.load("cifar10")
 
 

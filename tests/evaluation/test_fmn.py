@@ -10,7 +10,6 @@ from engine.evaluation.fmn import NORMS, curve, minimum_norm, summary
 from engine.experiment.mistakes import RequestError
 from engine.training.adversarial import size
 
-
 EIGHTHS = [n / 8 for n in range(1, 8)]
 
 
