@@ -22,11 +22,23 @@ NO_FILE = "is not a file"
 _HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")  # what may be beyond a float
 
 
+def find_home() -> None:
+    """Where the system knows no home (some containers) it is a folder in HAH_RUNS, for this process and its children:
+    what numba, Matplotlib, triton and torch compile or note is kept there too."""
+    runs = os.environ.get("HAH_RUNS")
+    if runs and not Path(os.path.expanduser("~")).is_absolute():  # noqa: PTH111 (Path.home raises)
+        os.environ["HOME"] = str(Path(runs).absolute() / ".hah-tui")
+        os.environ.setdefault("LOGNAME", str(os.getuid()))
+
+
 def folder_of(kind: Literal["config", "data", "cache", "state"]) -> Path:
-    """A person's folder of this program; raises OSError where the system knows no home (some containers)."""
-    path = Path(getattr(platformdirs, f"user_{kind}_path")("hah-tui"))
+    """A person's folder of this program; raises OSError where the system knows no home."""
+    try:
+        path = Path(getattr(platformdirs, f"user_{kind}_path")("hah-tui"))
+    except RuntimeError:
+        path = Path()
     if not path.is_absolute():
-        raise OSError(2, f"there is no home folder: set HOME, or XDG_{kind.upper()}_HOME")
+        raise OSError(2, "there is no home folder here: set HOME, or HAH_RUNS to a folder for everything")
     return path
 
 

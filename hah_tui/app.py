@@ -26,6 +26,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.theme import Theme
 
+from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
 from engine.runs.layout import RunDirectory, runs_folder
@@ -249,7 +250,12 @@ def main() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
         print("hah-tui: needs a terminal that can do more than plain lines; 'hah' works everywhere", file=sys.stderr)
         sys.exit(2)
-    app = HahApp(runs_folder(chosen.runs_dir))
+    disk.find_home()
+    try:
+        app = HahApp(runs_folder(chosen.runs_dir))
+    except OSError as error:
+        print(f"hah-tui: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     app.run()
     # Threads that wait for a disk are daemons, and no exit handler has work to do: leave at once.
     sys.stdout.flush()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.lib.format as npy
 import numpy.typing as npt
 
 from engine import disk
@@ -26,6 +27,10 @@ from engine.experiment.datasets import DATASETS
 from engine.experiment.mistakes import RequestError
 
 Array = npt.NDArray[np.uint8]
+# What zip and NumPy raise where a file is none.
+_NO_ARCHIVE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -165,15 +170,12 @@ def _examine(path: Path, name: str) -> None:
     with _told(path), disk.opened(path) as file, zipfile.ZipFile(file) as archive:
         for part in PARTS:
             with archive.open(f"{part}.npy") as member:
-                version = np.lib.format.read_magic(member)
-                header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = header(member)
+                old = npy.read_magic(member) == (1, 0)
+                shape, _, dtype = (npy.read_array_header_1_0 if old else npy.read_array_header_2_0)(member)
             _check_kind(path, name, part, dtype, shape)
             if part.startswith("y"):
                 with archive.open(f"{part}.npy") as member:
-                    _check_labels(path, name, part, np.lib.format.read_array(member, allow_pickle=False))
+                    _check_labels(path, name, part, npy.read_array(member, allow_pickle=False))
 
 
 @contextmanager
@@ -181,17 +183,8 @@ def _told(path: Path) -> Iterator[None]:
     """What a file that is no archive makes zip and NumPy raise, as one sentence."""
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        zlib.error,
-    ) as e:
-        raise RequestError(f"{path} is not an archive of images: {e}") from None
+    except _NO_ARCHIVE as error:
+        raise RequestError(f"{path} is not an archive of images: {error}") from None
 
 
 def _check_kind(path: Path, name: str, part: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

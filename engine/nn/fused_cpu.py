@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -30,8 +31,13 @@ from engine.nn.kernels import Settings, convolution_backward
 _APART = 16  # between maps, whose size is a power of two, so that their beginnings do not share a cache set
 _PARTS = 4  # that each thread takes one after the other, so that a thread that was held up leaves some to others
 
-# Sums may be reordered (which is what lets them use vector instructions); nothing is assumed of NaN or infinities.
-_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(nogil=True, cache=True, fastmath={"reassoc"})
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Sums may be reordered (which is what lets them use vector instructions); nothing is assumed of NaN or infinities.
+    compiled = numba.njit(nogil=True, fastmath={"reassoc"})(function)
+    with suppress(RuntimeError):  # neither the folder of this file nor a home can be written: anew in each process
+        compiled.enable_caching()
+    return compiled
 
 
 @_compiled

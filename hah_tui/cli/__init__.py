@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
 from hah_tui.cli import evaluating, inspecting, keeping, output, preparing, reporting, running
@@ -30,6 +31,7 @@ reporting.add_to(app)
 
 def main() -> None:
     """The entry point: a wrong request is one clear message and exit code 2."""
+    disk.find_home()
     for name in ("stdin", "stdout", "stderr"):  # closed by whoever started this
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123
