@@ -159,10 +159,14 @@ def appending(path: Path) -> BinaryIO:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not be there yet; raises OSError."""
+    """Write a file that must not be there yet, whole or not at all; raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def sync_folder(folder: Path) -> None:

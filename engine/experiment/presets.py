@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.disk import folder_of
+from engine import disk
 from engine.experiment.document import Document, Key, assignment, nested, read
 from engine.experiment.fields import fields, flatten
 from engine.experiment.mistakes import Mistake, RequestError
@@ -47,7 +47,7 @@ def shipped_folder() -> Path:
 
 def own_folder() -> Path:
     """Where a person's own presets lie."""
-    return folder_of("config") / "presets"
+    return disk.folder_of("config") / "presets"
 
 
 def listed() -> list[Preset]:
@@ -189,8 +189,7 @@ def write_own(name: str, base: str, sets: Sequence[str]) -> Path:
         raise RequestError(f"{path} exists; choose another name or edit it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            yaml.safe_dump(document.values, file, sort_keys=False, allow_unicode=True)
+        disk.write_new(path, yaml.safe_dump(document.values, sort_keys=False, allow_unicode=True).encode())
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror}") from None
     return path

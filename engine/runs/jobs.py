@@ -37,10 +37,10 @@ def prepare(run: RunDirectory, experiment: Experiment, checkpoint: str) -> State
     from engine.experiment import presets
 
     job = run.evaluation
-    job.log.unlink(missing_ok=True)  # what an earlier evaluation said
-    Inbox(job).clear()
     state = State(name=experiment.name, created=time.time(), epochs=len(experiment.evaluate.suites))
     state.write(job)
     replace_json(job.manifest, {"run": run.id, "checkpoint": checkpoint})
-    replace_text(job.config, presets.dumped(experiment))  # the last: with it there is a job
+    replace_text(job.config, presets.dumped(experiment))  # the last that is written: with it there is a job
+    job.log.unlink(missing_ok=True)  # what an earlier evaluation said
+    Inbox(job).clear()
     return state

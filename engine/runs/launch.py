@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -152,29 +152,33 @@ def ask(*arguments: str, tell: Callable[[str], None] | None = None) -> Any:
     The light wing's questions to the torch wing: is that device there, is that data set. What takes long says how far
     it is, a line at a time, to ``tell``.
     """
-    said = []
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as answer,
-        subprocess.Popen(
-            engine_command(*arguments),
-            stdout=answer,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=_home(),
-            env=_environment(),
-        ) as process,
-    ):
-        for line in process.stderr or ():
+    said: list[str] = []
+
+    def listen(lines: Iterable[str]) -> None:
+        for line in lines:
             if tell is not None and line.startswith(PROGRESS):
                 tell(line[len(PROGRESS) :].rstrip())
             else:
                 said.append(line.rstrip("\n"))
-        code = process.wait()
-        answer.seek(0)
-        document = answer.read()
-    if code == 2:
+
+    with subprocess.Popen(
+        engine_command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        cwd=_home(),
+        env=_environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        listener = threading.Thread(target=listen, args=(process.stderr,), daemon=True)
+        listener.start()
+        document = process.stdout.read()
+        listener.join()
+    if process.returncode == 2:
         raise RequestError(*filter(None, said))
-    if code != 0:
+    if process.returncode != 0:
         raise LaunchError(f"'engine {' '.join(arguments)}' failed:\n" + "\n".join(said).strip())
     return json.loads(document)
 

@@ -10,8 +10,8 @@ from engine.disk import read_json
 from engine.experiment.datasets import SUITES
 from hah_tui import orders
 from hah_tui.cli import output
-from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
-from hah_tui.text import duration, shown_line
+from hah_tui.cli.output import Json, RunArgument, RunsDir, print_json, print_table
+from hah_tui.text import duration
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,7 +45,7 @@ def eval_(
 
     Results are saved piece by piece: after a stop or a kill, the same command continues. Ctrl-C stops it.
     """
-    from engine.runs import control, launch, store
+    from engine.runs import store
     from engine.runs.events import Tail
     from engine.runs.state import read_state
     from hah_tui.cli import watching
@@ -59,27 +59,13 @@ def eval_(
         return
     job = run.evaluation
     tail, events = Tail(job.events, from_end=True), Tail(job.events, from_end=True)
-    warned = launch.await_start(job, orders.evaluate(run, experiment, checkpoint))
-    if detach:
-        for text in warned:
-            note(shown_line(text))
-        if json:
-            print_json({"id": job.id, "path": str(job.path)})
-        else:
-            print(f"{job.id} runs in the background; follow it with: hah watch {job.id}")
+    look = watching.stay(job, orders.evaluate(run, experiment, checkpoint), detach, json, tail)
+    if look is None:
         return
-
-    def ask_to_stop() -> None:
-        note("stopping; the same command continues (Ctrl-C again leaves it to itself)")
-        control.send(job, "stop")
-
-    look = watching.follow(job, interrupt=ask_to_stop, quiet=json, tail=tail)
     if json:
         files = [event["file"] for event in events if event["kind"] in ("result", "already")]
         results = [read_json(run.results / file, 1 << 28) for file in files]
         print_json({"id": job.id, "status": look.status, "error": look.state.error, "results": results})
-    else:
-        print(watching.outcome(look))
     raise typer.Exit(watching.EXIT_CODES[look.status])
 
 

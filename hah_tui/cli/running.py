@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +13,6 @@ from engine.runs.watcher import Look
 from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
-from hah_tui.text import shown_line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -152,42 +149,14 @@ def set_(
 
 def _stay(directory: RunDirectory, process: subprocess.Popen[bytes], detach: bool, json: bool) -> None:
     """Wait until an engine has begun and, unless detached, stay with it to its end."""
-    from engine.runs import control, launch
     from hah_tui.cli import watching
 
-    def ask_to_stop(run: RunDirectory) -> None:
-        note("saving and stopping (Ctrl-C again leaves it to itself)")
-        try:
-            control.send(run, "stop")
-        except OSError:  # the disk is full
-            process.terminate()
-
-    interrupt: Callable[[RunDirectory], None] | None = ask_to_stop
-    warned: list[str] = []
-    try:
-        warned = launch.await_start(directory, process)
-    except KeyboardInterrupt:  # what nobody waits for shall not train unseen
-        ask_to_stop(directory)
-        interrupt = None
-    if detach and interrupt is not None:
-        for text in warned:  # in the foreground they are followed with everything else
-            note(shown_line(text))
-        if json:
-            print_json({"id": directory.id, "path": str(directory.path)})
-        else:
-            print(f"{directory.id} runs in the background; follow it with: hah watch {directory.id}")
+    look = watching.stay(directory, process, detach, json)
+    if look is None:
         return
-
-    def follow(run: RunDirectory) -> Look:
-        look = watching.follow(run, interrupt=interrupt and partial(interrupt, run), quiet=json)
-        if not json:
-            print(watching.outcome(look))
-        return look
-
-    look = follow(directory)
     code = watching.EXIT_CODES[look.status]
     if code == 0 and not directory.evaluates and store.look(directory.evaluation).live:
-        code = watching.EXIT_CODES[follow(directory.evaluation).status]
+        code = watching.EXIT_CODES[watching.accompany(directory.evaluation, json).status]
     if json:
         from hah_tui.cli.inspecting import document
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from engine.runs import control, launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
+from engine.runs.state import read_state
 from engine.runs.watcher import Look, Watcher
-from hah_tui.cli.output import discard, is_terminal
+from hah_tui.cli.output import discard, is_terminal, note, print_json
 from hah_tui.text import duration, number, percent, shown_line
 
 if TYPE_CHECKING:
@@ -54,6 +58,45 @@ def follow(
             except BrokenPipeError:  # nobody reads on, but how the run ends is still this command's answer
                 discard()
                 display = _Nothing()
+
+
+def stay(
+    run: RunDirectory, process: subprocess.Popen[bytes], detach: bool, json: bool, tail: Tail | None = None
+) -> Look | None:
+    """Wait until an engine has begun and stay with it to its end, as `accompany`; ``detach``: leave it to itself then,
+    None. Ctrl-C while it starts asks it to stop too: what nobody waits for shall not train unseen."""
+    asked = False
+    warned: list[str] = []
+    try:
+        warned = launch.await_start(run, process)
+    except KeyboardInterrupt:
+        asked = True
+        _ask_to_stop(run)
+    if asked or not detach:
+        return accompany(run, json, tail, asked)
+    for text in warned:  # in the foreground they are followed with everything else
+        note(shown_line(text))
+    if json:
+        print_json({"id": run.id, "path": str(run.path)})
+    else:
+        print(f"{run.id} runs in the background; follow it with: hah watch {run.id}")
+    return None
+
+
+def accompany(run: RunDirectory, json: bool, tail: Tail | None = None, asked: bool = False) -> Look:
+    """Follow a run of this command to its end; the first Ctrl-C asks it to stop, unless it was ``asked`` already."""
+    look = follow(run, None if asked else partial(_ask_to_stop, run), json, tail)
+    if not json:
+        print(outcome(look))
+    return look
+
+
+def _ask_to_stop(run: RunDirectory) -> None:
+    note("saving and stopping (Ctrl-C again leaves it to itself)")
+    try:
+        control.send(run, "stop")
+    except OSError as full:
+        note(f"{shown_line(run.control)}: {full.strerror}; end process {read_state(run).engine.get('pid')} by a signal")
 
 
 def outcome(look: Look) -> str:
