@@ -96,9 +96,7 @@ def _run(arguments: argparse.Namespace, stop: _Signals) -> int:
         sets = dict(map(assigned, arguments.set))
         code, job = _train(run, state, stop, sets, arguments.without_set)
     except BaseException as error:  # before there was a record to say it in
-        traceback.print_exc()
-        text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-        replace(state, status="failed", error=text).write(run)
+        replace(state, status="failed", error=_told(error)).write(run)
         return 1
     lock.release()  # all is written: whoever resumes need not wait for this process to fold up
     return code if job is None else _eval(run.path, job.descriptor, stop)
@@ -158,7 +156,7 @@ def _train(
         )  # fmt: skip
         return 130, None
     except BaseException as error:
-        traceback.print_exc()
+        _told(error)
         text = _explained(error, training)
         record.end("failed", error=text, text=text)
         return 1, None
@@ -212,9 +210,7 @@ def _eval(path: Path, descriptor: int | None, stop: _Signals) -> int:
             record.end("stopped", by=stopped.by, signal=stopped.signal)
             return 130
     except BaseException as error:
-        if not isinstance(error, RequestError):
-            traceback.print_exc()
-        text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        text = _told(error)
         if record is None:
             replace(state, status="failed", error=text).write(directory)
         else:
@@ -290,6 +286,14 @@ def _device(asked: str) -> tuple[Any, devices.Choice]:
         unusable = "torch cannot use the GPU that the driver shows (its build or the driver): on the CPU"
         choice = replace(choice, device="cpu", warning=unusable)
     return torch.device("cuda" if choice.device != "cpu" else "cpu"), choice
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong, in words; engine.log has where, but for what a person can mend without knowing that."""
+    if isinstance(error, RequestError):
+        return str(error)
+    traceback.print_exc()
+    return f"{type(error).__name__}: {error}"
 
 
 def _explained(error: BaseException, training: Any) -> str:

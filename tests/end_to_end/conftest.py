@@ -25,7 +25,7 @@ def settings(values):
     return [part for value in values for part in ("--set", value)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def program():
     """The path of the installed `hah`."""
     return str(Path(sys.executable).with_name("hah"))

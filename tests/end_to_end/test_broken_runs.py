@@ -1,0 +1,229 @@
+"""Every command on a folder of broken runs beside a good one: the good one is always shown, in time, and nothing is
+answered with a traceback. Commands run in this process, which is what makes so many possible."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+import pytest
+
+from engine.runs import store
+from engine.runs.layout import RunDirectory
+from hah_tui import cli
+from tests.end_to_end.conftest import TINY, settings, status
+
+IN_TIME = 20  # seconds for one command, however slow the machine
+
+FILES = ["state.json", "heartbeat", "lock", "manifest.json", "config.yaml", "events.jsonl", "labels.json", "engine.log",
+         "control", "checkpoints", "results", "tensorboard", "checkpoints/last.pt", "RESULT"]  # fmt: skip
+
+
+def nothing(path):
+    _away(path)
+
+
+def a_folder(path):
+    _away(path)
+    path.mkdir()
+    (path / "x").write_text("x")
+
+
+def a_pipe(path):
+    _away(path)
+    os.mkfifo(path)
+
+
+def a_link(path):
+    kept = path.with_name(f"{path.name}.elsewhere")
+    path.rename(kept)
+    path.symlink_to(kept)
+
+
+def a_dangling_link(path):
+    _away(path)
+    path.symlink_to("/nowhere/at/all")
+
+
+def empty(path):
+    _away(path)
+    path.write_bytes(b"")
+
+
+def half(path):
+    data = path.read_bytes() if path.is_file() else b""
+    _away(path)
+    path.write_bytes(data[: len(data) // 2])
+
+
+def junk(path):
+    _away(path)
+    path.write_bytes(bytes(range(256)) * 50)
+
+
+def nested(path):
+    _away(path)
+    path.write_bytes(b'{"values": ' + b"[" * 50_000)
+
+
+def wrong_types(path):
+    _away(path)
+    values = '{"name": 3, "status": [], "epoch": "x", "step": 1e999, "created": NaN, "tags": 5, "note": [], "engine": 1'
+    path.write_text(f'{values}, "metrics": {{"a": {{}}}}, "kind": 7, "result": 8, "suite": null, "hah": -1}}\n' * 3)
+
+
+DAMAGE = [nothing, a_folder, a_pipe, a_link, a_dangling_link, empty, half, junk, nested, wrong_types]
+
+
+def _away(path):
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def in_time(what):
+    def late(*_):
+        raise TimeoutError(f"{what} takes more than {IN_TIME} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(IN_TIME)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def call(*arguments):
+    """(exit code, standard output, standard error) of `hah`."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+    before, sys.argv = sys.argv, ["hah", *map(str, arguments)]
+    try:
+        with in_time(arguments), redirect_stdout(out), redirect_stderr(err):
+            code = cli._exit_code()
+    finally:
+        sys.argv = before
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode())
+    return code or 0, *texts
+
+
+def strict(text):
+    def refuse(name):
+        raise AssertionError(f"{name} in what should be JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, program):
+    """A finished, evaluated, labelled run."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAH_RUNS", str(folder))
+        for arguments in (
+            ["run", "quickstart", *settings(TINY)], ["eval", "@last", "--suite", "sparsity", "--images", "20"],
+            ["tag", "@last", "good"],
+        ):  # fmt: skip
+            subprocess.run([program, *arguments], check=True, capture_output=True)
+        (run,) = store.all_runs(folder)
+    return run
+
+
+@pytest.fixture
+def good(whole, runs):
+    runs.mkdir()
+    shutil.copytree(whole.path, runs / "good-aaaa")
+    return RunDirectory(runs / "good-aaaa")
+
+
+@pytest.fixture
+def broken(whole, good, runs):
+    """As many broken copies as there are files and ways to damage one."""
+    made = []
+    for file in FILES:
+        for damage in DAMAGE:
+            run = RunDirectory(runs / f"{file.replace('/', '-').replace('.', '-')}-{damage.__name__.replace('_', '-')}")
+            shutil.copytree(whole.path, run.path)
+            if file == "RESULT":
+                (path,) = run.results.glob("sparsity-*.json")
+            else:
+                path = run.path / file
+            if not os.path.lexists(path):
+                path.write_bytes(b"x")
+            damage(path)
+            made.append(run)
+    return made
+
+
+def _shown(*arguments):
+    code, out, err = call(*arguments)
+    assert code == 0, (arguments, err)
+    return out
+
+
+def test_what_shows_many_runs_shows_the_good_one(good, broken):
+    assert len(broken) >= 40
+    listed = {run["id"]: run for run in strict(_shown("ls", "--all", "--json"))["runs"]}
+    assert listed[good.id]["status"] == "finished"
+    assert listed[good.id]["tags"] == ["quick", "good"]
+    assert good.id in _shown("ls", "--all")
+    # All that are runs still: a folder without an experiment is none.
+    assert good.id in _shown("compare", *listed)
+    assert good.id in json.dumps(strict(_shown("compare", *listed, "--json")))
+    assert "Table 1" in _shown("report", "paper")
+    # What is whole in a broken one is still told: only what was damaged is not known.
+    for damage in DAMAGE:
+        name = f"state-json-{damage.__name__.replace('_', '-')}"
+        if name in listed:
+            assert (listed[name]["status"], listed[name]["epoch"]) == ("finished", 3), name
+            assert listed[name]["metrics"]["test/accuracy"] == listed[good.id]["metrics"]["test/accuracy"], name
+
+
+COMMANDS = [
+    "show", "show --json", "log", "log --events", "watch", "compare", "eval --estimate --suite noise",
+    "set hah.lambda=0.3", "stop", "pause", "tag x", "note x", "export --results", "rm --yes",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_answers_on_every_broken_run(good, broken, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    verb, *options = command.split()
+    if "--estimate" in options:  # each asks an engine of its own: a few are enough
+        broken = [run for run in broken if run.id.startswith(("checkpoints-last", "config"))][::3]
+    before = {path: path.read_bytes() for path in good.path.rglob("*") if path.is_file()}
+    for run in broken:
+        began = time.monotonic()
+        more = [good.id] if verb == "compare" else ["--to", str(tmp_path / run.id)] if verb == "export" else []
+        code, out, err = call(verb, run.id, *options, *more)
+        assert code in (0, 1, 2, 130), (run.id, code)
+        assert "Traceback" not in out + err, (run.id, out, err)
+        if code == 2:
+            assert 0 < len(err.splitlines()) <= 5, (run.id, err)
+        if "--json" in options and code == 0:
+            strict(out)
+        assert time.monotonic() - began < IN_TIME
+    assert {path: path.read_bytes() for path in good.path.rglob("*") if path.is_file()} == before
+    assert status(good) == "finished"
+
+
+def test_what_cannot_be_read_is_not_trained_further(hah, broken):
+    """`hah resume` with real engines: it refuses, or goes on from what is whole; it never starts anew."""
+    for run in (run for run in broken if run.id.endswith("junk")):
+        if run.id.startswith(("heartbeat", "tensorboard", "labels", "RESULT", "engine")):
+            continue  # nothing that a resume reads
+        done = hah("resume", run.id, "--epochs", "4", check=False)
+        assert "Traceback" not in done.stderr, (run.id, done.stderr)
+        assert (done.stdout + done.stderr).strip(), run.id
+        assert ("epoch 4/4" in done.stdout) == (done.returncode == 0), (run.id, done.stdout)
+        assert "epoch 1/4" not in done.stdout.partition(" running")[2], (run.id, done.stdout)
