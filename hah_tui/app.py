@@ -23,6 +23,7 @@ from typing import Any, ClassVar, TypeVar
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -86,12 +87,15 @@ class HahApp(App[None]):
 
     def in_background(
         self,
+        owner: DOMNode,
         work: Callable[[], T],
         then: Callable[[T], object] = lambda _: None,
         failed: Callable[[Exception], object] | None = None,
     ) -> None:
         """Do something that may wait for a disk or an engine; ``then`` or ``failed`` gets the outcome, in the app.
 
+        ``owner`` is the screen or widget that the outcome is for: what comes after that has gone is dropped. It is the
+        app itself where the outcome counts wherever the person is by then; failures without a ``failed`` do always.
         The thread is a daemon: nothing that hangs keeps `q` from leaving at once.
         """
 
@@ -99,16 +103,21 @@ class HahApp(App[None]):
             try:
                 answer = work()
             except (RequestError, LaunchError, OSError) as error:
-                self.hand_over(partial(failed or self.complain, error))
+                self.hand_over(self if failed is None else owner, partial(failed or self.complain, error))
             else:
-                self.hand_over(partial(then, answer))
+                self.hand_over(owner, partial(then, answer))
 
         threading.Thread(target=body, daemon=True).start()
 
-    def hand_over(self, callback: Callable[[], object]) -> None:
-        """Call something in the app's own thread, from any other; nothing happens once the app has ended."""
+    def hand_over(self, owner: DOMNode, callback: Callable[[], object]) -> None:
+        """Call something in the app's own thread, from any other, if its ``owner`` is still there then."""
         with suppress(RuntimeError):  # the event loop is closed
-            self.call_later(callback)
+            self.call_later(lambda: callback() if self.holds(owner) else None)
+
+    def holds(self, node: DOMNode) -> bool:
+        """Whether a screen or a widget is still part of the app (`is_mounted` stays true when a screen has gone)."""
+        screen = next((one for one in node.ancestors_with_self if isinstance(one, Screen)), None)
+        return node is self or (screen in self.screen_stack and node.is_attached)
 
     def complain(self, error: Exception) -> None:
         """Say what went wrong."""
@@ -208,7 +217,8 @@ class HahApp(App[None]):
     def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
         name = filename or time.strftime("hah-tui-%Y%m%d-%H%M%S.svg")
         target, picture = Path(path or Path.cwd()) / name, self.export_screenshot()
-        self.in_background(lambda: target.write_text(picture, encoding="utf-8"), lambda _: self.say(f"saved {target}"))
+        said = partial(self.say, f"saved {target}")
+        self.in_background(self, lambda: target.write_text(picture, encoding="utf-8"), lambda _: said())
 
     def action_slower_frames(self) -> None:
         self._frames(0.5)

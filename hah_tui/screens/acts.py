@@ -32,6 +32,10 @@ class RunActs(Page):
     def acted(self) -> None:
         """Something was done with runs: look at them again."""
 
+    def _acted(self) -> None:
+        if self.hah.holds(self):
+            self.acted()
+
     def action_stop(self) -> None:
         self._each("stop", lambda look: look.live, lambda run: orders.ask(run, "stop"), "stopped")
 
@@ -76,7 +80,7 @@ class RunActs(Page):
         if process is not None:
             self.hah.adopt(process)
             for text in launch.await_start(run, process):
-                self.hah.hand_over(partial(self.hah.say, f"{run.id}: {text}", "warning"))
+                self.hah.hand_over(self.hah, partial(self.hah.say, f"{run.id}: {text}", "warning"))
 
     def _each(
         self,
@@ -99,10 +103,10 @@ class RunActs(Page):
 
         def told(run: RunDirectory, _: object) -> None:
             self.hah.say(f"{run.id} {then}")
-            self.acted()
+            self._acted()
 
         for run in fitting:
-            self.hah.in_background(partial(act, run), partial(told, run))
+            self.hah.in_background(self.hah, partial(act, run), partial(told, run))
 
     def action_results(self) -> None:
         from hah_tui.screens.results import ResultsScreen
@@ -166,7 +170,7 @@ class ListActs(RunActs):
             for look in looks:
                 store.label(look.run, **labels)
 
-        self.hah.in_background(write, lambda _: self.acted())
+        self.hah.in_background(self, write, lambda _: self.acted())
 
     def action_delete(self) -> None:
         looks = self.targets()
@@ -174,7 +178,7 @@ class ListActs(RunActs):
         if live:
             self.hah.say(f"{live[0].run.id} is {live[0].status}: stop it first. Nothing was deleted", "warning")
         elif looks:
-            self.hah.in_background(lambda: list(map(contents, looks[:50])), partial(self._confirm_delete, looks))
+            self.hah.in_background(self, partial(_all_contents, looks), partial(self._confirm_delete, looks))
 
     def _confirm_delete(self, looks: list[Look], lines: list[str]) -> None:
         runs = [look.run for look in looks]
@@ -182,15 +186,15 @@ class ListActs(RunActs):
 
         def gone(_: object) -> None:
             self.hah.say(f"deleted {named(runs)}")
-            self.acted()
+            self._acted()
 
         def not_all_gone(error: Exception) -> None:
             self.hah.complain(error)
-            self.acted()
+            self._acted()
 
         def delete(yes: bool | None) -> None:
             if yes:
-                self.hah.in_background(lambda: list(map(store.remove, runs)), gone, not_all_gone)
+                self.hah.in_background(self.hah, partial(_remove, runs), gone, not_all_gone)
 
         title = f"Delete {'this run' if len(runs) == 1 else f'these {len(runs)} runs'} for good?"
         lines = [*lines, *more, f"from {home(self.hah.folder)}"]
@@ -200,6 +204,15 @@ class ListActs(RunActs):
 def named(runs: Sequence[RunDirectory]) -> str:
     """Runs in a title: the id of one, the number of several."""
     return runs[0].id if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def _remove(runs: Sequence[RunDirectory]) -> None:
+    for run in runs:
+        store.remove(run)
+
+
+def _all_contents(looks: Sequence[Look]) -> list[str]:
+    return [contents(look) for look in looks[:50]]
 
 
 def contents(look: Look) -> str:

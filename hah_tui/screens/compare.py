@@ -74,7 +74,7 @@ class CompareScreen(PanelScreen):
     def on_mount(self) -> None:
         super().on_mount()
         for source in self.runs:
-            self.hah.in_background(partial(_settings, source.run), partial(self._know, source.run.id))
+            self.hah.in_background(self, partial(_settings, source.run), partial(self._know, source.run.id))
         self.frame()
 
     def _know(self, name: str, settings: dict[str, Any] | str) -> None:

@@ -131,13 +131,13 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
 
     def _ask(self, experiment: Experiment, checkpoint: str) -> None:
         def came(found: dict[str, Any] | str) -> None:
-            if self.is_mounted and self._asked == (experiment, checkpoint):
+            if self._asked == (experiment, checkpoint):
                 self._estimate = found
                 self._look()
 
         app = cast("HahApp", self.app)
         app.in_background(
-            lambda: orders.estimate(self._run, experiment, checkpoint), came,
+            self, lambda: orders.estimate(self._run, experiment, checkpoint), came,
             lambda error: came(f"no estimate: {shown_line(str(error), 200)}"),
         )  # fmt: skip
 

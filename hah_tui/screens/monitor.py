@@ -146,7 +146,11 @@ class MonitorScreen(PanelScreen, RunActs):
 
     def _learn(self) -> None:
         """Ask for the experiment as it is now; what cannot be read stays unknown."""
-        self.hah.in_background(lambda: store.experiment_of(self.run, read_state(self.run)), self._know, lambda _: None)
+
+        def read() -> Experiment:
+            return store.experiment_of(self.run, read_state(self.run))
+
+        self.hah.in_background(self, read, self._know, lambda _: None)
 
     def _know(self, experiment: Experiment) -> None:
         self.experiment, self.hah_blocks = experiment, experiment.model.hah_blocks
@@ -268,7 +272,7 @@ class MonitorScreen(PanelScreen, RunActs):
                 self._reading_replay = False
                 playback.feed(events)
 
-            self.hah.in_background(playback.read, fed)
+            self.hah.in_background(self, playback.read, fed)
         if playback.play(seconds):
             self.changed()
 
@@ -341,9 +345,10 @@ class MonitorScreen(PanelScreen, RunActs):
 
         def done(answer: tuple[str, object, Experiment]) -> None:
             self.hah.say("; ".join([f"{answer[0]} is {answer[1]}", *answer[2].idle()]))
-            self._learn()
+            if self.hah.holds(self):
+                self._learn()
 
-        self.hah.in_background(lambda: orders.change(self.run, assignment), done)
+        self.hah.in_background(self.hah, lambda: orders.change(self.run, assignment), done)
 
     # Other things to look at
 
@@ -359,7 +364,10 @@ class MonitorScreen(PanelScreen, RunActs):
                 parts.append(f"config.yaml cannot be read: {error.strerror}")
             return "\n".join(parts)
 
-        self.hah.in_background(read, lambda text: self.app.push_screen(Message(f"Manifest of {self.run.id}", text)))
+        def show(text: str) -> None:
+            self.app.push_screen(Message(f"Manifest of {self.run.id}", text))
+
+        self.hah.in_background(self, read, show)
 
 
 def _listed(document: dict[str, object], indent: str = "") -> str:

@@ -75,11 +75,11 @@ class NewRunScreen(Page):
         app = self.hah
         if self._run is not None:
             self.query_one(Presets).say(Text("reading the run..."))
-            app.in_background(partial(_draft_of, self._run), self.begin, self._cannot_begin)
+            app.in_background(self, partial(_draft_of, self._run), self.begin, self._cannot_begin)
         else:
             self.query_one(Presets).read()
-        app.in_background(_gpus, self._devices_known)
-        app.in_background(partial(speeds, app.folder), self._speeds_known)
+        app.in_background(self, _gpus, self._devices_known)
+        app.in_background(self, partial(speeds, app.folder), self._speeds_known)
 
     def redraw(self) -> None:
         """Draw everything again: another theme, ASCII mode."""
@@ -92,21 +92,19 @@ class NewRunScreen(Page):
         from hah_tui.draft import Draft
 
         if isinstance(event.start, str):
-            self.hah.in_background(partial(Draft.of_preset, event.start), self.begin)
+            self.hah.in_background(self, partial(Draft.of_preset, event.start), self.begin)
         else:
             self.begin(event.start)
 
     def _cannot_begin(self, error: Exception) -> None:
         self.hah.complain(error)
-        if self.is_mounted and self.is_current:
+        if self.is_current:
             self.hah.pop_screen()
 
     # The form
 
     def begin(self, draft: Draft) -> None:
         """Show the form of a draft."""
-        if not self.is_mounted:
-            return
         self.draft, self._sheet = draft, 0
         self.remove_class("choosing")
         self._lay_tabs()
@@ -148,6 +146,8 @@ class NewRunScreen(Page):
             async with self.batch():
                 await box.remove_children()
                 await box.mount_all(mounted)
+            if not self.hah.holds(self):  # left meanwhile
+                return
             box.scroll_home(animate=False)
             first = next((widget for widget in box.query("Input, Select, Switch") if not widget.disabled), None)
             if self._wanted:
@@ -240,13 +240,12 @@ class NewRunScreen(Page):
 
     def _devices_known(self, found: list[Gpu]) -> None:
         self._devices = device_choices(found)
-        if self.is_mounted and found and self.draft is not None and self._sheets[self._sheet].title == "run":
+        if found and self.draft is not None and self._sheets[self._sheet].title == "run":
             self._mount_sheet()
 
     def _speeds_known(self, found: list[Speed]) -> None:
-        if self.is_mounted:
-            self._speeds = self.query_one(Presets).speeds = found
-            self.redraw()
+        self._speeds = self.query_one(Presets).speeds = found
+        self.redraw()
 
     # Actions
 
@@ -338,6 +337,7 @@ class NewRunScreen(Page):
         def save(name: str | None) -> None:
             if name is not None:
                 self.hah.in_background(
+                    self.hah,
                     lambda: presets.write_own(name.strip(), draft.preset, draft.sets()),
                     lambda path: self.hah.say(f"saved {path}"),
                 )
@@ -366,31 +366,37 @@ class NewRunScreen(Page):
         def work() -> RunDirectory:
             run, process = orders.begin(experiment, draft.preset, draft.preset_path, draft.sets(), app.folder)
             app.adopt(process)
-            app.hand_over(partial(self._now, f"{run.id} is starting..."))
+            app.hand_over(self, partial(self._now, f"{run.id} is starting..."))
             for text in launch.await_start(run, process):
-                app.hand_over(partial(app.say, f"{run.id}: {text}", "warning"))
+                app.hand_over(app, partial(app.say, f"{run.id}: {text}", "warning"))
             return run
 
-        app.in_background(work, self._begun, self._not_begun)
+        app.in_background(app, work, self._begun, self._not_begun)
 
     def _now(self, what: str) -> None:
         self._busy = what
-        if self.is_mounted:
-            self._head()
+        self._head()
 
     def _begun(self, run: RunDirectory) -> None:
-        self._now("")
         self._keeper.keep(None)
         self.hah.say(f"{run.id} runs in the background")
-        if self.is_mounted and self.is_current:
+        if not self.hah.holds(self):
+            return
+        self._now("")
+        if self.is_current:
             self.hah.pop_screen()
             self.hah.open_run(run)
 
     def _not_begun(self, error: Exception) -> None:
         """What only the engine's side could know stands beside its field too."""
+        if self.hah.holds(self):
+            self._mark(error)
+        self.hah.complain(error)
+
+    def _mark(self, error: Exception) -> None:
         self._now("")
         draft = self.draft
-        if isinstance(error, RequestError) and draft is not None and self.is_mounted:
+        if isinstance(error, RequestError) and draft is not None:
             from engine.experiment.fields import fields
 
             for mistake in error.mistakes:
@@ -399,7 +405,6 @@ class NewRunScreen(Page):
                     draft.mistakes[name] = what
                     self.show_field(name)
             self._look()
-        self.hah.complain(error)
 
 
 def _preset_name(text: str) -> str:

@@ -140,11 +140,11 @@ class PanelScreen(Page):
             self._reading.add(source)
             self._read_at[source] = time.monotonic()
             work, done = partial(source.read, log), partial(self._took, source)
-            self.hah.in_background(work, done, lambda _: self._reading.discard(source))
+            self.hah.in_background(self, work, done, lambda _: self._reading.discard(source))
 
     def _took(self, source: Source, reading: Reading) -> None:
         self._reading.discard(source)
-        if not self.is_mounted or source not in self.all_sources():
+        if source not in self.all_sources():
             return
         if source.take(reading):
             self.changed()
@@ -180,7 +180,7 @@ class PanelScreen(Page):
             title = "A run to draw behind this one" if len(runs) == 1 else "A run to draw behind these"
             self.app.push_screen(PickRun(title, names, now), picked)
 
-        self.hah.in_background(list_runs, ask)
+        self.hah.in_background(self, list_runs, ask)
 
     # Layout
 
@@ -209,7 +209,7 @@ class PanelScreen(Page):
 
     def lay_out(self) -> None:
         """Show the panels that have room, the current one among them."""
-        if not self.is_mounted or not self.size.width:
+        if not self.hah.holds(self) or not self.size.width:
             return
         box = self.query_one("#panels")
         height = self.size.height - 1 - self.query_one("#head").styles.height.value  # type: ignore[union-attr]
@@ -241,12 +241,12 @@ class PanelScreen(Page):
     def redraw(self) -> None:
         """Draw everything again."""
         self.stale = True
-        if self.is_mounted:
+        if self.hah.holds(self):
             self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
         """Bring every panel up to date."""
-        if not self.is_mounted:
+        if not self.hah.holds(self):
             return
         self.refill()
         x = window(self.view, self.all_curves())
@@ -416,7 +416,7 @@ class PanelScreen(Page):
             path.write_text(text, encoding="utf-8")
             return path
 
-        self.hah.in_background(write, lambda path: self.hah.say(f"saved {path}"))
+        self.hah.in_background(self.hah, write, lambda path: self.hah.say(f"saved {path}"))
 
 
 def block_lines(curves: Curves, metric: str, reference: Curves | None = None) -> list[Line]:

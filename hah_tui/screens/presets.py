@@ -56,11 +56,9 @@ class Presets(Horizontal):
         box = self.query_one(OptionList)
         box.clear_options()
         box.focus()
-        self.hah.in_background(catalogue, self._arrived)
+        self.hah.in_background(self, catalogue, self._arrived)
 
     def _arrived(self, found: Catalogue) -> None:
-        if not self.is_mounted:
-            return
         self._catalogue = found
         box = self.query_one(OptionList)
         quiet, bold = self.hah.colour("quiet"), f"bold {self.hah.colour('accent')}"

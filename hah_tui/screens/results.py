@@ -272,9 +272,9 @@ class ResultsScreen(Page):
                     found = read_results(run, app.settings.reference)
                 except (OSError, RequestError) as error:
                     found = Found([], [], [str(error)])
-                app.hand_over(partial(self._arrived, found))
+                app.hand_over(self, partial(self._arrived, found))
             look = watcher.look() if run.evaluation.state.exists() else None
-            app.hand_over(partial(self._job_seen, look))
+            app.hand_over(self, partial(self._job_seen, look))
             self._wake.wait(ROUND_SECONDS)
             if self._wake.is_set():
                 stamp = object()
@@ -282,11 +282,10 @@ class ResultsScreen(Page):
 
     def _arrived(self, found: Found) -> None:
         self.found, self._read = found, True
-        if self.is_mounted:
-            self._show()
+        self._show()
 
     def _job_seen(self, look: Look | None) -> None:
-        if self.is_mounted and look != self.job:
+        if look != self.job:
             self.job = look
             self._show_job()
             self.refresh_bindings()
@@ -407,7 +406,7 @@ class ResultsScreen(Page):
                     table.writerow([group, line.title, ours, _plain(line.published), line.note])
             target.write_text(text.getvalue(), encoding="utf-8")
 
-        self.hah.in_background(write, lambda _: self.hah.say(f"saved {target}"))
+        self.hah.in_background(self.hah, write, lambda _: self.hah.say(f"saved {target}"))
 
     def action_evaluate(self) -> None:
         run = self.run_directory
@@ -419,7 +418,7 @@ class ResultsScreen(Page):
             if self.is_current:
                 self.app.push_screen(EvaluateDialog(run, *known), self._evaluate)
 
-        self.hah.in_background(read, ask)
+        self.hah.in_background(self, read, ask)
 
     def _evaluate(self, asked: tuple[Experiment, str] | None) -> None:
         if asked is None:
@@ -432,14 +431,15 @@ class ResultsScreen(Page):
             launch.await_start(run.evaluation, process)
 
         app.say("asking for device and data...")
-        app.in_background(begin, lambda _: self._wake.set())
+        app.in_background(self, begin, lambda _: self._wake.set())
 
     def action_stop_evaluation(self) -> None:
         if self.job is None or not self.job.live:
             self.hah.say("no evaluation is running", "warning")
             return
         job = self.run_directory.evaluation
-        self.hah.in_background(partial(orders.ask, job, "stop"), lambda _: self.hah.say("the evaluation has stopped"))
+        said = partial(self.hah.say, "the evaluation has stopped")
+        self.hah.in_background(self.hah, partial(orders.ask, job, "stop"), lambda _: said())
 
 
 def _stamp(run: RunDirectory) -> tuple[Any, ...]:

@@ -119,7 +119,7 @@ class RunsScreen(ListActs):
 
         def give(whole: bool, drawn: bool = False) -> None:
             found = dict(listing.rows), dict(losses.of), listing.problem
-            app.hand_over(partial(self._arrived, *found, whole, drawn))
+            app.hand_over(self, partial(self._arrived, *found, whole, drawn))
 
         while not self._over:
             for _ in listing.update(self._visible):
@@ -135,8 +135,6 @@ class RunsScreen(ListActs):
     def _arrived(
         self, rows: dict[str, Row], losses: dict[str, list[float]], problem: str, whole: bool, drawn: bool
     ) -> None:
-        if not self.is_mounted or not self.query(RunTable):  # going down, it has lost its table already
-            return
         self._heard = time.monotonic()
         changed = rows != self._rows or problem != self._problem or whole > self._loaded
         self._rows, self._losses, self._problem = rows, losses, problem
@@ -152,7 +150,7 @@ class RunsScreen(ListActs):
 
     def _tick(self) -> None:
         """Ages, remaining times, and whether the folder still answers."""
-        if self.seen and self.is_mounted:
+        if self.seen:
             self._show()
 
     # What is shown
@@ -177,7 +175,7 @@ class RunsScreen(ListActs):
 
     def _show(self, scroll: bool = True) -> None:
         """Bring the slots up to date, cell by cell where something differs."""
-        if not self._columns or not self.is_mounted:
+        if not self._columns or not self.hah.holds(self):
             return
         place = self._place()
         self._offset = min(max(self._offset, 0, place - PAGE + 1), max(0, len(self._order) - PAGE), place)
