@@ -20,6 +20,7 @@ class Page(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (64, "-small"), (116, "-middle"), (150, "-large")]  # noqa: RUF012 (Textual's)
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012
     PLACE: ClassVar[str] = ""  # its name in keys.ACTIONS
+    AUTO_FOCUS = ""  # each takes it itself: the first that could is not always to be seen
 
     @property
     def seen(self) -> bool:

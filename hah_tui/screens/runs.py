@@ -258,6 +258,8 @@ class RunsScreen(ListActs):
         self._say("#head", head)
         empty = self._loaded and not self._order
         self.set_class(empty, "empty")
+        if not empty and self.focused is None:
+            self.table.focus()
         if empty:
             self._say("#empty", self._nothing(), True)
         else:
@@ -358,7 +360,7 @@ class RunsScreen(ListActs):
         box.remove_class("open")
         if not box.has_focus:
             self._selected.clear()
-        self.table.focus()
+        self.set_focus(None)
         self._sort()
 
     def action_refresh(self) -> None:

@@ -70,6 +70,7 @@ def test_whatever_is_open_can_be_left_at_any_moment(folder, slow, way):
                 assert type(app.screen).__name__ in ("Message", "Confirm")
                 await pilot.press("escape")
             assert isinstance(app.screen, RunsScreen)
+            assert app.focused is None or all(node.display for node in app.focused.ancestors_with_self[:-2])
             assert app.screen.query_one("DataTable").display
 
     drive(folder, body)

@@ -396,3 +396,24 @@ def test_plain_characters_and_themes(runs, three):
         assert Settings.load()[0].theme == app.theme
 
     drive(runs, body)
+
+
+@pytest.mark.parametrize("opened", ["question_mark", "n", "ctrl+p"])
+def test_nothing_that_is_hidden_is_typed_into(folder, opened):
+    """In an empty folder neither the list nor the filter is to be seen."""
+
+    async def body(pilot, app):
+        await pilot.press(opened)
+        await until(pilot, lambda: len(app.screen_stack) == 3)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        assert app.focused is None
+        await pilot.press("slash", "x", "escape", "n")
+        await until(pilot, lambda: type(app.screen).__name__ == "NewRunScreen")
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        assert app.screen.query_one("#filter").value == ""
+        made(folder, "first")
+        await until(pilot, lambda: app.focused is app.screen.table)
+
+    drive(folder, body)
