@@ -6,7 +6,9 @@ It reads run directories and writes control files; engines know nothing of it an
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 import termios
@@ -37,6 +39,7 @@ from hah_tui.text import shown, shown_line
 from hah_tui.themes import SERIES, THEMES
 
 T = TypeVar("T")
+ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 
 class HahApp(App[None]):
@@ -156,8 +159,15 @@ class HahApp(App[None]):
         self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.push_screen(RunsScreen())
         self.set_interval(5.0, self._reap)
+        for number in ENDINGS:
+            asyncio.get_running_loop().add_signal_handler(number, partial(self._end, number))
         if self._said:
             self.say(self._said, "warning")
+
+    def _end(self, number: int) -> None:
+        """Somebody ends this program: the terminal is left as it was."""
+        self.release()
+        self.exit(None, return_code=128 + number)
 
     def _reap(self) -> None:
         if not self.is_headless:

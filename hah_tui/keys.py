@@ -59,7 +59,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("reverse", "O", "reverse", "runs", "turn the order round"),
     Action("compare", "v", "compare", "runs", "selected runs side by side", footer=True),
     Action("clone", "c", "clone", "runs", "a new run from this one's settings", footer=True),
-    Action("extend", "e", "extend", "runs", "train a run that has ended to a later epoch"),
+    Action("extend", "e", "extend", "runs", "train a run to a later epoch"),
     Action("tag", "t", "tag", "runs", "put words on it; -word takes one away"),
     Action("note", "a", "note", "runs", "write a note on it"),
     Action("delete", "d,delete", "delete", "runs", "delete for good, after a question that names what goes"),

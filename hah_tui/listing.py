@@ -17,6 +17,7 @@ from pathlib import Path
 from engine import disk
 from engine.runs import store
 from engine.runs.layout import RunDirectory
+from engine.runs.state import ENDED, LIVE
 from engine.runs.store import ORDERS, Labels
 from engine.runs.watcher import Look, Watcher
 
@@ -167,6 +168,12 @@ def matcher(text: str) -> Callable[[Row], bool]:
         )
 
     return fits
+
+
+def unknown_statuses(text: str) -> list[str]:
+    """What a filter asks for with status: that begins the name of none."""
+    asked = [word.removeprefix("status:") for word in text.lower().split() if word.startswith("status:")]
+    return [word for word in asked if not any(status.startswith(word) for status in (*LIVE, *ENDED))]
 
 
 def ordered(rows: Iterable[Row], order: str, reverse: bool) -> list[Row]:

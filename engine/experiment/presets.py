@@ -185,6 +185,8 @@ def write_own(name: str, base: str, sets: Sequence[str]) -> Path:
         document = assignment(text).over(document)
     find(base)
     load(base, sets)
+    if name in {preset.name for preset in listed() if preset.shipped}:
+        raise RequestError(f"{name} is a shipped preset, which this would hide; choose another name")
     if path.exists():
         raise RequestError(f"{path} exists; choose another name or edit it")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 
 import typer
@@ -31,6 +32,9 @@ reporting.add_to(app)
 
 def main() -> None:
     """The entry point: a wrong request is one clear message and exit code 2."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_DFL:  # a terminal is left as it was
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     disk.find_home()
     for name in ("stdin", "stdout", "stderr"):  # closed by whoever started this
         if getattr(sys, name) is None:

@@ -40,6 +40,13 @@ def complete_setting(incomplete: str) -> list[str]:
     return [f"{name}=" for name in fields() if name.startswith(incomplete)]
 
 
+def complete_live(incomplete: str) -> list[str]:
+    """Names of settings that may change while a run lives, for shell completion."""
+    from engine.experiment.fields import fields
+
+    return [f"{name}=" for name, field in fields().items() if field.live and name.startswith(incomplete)]
+
+
 RunArgument = Annotated[
     str,
     typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=complete_run),

@@ -137,7 +137,7 @@ def pause(reference: RunArgument, runs_dir: RunsDir = None) -> None:
 
 def set_(
     reference: RunArgument,
-    assignment: Annotated[str, typer.Argument(metavar="KEY=VALUE", autocompletion=output.complete_setting)],
+    assignment: Annotated[str, typer.Argument(metavar="KEY=VALUE", autocompletion=output.complete_live)],
     runs_dir: RunsDir = None,
 ) -> None:
     """Change a hyperparameter of a running engine between two steps; the record keeps old and new value."""

@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.binding import ActiveBinding
+from textual.keys import key_to_character
 from textual.screen import Screen
+from textual.widgets import Input
 
 from hah_tui.text import shown_line
 
@@ -35,8 +37,12 @@ class Page(Screen[None]):
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
-        idle = self.idle()
-        return {key: one for key, one in super().active_bindings.items() if one.binding.action not in idle}
+        idle, types = self.idle(), isinstance(self.focused, Input)  # what a text field takes is no key of the screen
+        return {
+            key: one
+            for key, one in super().active_bindings.items()
+            if one.binding.action not in idle and not (types and (key_to_character(key) or "\0").isprintable())
+        }
 
     @property
     def hah(self) -> HahApp:

@@ -37,45 +37,39 @@ class RunActs(Page):
             self.acted()
 
     def action_stop(self) -> None:
-        self._each("stop", lambda look: look.live, lambda run: orders.ask(run, "stop"), "stopped")
+        self._each("stop", lambda run: orders.ask(orders.meant(run), "stop"), "stopped")
 
     def action_pause(self) -> None:
-        def fits(look: Look) -> bool:
-            return look.status in ("running", "stalled")
-
-        self._each("pause", fits, lambda run: orders.ask(run, "pause"), "paused", at_once=True)
+        self._each("pause", lambda run: orders.ask(orders.meant(run), "pause"), "paused")
 
     def action_resume(self) -> None:
-        def fits(look: Look) -> bool:
-            return look.status in ("paused", "stopped", "failed", "lost")
-
-        self._each("resume", fits, self.go_on, "goes on")
+        self._each("resume", self.go_on, "goes on")
 
     def action_extend(self) -> None:
         look = self.target()
         if look is None:
             return
-        if look.live:
-            what = f"{look.run.id} is {look.status}: a run that has ended can be trained further"
-            self.hah.say(what, "warning")
-            return
-        epoch, epochs = look.state.epoch, look.state.epochs
+        run, epoch, epochs, lives = look.run, look.state.epoch, look.state.epochs, look.live
 
         def check(text: str) -> str:
             right = text.strip().isdecimal() and len(text) < 9 and int(text) > epoch
             return "" if right else f"a whole number above {epoch}, the epochs trained"
 
+        def change(run: RunDirectory, to: int) -> None:
+            orders.change(run, f"train.epochs={to}")
+
         def extend(text: str | None) -> None:
             if text is not None:
-                self._each(
-                    "extend", lambda _: True, partial(self.go_on, sets={"train.epochs": int(text)}), "goes on", [look]
-                )
+                to = int(text)
+                act = partial(change, to=to) if lives else partial(self.go_on, sets={"train.epochs": to})
+                self._each("extend", act, f"trains to epoch {to}", [look])
 
         what = f"{epoch} of {epochs} epochs are trained. Train to which epoch?"
-        self.hah.push_screen(Ask(f"Extend {look.run.id}", what, str(2 * max(epochs, 1)), check), extend)
+        self.hah.push_screen(Ask(f"Extend {run.id}", what, str(2 * max(epochs, 1)), check, over=True), extend)
 
     def go_on(self, run: RunDirectory, sets: Mapping[str, Any] | None = None) -> None:
         """Resume a run, its engine a child of this program, with settings changed; for a thread."""
+        run = run if sets else orders.meant(run)
         process = orders.resume(run, sets)
         if process is not None:
             self.hah.adopt(process)
@@ -83,29 +77,18 @@ class RunActs(Page):
                 self.hah.hand_over(self.hah, partial(self.hah.say, f"{run.id}: {text}", "warning"))
 
     def _each(
-        self,
-        verb: str,
-        fits: Callable[[Look], bool],
-        act: Callable[[RunDirectory], object],
-        then: str,
-        looks: Sequence[Look] | None = None,
-        at_once: bool = False,
+        self, verb: str, act: Callable[[RunDirectory], object], then: str, looks: Sequence[Look] | None = None
     ) -> None:
-        """Do something with every run it can be done with, each in a thread; say what came of it."""
-        looks = self.targets() if looks is None else looks
-        fitting = [look.run for look in looks if fits(look)]
-        if not fitting:
-            if looks:
-                self.hah.say(f"cannot {verb} {looks[0].run.id}: it is {looks[0].status}", "warning")
-            return
-        if not at_once:
-            self.hah.say(f"{named(fitting)}: {verb} asked for")
+        """Do something with every run, each in a thread; say what came of it, and what they refuse."""
+        runs = [look.run for look in (self.targets() if looks is None else looks)]
+        if runs:
+            self.hah.say(f"{named(runs)}: {verb} asked for")
 
         def told(run: RunDirectory, _: object) -> None:
             self.hah.say(f"{run.id} {then}")
             self._acted()
 
-        for run in fitting:
+        for run in runs:
             self.hah.in_background(self.hah, partial(act, run), partial(told, run))
 
     def action_results(self) -> None:

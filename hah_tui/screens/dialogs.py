@@ -23,22 +23,27 @@ if TYPE_CHECKING:
 
 
 class Ask(ModalScreen[str | None]):
-    """Asks for a line of text; ``check`` says what is wrong with it ('' for nothing), which is shown while typing."""
+    """Asks for a line of text; ``check`` says what is wrong with it ('' for nothing), which is shown while typing.
+
+    What is typed comes after ``value``, or ``over`` it.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "leave it")]
 
     def __init__(
-        self, title: str, what: str = "", value: str = "", check: Callable[[str], str] = lambda _: "", hint: str = ""
-    ) -> None:
+        self, title: str, what: str = "", value: str = "", check: Callable[[str], str] = lambda _: "", hint: str = "",
+        over: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self._title, self._what, self._value, self._check, self._hint = title, what, value, check, hint
+        self._over = over
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
             if self._what:
                 yield Static(Text(shown(self._what)), classes="what")
-            yield Input(shown_line(self._value, 1000), placeholder=self._hint, id="answer", select_on_focus=False)
+            yield Input(shown_line(self._value, 1000), placeholder=self._hint, id="answer", select_on_focus=self._over)
             yield Static(Text("enter: do it   esc: leave it"), id="said", classes="hint")
 
     def on_mount(self) -> None:

@@ -337,7 +337,7 @@ class MonitorScreen(PanelScreen, RunActs):
             from engine.experiment.document import assigned
 
             go_on = partial(self.go_on, sets=dict([assigned(assignment)]))
-            self._each("resume", lambda one: not one.live, go_on, "goes on", [look])
+            self._each("resume", go_on, "goes on", [look])
 
     def _set(self, assignment: str | None) -> None:
         if assignment is None:
@@ -355,7 +355,10 @@ class MonitorScreen(PanelScreen, RunActs):
     def action_manifest(self) -> None:
         def read() -> str:
             state = read_state(self.run)
-            parts = [_listed(manifest.read(self.run)), ""]
+            facts = manifest.read(self.run)
+            if isinstance(created := facts.get("created"), int | float):
+                facts["created"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(created))
+            parts = [_listed(facts), ""]
             if state.changed:
                 parts += ["changed since: " + ", ".join(f"{k}={v}" for k, v in state.changed.items()), ""]
             try:

@@ -16,10 +16,11 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Input, Static
 
 from engine.runs import store
+from engine.runs.state import ENDED, LIVE
 from engine.runs.store import Labels
 from engine.runs.watcher import Look
 from hah_tui import keys
-from hah_tui.listing import Listing, Row, matcher, ordered
+from hah_tui.listing import Listing, Row, matcher, ordered, unknown_statuses
 from hah_tui.screens import home, run_table
 from hah_tui.screens.acts import ListActs
 from hah_tui.screens.run_table import Cell, Column, Losses, RunTable
@@ -274,6 +275,9 @@ class RunsScreen(ListActs):
     def _nothing(self) -> Text:
         if self._problem:
             return Text(shown_line(self._problem) + "\nIt is looked for again every half a second.")
+        if unknown := unknown_statuses(self._filter):
+            known = ", ".join((*LIVE, *ENDED))
+            return Text(f"No status begins with '{shown_line(unknown[0])}': {known}.\nesc clears the filter.")
         if self._filter:
             return Text(f"None of {len(self._rows):,} runs fits '{shown_line(self._filter)}'.\nesc clears the filter.")
         return Text.assemble(

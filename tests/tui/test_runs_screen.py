@@ -225,16 +225,16 @@ def test_pause_resume_and_extend_go_to_the_engine(runs, monkeypatch, three):
     _, lock = alive(runs, id="d-run", age=1, epoch=3)
     asked = []
     monkeypatch.setattr(orders, "ask", lambda run, verb, *rest: asked.append((verb, run.id)))
+    monkeypatch.setattr(orders, "change", lambda run, assignment: asked.append(("set", run.id, assignment)))
     monkeypatch.setattr(orders, "resume", lambda run, sets: asked.append(("resume", run.id, sets)))
     monkeypatch.setattr(launch, "await_start", lambda run, process: [])
 
     async def body(pilot, app):
         await pilot.press("z")
         await until(pilot, lambda: ("pause", "d-run") in asked)
-        await pilot.press("r")  # it runs: nothing to resume
-        assert "cannot resume d-run" in list(app._notifications)[-1].message
-        await pilot.press("e")
-        assert "a run that has ended" in list(app._notifications)[-1].message
+        await pilot.press("e")  # it runs: what it trains to is changed
+        await pilot.press("3", "0", "enter")  # over the number that stands there
+        await until(pilot, lambda: ("set", "d-run", "train.epochs=30") in asked)
         await pilot.press("down", "e")
         assert isinstance(app.screen, Ask)
         await answer(pilot, "5")  # fewer than it has
@@ -417,3 +417,23 @@ def test_nothing_that_is_hidden_is_typed_into(folder, opened):
         await until(pilot, lambda: app.focused is app.screen.table)
 
     drive(folder, body)
+
+
+def test_a_status_that_there_is_none_of_is_said(runs, three):
+    async def body(pilot, app):
+        await pilot.press("slash", *"status:nope".replace(":", " ").split()[0], "colon", *"nope")
+        await until(pilot, lambda: "No status begins with 'nope'" in words(app, "#empty"))
+        assert "finished" in words(app, "#empty")
+
+    drive(runs, body)
+
+
+def test_the_footer_offers_no_key_that_a_text_field_takes(runs, three):
+    async def body(pilot, app):
+        assert "question_mark" in app.screen.active_bindings
+        await pilot.press("slash")
+        await until(pilot, lambda: app.focused is app.screen.query_one("#filter"))
+        assert not {"question_mark", "n", "q", "space"} & set(app.screen.active_bindings)
+        assert {"escape", "ctrl+p"} <= set(app.screen.active_bindings)
+
+    drive(runs, body)
