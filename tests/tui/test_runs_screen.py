@@ -285,8 +285,7 @@ def test_open_compare_new_clone_results_help(runs, three):
 def test_new_runs_come_and_lost_engines_are_seen(runs, three):
     async def body(pilot, app):
         _, lock = alive(runs, id="new-run", age=1, epoch=1)
-        await until(pilot, lambda: ids(app)[0] == "new-run")
-        assert cell(app, 0, "status") == "running"
+        await until(pilot, lambda: ids(app)[0] == "new-run" and cell(app, 0, "status") == "running")
         assert app.screen._current == "a-run"  # the cursor stays with its run
         lock.release()
         killed = time.monotonic()
