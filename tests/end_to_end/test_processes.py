@@ -105,6 +105,16 @@ def test_a_hang_up_during_run_does_not_touch_the_engine(terminal, program, runs)
     assert status(run) == "running"
 
 
+def test_sigterm_to_hah_run_leaves_the_engine_and_the_terminal_as_they_were(terminal, program, runs):
+    screen = terminal(program, "run", "quickstart", *settings(LONG))
+    screen.expect("images/s")
+    os.kill(screen.process.pid, signal.SIGTERM)
+    assert screen.wait() == 128 + signal.SIGTERM
+    assert screen.output.rfind(b"\x1b[?25h") > screen.output.rfind(b"\x1b[?25l") >= 0
+    (run,) = store.all_runs(runs)
+    assert status(run) == "running"
+
+
 @pytest.mark.parametrize("how", ["ctrl-c", "hang-up", "kill"])
 def test_leaving_watch_does_not_touch_the_engine(detached, terminal, program, how):
     run = detached(*LONG)
