@@ -95,7 +95,11 @@ def _run(arguments: argparse.Namespace, stop: _Signals) -> int:
     try:
         sets = dict(map(assigned, arguments.set))
         code, job = _train(run, state, stop, sets, arguments.without_set)
-    except BaseException as error:  # before there was a record to say it in
+    except BaseException as error:  # before it began
+        if isinstance(error, RequestError) and state.before not in ("", "starting", "queued"):
+            print(error, flush=True)
+            replace(state, status=state.before).write(run)
+            return launch.REFUSED
         replace(state, status="failed", error=_told(error)).write(run)
         return 1
     lock.release()  # all is written: whoever resumes need not wait for this process to fold up
@@ -156,6 +160,10 @@ def _train(
         )  # fmt: skip
         return 130, None
     except BaseException as error:
+        if isinstance(error, RequestError) and not record.state.began:
+            record.event("refused", text=str(error))
+            record.close()
+            raise
         _told(error)
         text = _explained(error, training)
         record.end("failed", error=text, text=text)
@@ -369,7 +377,11 @@ def _export(arguments: argparse.Namespace) -> dict[str, Any]:
                 raise RequestError(f"{file} exists; choose another --to")
         tensors = {name: tensor.contiguous() for name, tensor in checkpoint["network"].items()}
         disk.write_new(weights, save(tensors, {name: str(value) for name, value in facts.items()}))
-        disk.write_new(config, presets.dumped(experiment).encode())
+        try:
+            disk.write_new(config, presets.dumped(experiment).encode())
+        except OSError:
+            weights.unlink()
+            raise
     except FileExistsError as error:
         raise RequestError(f"{error.filename or arguments.to} exists; choose another --to") from None
     except OSError as error:

@@ -136,7 +136,8 @@ def _walk(
         better = fooled & (now < smallest)
         smallest, best = torch.where(better, now, smallest), torch.where(better.view(column), at, best)
         found = smallest.isfinite()
-        if norm == "l0":
+        if norm == "l0":  # an element counts as what it can give, and gives no more
+            gradient = gradient * torch.where(gradient > 0, x, 1 - x)
             shrunk = torch.minimum(torch.minimum(eps - 1, (eps * (1 - growth)).floor()), smallest)
             fast = torch.where(found, growth, GROWTH[0])  # within one walk to every element
             grown = torch.maximum(eps + 1, (eps * (1 + fast)).floor())
@@ -151,6 +152,8 @@ def _walk(
             at, eps = torch.where(found.view(column), best, at), torch.where(found, smallest, eps)
         walk = steepest(direction, "linf" if norm == "linf" else "l2")
         moved = at - x - length * _pace(x, eps, norm).view(column) * walk
+        if norm == "l0":  # what the box cuts off must not use up the elements that are allowed
+            moved = (x + moved).clamp(0, 1) - x
         at = (x + project(moved, norm, eps)).clamp(0, 1)
     return best
 

@@ -104,7 +104,10 @@ def load(reference: str, sets: Sequence[str] = (), name: str | None = None) -> E
 
 def assembled(preset: Preset, chain: tuple[Path, ...] = ()) -> Document:
     """The document of ``preset`` laid over everything it extends, named after its file where it has no name."""
-    path = preset.path.resolve()
+    try:
+        path = preset.path.resolve()
+    except (OSError, RuntimeError):
+        raise RequestError(f"{preset.path}: its symbolic links lead in a circle") from None
     if path in chain:
         way = " -> ".join(step.name for step in (*chain, path))
         raise RequestError(Mistake(f"extends itself: {way}", str(preset.path)))

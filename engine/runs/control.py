@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import secrets
 import time
 from contextlib import suppress
@@ -19,6 +21,7 @@ from engine.runs.layout import RunDirectory
 Verb = Literal["stop", "stop-now", "pause", "resume", "set"]
 MAX_DEPTH = 20  # of a value
 _LARGEST = 1 << 20
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*\.json")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ def send(run: RunDirectory, verb: Verb, name: str = "", value: Any = None) -> st
     """Put a command before the engine and return its id; raises OSError where the run cannot be written."""
     command = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
     run.control.mkdir(exist_ok=True)
+    if run.control.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link", str(run.control))
     replace_text(run.control / f"{command}.json", json.dumps({"verb": verb, "name": name, "value": value}))
     return command
 
@@ -51,7 +56,7 @@ class Inbox:
         """Commands that wait, oldest first; each stays until `done`."""
         commands = []
         for entry in sorted(os.listdir(self._folder)):  # noqa: PTH208 (a Path for each entry costs four times as much)
-            if entry.startswith(".") or not entry.endswith(".json"):
+            if not _NAME.fullmatch(entry) or self._folder.is_symlink():
                 continue
             command = _parsed(self._folder / entry)
             if command is not None:
@@ -64,7 +69,7 @@ class Inbox:
 
     def clear(self) -> None:
         """Take away what was left for an engine that is gone."""
-        for path in self._folder.glob("[!.]*.json"):
+        for path in [] if self._folder.is_symlink() else self._folder.glob("[!.]*.json"):
             with suppress(IsADirectoryError, FileNotFoundError):
                 path.unlink()
 

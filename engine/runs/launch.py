@@ -21,9 +21,10 @@ from engine.experiment.mistakes import RequestError
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.process import STOPPING, Lock, identity
-from engine.runs.state import State, read_state
+from engine.runs.state import ENDED, State, read_state
 
 _BEGINS = "---- an engine starts, "  # begins the line in engine.log from which on the words are that engine's
+REFUSED = 2  # the exit code of an engine that found its request wrong before it did anything
 LOG_LINES = 15  # of engine.log in the report of a launch that died
 PROGRESS = "progress: "  # begins a line on the standard error of an engine that says how far it is
 
@@ -54,7 +55,7 @@ def start(
     hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from, which stays
     where none can be started; raises OSError.
     """
-    starting = replace(state, status="starting", error="", stopped_by="", began=0.0, engine=identity().dump())
+    starting = replace(state, status="starting", before=state.status, error="", began=0.0, engine=identity().dump())
     what = ("run", str(run.path)) if evaluated is None else ("eval", str(evaluated.path))
     process = None
     try:
@@ -97,11 +98,15 @@ def _held_back(signals: Iterable[signal.Signals]) -> Iterator[None]:
 def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str]:
     """Wait until the engine has begun (or is done already); raises LaunchError if it died before.
 
+    Raises RequestError if it refused to go on, which leaves the run as it was.
+
     Returns what it has warned of until then, such as that it runs on the CPU because others hold every GPU.
     """
     while True:
         ended = process.poll() is not None
         state = read_state(run)
+        if ended and process.returncode == REFUSED:
+            raise RequestError(f"{run.id}: {log_end(run)}")
         if ended and state.status == "starting":
             state = replace(state, status="failed", error=f"its process {_ending(process.wait())} while it started")
             with suppress(OSError):
@@ -109,7 +114,8 @@ def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str
         if state.status == "failed" and not state.began:
             process.wait()
             raise LaunchError(f"{run.id} did not start: {state.error}\n{log_end(run)}".rstrip())
-        if ended or state.status not in ("starting", "queued"):
+        refusing = state.status in ENDED and not state.began  # and about to say so by its exit code
+        if ended or (state.status not in ("starting", "queued") and not refusing):
             return _warned(run)
         time.sleep(0.05)
 

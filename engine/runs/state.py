@@ -52,6 +52,7 @@ class State:
     metrics: dict[str, float] = field(default_factory=dict)
     changed: dict[str, Any] = field(default_factory=dict)  # settings that differ from config.yaml, by dotted name
     error: str = ""
+    before: str = ""  # the status before its engine was started, which a refusal gives back
     stopped_by: str = ""  # who made it stop: person, signal or limit; only what a person stopped is left alone
     engine: dict[str, Any] = field(default_factory=dict)  # Identity
 
@@ -150,6 +151,9 @@ def _after(state: State, event: Event) -> dict[str, Any]:
             who = {entry.name: event.get(entry.name) for entry in fields(Identity)}
             device = event.get("gpu") or event.get("device") or ""
             changed |= {"status": "running", "error": "", "engine": who, "device": device, "started": event["time"]}
+            changed |= {"before": state.status}
+        case {"kind": "refused"} if state.before:
+            changed |= {"status": state.before}
         case {"kind": "position", "step": step, "epoch": epoch}:
             changed |= {"step": step, "epoch": epoch, "began": event["time"]}
         case {"kind": "train" | "epoch" as kind, "step": step, "epoch": epoch}:

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,7 +193,9 @@ def remove(run: RunDirectory) -> None:
         run.path.rename(grave)
         shutil.rmtree(grave)
     except OSError as error:
-        raise RequestError(f"{run.path} cannot be deleted: {error.strerror}") from None
+        with suppress(OSError):  # what is left of it stays to be seen
+            grave.rename(run.path)
+        raise RequestError(f"{error.filename or run.path} cannot be deleted: {error.strerror}") from None
     finally:
         if lock is not None:
             lock.release()

@@ -6,6 +6,7 @@ comment, so data and checksum arrive in one rename.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -40,6 +41,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     data = buffer.getbuffer()
     # The last two bytes of the zip archive are the length of its comment: the checksum becomes that comment.
     data[-2:] = _COMMENT.to_bytes(2, "little")
+    if path.parent.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link", str(path.parent))
     with replacing(path) as file:
         file.write(data)
         file.write(_MARK + hashlib.sha256(data).hexdigest().encode())

@@ -6,7 +6,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -208,7 +208,7 @@ class Training:
         """Train to the end and commit the final checkpoint; raises Stopped, DivergedError, or what went wrong."""
         self._began = self._clock = self._saved_at = time.monotonic()
         self._show()
-        self.record.update(status="running", phase="training", began=time.time())
+        self.record.update(status="running", phase="training", stopped_by="", began=time.time())
         try:
             self._attend(stepping=True)
             while self.epoch < self.experiment.train.epochs:
@@ -421,13 +421,17 @@ class Training:
         if name := self._asked_to_stop():
             self._stop(save=True, signal=name)
         for command in self._inbox.read():
-            if stepping or command.verb != "set":
+            if command.verb != "set" or stepping:
                 self._answer(command)
+            elif self._paused:  # nobody shall wait for a step that may never come
+                self._answer(replace(command, problem="the run is paused while it is tested; resume it first"))
         return self._paused
 
     def _answer(self, command: Command) -> None:
         refused = command.problem
-        if command.verb == "set":
+        if refused:
+            pass
+        elif command.verb == "set":
             try:
                 self.change(command.name, command.value, command.id)
             except RequestError as error:

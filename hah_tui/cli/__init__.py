@@ -55,13 +55,15 @@ def _exit_code() -> int | str | None:
     try:
         app()
     except SystemExit as done:
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click's word for a reader who has seen enough
+            raise BrokenPipeError from None
         return done.code
     except RequestError as error:
         for mistake in error.mistakes:
-            print(f"hah: {shown(mistake)}", file=sys.stderr)
+            output.note(shown(mistake))
         return 2
     except LaunchError as error:
-        print(f"hah: {shown(error, 20000)}", file=sys.stderr)
+        output.note(shown(error, 20000))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -69,6 +71,6 @@ def _exit_code() -> int | str | None:
         raise
     except OSError as error:  # a full disk, a folder that is no more: whatever was half done has been taken back
         where = f"{shown_line(error.filename)}: " if error.filename else ""
-        print(f"hah: {where}{error.strerror or error}", file=sys.stderr)
+        output.note(f"{where}{error.strerror or error}")
         return 2
     return 0

@@ -63,10 +63,10 @@ def is_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def discard() -> None:
-    """Nobody reads standard output any more: what is still said goes nowhere."""
+def discard(descriptor: int = 1) -> None:
+    """Nobody reads standard output (or error) any more: what is still said goes nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
@@ -100,5 +100,8 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], right:
 
 
 def note(text: str) -> None:
-    """A remark that belongs to no document: standard error."""
-    print(f"hah: {text}", file=sys.stderr)
+    """A remark that belongs to no document: standard error, where that can take it."""
+    try:
+        print(f"hah: {text}", file=sys.stderr)
+    except OSError:
+        discard(2)

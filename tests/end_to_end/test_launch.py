@@ -218,3 +218,86 @@ def test_a_pipe_whose_reader_is_gone_does_not_touch_the_run(program, runs):
 def test_the_checkouts_index_is_not_locked_by_who_looks_at_it():
     source = Path(__file__).parents[2] / "engine" / "runs" / "manifest.py"
     assert "--no-optional-locks" in source.read_text()
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(hah, detached):
+    """Refused by the engine, which alone knows what the record says."""
+    run = detached(*TINY)
+    eventually(lambda: status(run) == "finished")
+    done = hah("resume", run.id, "--epochs", "5", "--without-set", "hah.lambda", check=False)
+    assert done.returncode == 2
+    assert "hah.lambda has not been changed" in done.stderr
+    assert (status(run), read_state(run).epoch, read_state(run).error) == ("finished", 3, "")
+    run.state.unlink()  # and the record says so too
+    assert (status(run), read_state(run).epoch) == ("finished", 3)
+    assert "epoch 5/5" in hah("resume", run.id, "--epochs", "5").stdout
+
+
+def test_commands_and_checkpoints_go_through_no_link(hah, detached, tmp_path):
+    run = detached(*LONG)
+    eventually(lambda: read_state(run).step > 3)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.json").write_text("{}")
+    run.control.rename(run.path / "control.before")
+    run.control.symlink_to(elsewhere)
+    for arguments in (["set", run.id, "hah.lambda=0.3"], ["stop", run.id]):
+        done = hah(*arguments, check=False)
+        assert done.returncode == 2
+        assert "is a symbolic link" in done.stderr
+    at = read_state(run).step
+    eventually(lambda: read_state(run).step > at + 20)
+    assert [path.name for path in elsewhere.iterdir()] == ["mine.json"]
+    run.control.unlink()
+    (run.path / "control.before").rename(run.control)
+    run.checkpoints.rename(run.path / "checkpoints.before")
+    run.checkpoints.symlink_to(elsewhere)
+    hah("stop", run.id, check=False)
+    assert status(run) == "failed"
+    assert "symbolic link" in read_state(run).error
+    assert [path.name for path in elsewhere.iterdir()] == ["mine.json"]
+
+
+def test_what_cannot_be_deleted_is_still_there(hah, detached, monkeypatch):
+    from engine.experiment import RequestError
+
+    run = detached(*TINY)
+    eventually(lambda: status(run) == "finished")
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("shutil.rmtree", denied)
+    with pytest.raises(RequestError, match="cannot be deleted: Permission denied"):
+        store.remove(run)
+    assert status(run) == "finished"
+
+
+@pytest.mark.parametrize("arguments", ["ls", "ls --json", "presets", "doctor"])
+def test_a_reader_who_has_seen_enough_is_no_failure(program, runs, arguments):
+    done = subprocess.run(
+        ["bash", "-c", f"{program} {arguments} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.replace("hah: ", "")[:12]) in ((0, ""), (0, "no runs in /"))
+    done = subprocess.run(["bash", "-c", f"{program} show nobody 2>/dev/full"], check=False)
+    assert done.returncode == 2
+
+
+def test_half_an_export_does_not_stay(hah, detached, tmp_path, program):
+    run = detached(*TINY)
+    eventually(lambda: status(run) == "finished")
+    for bytes_ in (0, 100):
+        subprocess.run(
+            [program, "export", run.id, "--to", "there"], cwd=tmp_path, capture_output=True,
+            preexec_fn=lambda most=bytes_: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        )  # fmt: skip
+    hah("export", run.id, "--to", "there", cwd=tmp_path)
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["config.yaml", "model.safetensors"]
+
+
+def test_a_preset_that_is_a_circle_of_links(hah, tmp_path):
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    for arguments in (["presets", "check"], ["run"]):
+        done = hah(*arguments, tmp_path / "loop.yaml", check=False)
+        assert done.returncode == 2
+        assert "its symbolic links lead in a circle" in done.stderr
