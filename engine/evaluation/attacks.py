@@ -7,8 +7,8 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from functools import partial, wraps
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from engine.probes.measures import right
 from engine.probes.observation import evaluating
 from engine.training.adversarial import Ball, drawn_start, pgd, project, size
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 Classifier = Callable[[Tensor], Tensor]  # images [B, C, H, W] in [0, 1] -> logits [B, classes]
 Method = Literal["pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack"]
 
@@ -37,21 +38,36 @@ _quiet.disabled = True  # its warnings are `masking`'s checks, made there
 
 
 class Scores(nn.Module):
-    """Logits of a classifier as fp32 [B, classes], whatever autocast is on; a batch without images has some too."""
+    """Logits of a classifier as fp32 [B, classes], in the precision of its own weights, whatever autocast is on; a
+    batch without images has some too. Raises RequestError where it is on another device or gives none."""
 
     def __init__(self, model: Classifier, images: Tensor) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.dtype = model, images.dtype
+        if isinstance(model, nn.Module):
+            weights = [one for one in (*model.parameters(), *model.buffers()) if one.is_floating_point()]
+            if weights and weights[0].device != images.device:
+                raise RequestError(f"the model is on {weights[0].device}, the images are on {images.device}")
+            self.dtype = weights[0].dtype if weights else self.dtype
         with evaluating(self), torch.no_grad():
-            self.classes = self._scores(images[:1]).shape[1]
+            logits = self._scores(images[:1])
+        if logits.ndim != 2 or len(logits) != 1 or logits.shape[1] < 2:
+            raise RequestError(f"a model gives logits [B, classes]; of one image it gave {list(logits.shape)}")
+        self.classes = logits.shape[1]
 
     def forward(self, images: Tensor) -> Tensor:
         return self._scores(images) if len(images) else images.new_zeros(0, self.classes)
 
     def _scores(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.model(images)
+            logits: Tensor = self.model(images.to(self.dtype))
             return logits.float()
+
+    def check(self, labels: Tensor) -> None:
+        """Raise RequestError unless labels [B] are classes."""
+        least, most = int(labels.min()), int(labels.max())
+        if not 0 <= least <= most < self.classes:
+            raise RequestError(f"labels must be from 0 to {self.classes - 1}, got {least} to {most}")
 
     @torch.no_grad()
     def right(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -59,6 +75,18 @@ class Scores(nn.Module):
         return right(self(images), labels)
 
 
+def with_gradients(function: Function) -> Function:
+    """A function that needs gradients, also where its caller has switched them off."""
+
+    @wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        with torch.inference_mode(False), torch.enable_grad():
+            return function(*arguments, **named)
+
+    return cast("Function", called)
+
+
+@with_gradients
 def attack(
     model: Classifier,
     x: Tensor,
@@ -84,9 +112,11 @@ def attack(
     What is drawn for an image depends on (seed, r, its place in the data set) alone; ``places`` [B] are 0 to B - 1
     where none are given. Only "square" draws for 100 places at a time, together.
     """
-    _check(x, y, method, norm, eps)
-    x = x.detach().float().contiguous()  # the library cannot attack images that are channels-last in memory
+    _check(x, y, method, norm, eps, steps, restarts)
+    # The library cannot attack images that are channels-last in memory.
+    x, y = x.detach().float().clone(memory_format=torch.contiguous_format), y.clone().long()
     found, scores = x.clone(), Scores(model, x)
+    scores.check(y)
     numbers = range(len(x)) if places is None else places
     with evaluating(scores):
         stands = scores.right(x, y)
@@ -141,6 +171,7 @@ class Robustness:
         return self.stands.float().mean(2)
 
 
+@with_gradients
 def robust(
     model: Classifier,
     x: Tensor,
@@ -170,13 +201,16 @@ def robust(
     if not methods or not epsilons:
         raise RequestError("name at least one attack and one size")
     for method in methods:
-        _check(x, y, method, norm, min(epsilons))
+        for eps in epsilons:
+            _check(x, y, method, norm, eps, steps, restarts)
     sizes = sorted(set(epsilons))
+    x, y = x.detach().float().clone(), y.clone().long()
     with evaluating(scores := Scores(model, x)):
-        clean = scores.right(x.float(), y)
+        scores.check(y)
+        clean = scores.right(x, y)
     numbers = range(len(x)) if places is None else places
     now = clean.expand(len(sizes), -1).clone()
-    found = x.detach().float().expand(len(sizes), *x.shape).clone()
+    found = x.expand(len(sizes), *x.shape).clone()
     stages: list[str] = []
     stands: list[Tensor] = []
 
@@ -309,7 +343,7 @@ def _pick(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.gather(1, classes[:, None])[:, 0]
 
 
-def _check(x: Tensor, y: Tensor, method: str, norm: str, eps: float) -> None:
+def _check(x: Tensor, y: Tensor, method: str, norm: str, eps: float, steps: int, restarts: int) -> None:
     check_images(x, y)
     if method not in _METHODS:
         raise RequestError(f"attack {method!r} is none of {', '.join(_METHODS)}")
@@ -317,11 +351,17 @@ def _check(x: Tensor, y: Tensor, method: str, norm: str, eps: float) -> None:
         raise RequestError(f"attacks of a given size are in linf or l2, not {norm}")
     if not (math.isfinite(eps) and eps >= 0):
         raise RequestError(f"eps must be a number of at least 0, got {eps}")
+    if steps < 1 or restarts < 1:
+        raise RequestError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
 
 
 def check_images(x: Tensor, y: Tensor) -> None:
-    """Raise RequestError unless x is [B, C, H, W] in [0, 1] and y its labels [B]."""
+    """Raise RequestError unless x is floating-point [B, C, H, W] in [0, 1] and y its labels, whole numbers [B]."""
     if x.ndim != 4 or y.shape != (len(x),) or not len(x):
         raise RequestError(f"images [B, C, H, W] and labels [B] are needed, got {list(x.shape)} and {list(y.shape)}")
+    if not x.is_floating_point() or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise RequestError(f"images are floating-point and labels whole numbers, got {x.dtype} and {y.dtype}")
+    if x.device != y.device:
+        raise RequestError(f"the images are on {x.device}, the labels are on {y.device}")
     if not (x.min() >= 0 and x.max() <= 1):
         raise RequestError("images must lie in [0, 1]; put normalization into the model")

@@ -10,7 +10,7 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from engine.evaluation.attacks import Classifier, Scores, check_images
+from engine.evaluation.attacks import Classifier, Scores, check_images, with_gradients
 from engine.experiment.mistakes import RequestError
 from engine.probes.observation import evaluating
 from engine.training.adversarial import Norm, project, size, steepest
@@ -43,6 +43,7 @@ class MinimumNorm:
     adversarial: Tensor
 
 
+@with_gradients
 def minimum_norm(model: Classifier, x: Tensor, y: Tensor, norm: Norm, steps: int = 300, trials: int = 4) -> MinimumNorm:
     """The smallest perturbations found of images x [B, C, H, W] in [0, 1] with labels y [B].
 
@@ -63,8 +64,9 @@ def minimum_norm(model: Classifier, x: Tensor, y: Tensor, norm: Norm, steps: int
         raise RequestError(f"norm {norm!r} is none of {', '.join(NORMS)}")
     if steps < 1 or trials < 0:
         raise RequestError(f"steps must be at least 1 and trials at least 0, got {steps} and {trials}")
-    x = x.detach().float().contiguous()
+    x, y = x.detach().float().clone(memory_format=torch.contiguous_format), y.clone().long()
     scores = Scores(model, x)
+    scores.check(y)
     with evaluating(scores):
         clean = scores.right(x, y)
         best = x.clone()

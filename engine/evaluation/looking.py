@@ -6,15 +6,18 @@ are looked at, for a `engine.nn.VGG` its convolution blocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from engine.data.draws import Draw, ImageDraws
+from engine.evaluation.attacks import check_images
+from engine.experiment.mistakes import RequestError
 from engine.probes.measures import hoyer, right, snr_ratio
 from engine.probes.observation import evaluating
 
@@ -61,6 +64,11 @@ def under_noise(
     The clean forward pass is shared. The noise of an image depends on (seed, level, draw, its place in the test set)
     alone; ``places`` [B] are 0 to B - 1 where none are given.
     """
+    check_images(images, labels)
+    if draws < 1 or not all(math.isfinite(level) and level >= 0 for level in levels):
+        raise RequestError(f"noise needs draws, and levels of at least 0, got {draws} and {list(levels)}")
+    if distribution not in get_args(Distribution):
+        raise RequestError(f"noise is {' or '.join(get_args(Distribution))}, got {distribution!r}")
     found: list[list[UnderNoise]] = []
     with evaluating(model):
         with _inputs(blocks) as clean:
@@ -98,6 +106,10 @@ class Sparsity:
 @torch.no_grad()
 def sparsity(model: nn.Module, blocks: Sequence[nn.Module], images: Tensor, bins: int = 40) -> list[Sparsity]:
     """Normalized Hoyer sparsity of every block's output over filters, for images [B, C, H, W]."""
+    if images.ndim != 4 or not len(images) or not images.is_floating_point() or bins < 1:
+        raise RequestError(
+            f"floating-point images [B, C, H, W] and bins are needed, got {images.dtype} {list(images.shape)}, {bins}"
+        )
     outputs: list[Tensor] = []
     handles = [block.register_forward_hook(lambda _m, _i, output: outputs.append(output)) for block in blocks]
     try:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.data.draws import Draw, ImageDraws
-from engine.evaluation.attacks import Classifier, Scores, attack, check_images, robust, verified
+from engine.evaluation.attacks import Classifier, Scores, attack, check_images, robust, verified, with_gradients
 from engine.experiment.mistakes import RequestError
 from engine.probes.observation import evaluating
 from engine.training.adversarial import Ball, drawn_start, pgd, size, steepest
@@ -40,6 +40,7 @@ DIP = 0.02  # of its whole rise is how much the loss may fall as eps grows
 RANDOMISED = 1e-4  # relative difference of two passes over the same images (AutoAttack's)
 
 
+@with_gradients
 def probe(
     name: Probe,
     model: Classifier,
@@ -66,7 +67,12 @@ def probe(
     check_images(x, y)
     if name not in PROBES:
         raise RequestError(f"probe {name!r} is none of {', '.join(PROBES)}")
-    scores = Scores(model, x := x.detach().float())
+    if not (math.isfinite(eps) and eps >= 0) or norm not in ("linf", "l2") or steps < 1 or queries < 1:
+        given = f"{eps}, {norm}, {steps}, {queries}"
+        raise RequestError(f"a probe needs a size in linf or l2, steps and queries, got {given}")
+    x, y = x.detach().float().clone(), y.clone().long()
+    scores = Scores(model, x)
+    scores.check(y)
     numbers = range(len(x)) if places is None else places
     draws = ImageDraws(x, numbers, seed, Draw.MASKING, PROBES.index(name))
     with evaluating(scores):

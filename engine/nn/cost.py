@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,12 +20,23 @@ def hah_cost(y: Tensor, top_k: float = 0.1, lambda_: float = 0.1) -> Tensor:
     the mean over images and locations. Its gradient takes three values: 1/K, -lambda/(N - K), both over B*H*W.
     Subtract alpha times it from the loss (Eq. 5).
     """
+    check_maps(y)
+    if not len(y):
+        raise ValueError("a batch without images has no HaH cost")
+    if not 0 <= lambda_ < math.inf:
+        raise ValueError(f"lambda must be at least 0, got {lambda_}")
     N = y.shape[1]
     K = strengthened(top_k, N)
     # Only the sum of the strongest and the sum of all are needed: one selection, no sorting.
     strong = y.topk(K, dim=1, sorted=False).values.sum(1).mean()
     total = y.sum(1).mean()
     return (1 / K + lambda_ / (N - K)) * strong - lambda_ / (N - K) * total
+
+
+def check_maps(y: Tensor) -> None:
+    """Raise ValueError unless y is floating-point [B, N, H, W] with filters and locations."""
+    if y.ndim != 4 or not y.is_floating_point() or 0 in y.shape[1:]:
+        raise ValueError(f"activations are floating-point [B, N, H, W], got {y.dtype} {list(y.shape)}")
 
 
 def strengthened(top_k: float, N: int) -> int:

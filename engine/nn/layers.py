@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from engine.experiment.architecture import suppressed
 from engine.nn import kernels
-from engine.nn.cost import hah_cost, local_conv2d, strengthened
+from engine.nn.cost import check_maps, hah_cost, local_conv2d, strengthened
 
 _Kernels = kernels.Kernels
 WEIGHT_EPS = 1e-6  # added to a filter's norm, as in the authors' code
@@ -25,6 +25,8 @@ def divisive_norm(y: Tensor, sigma: float = 0.1, pool: int = 3, eps: float = DIV
     of stride 1 (1: Eq. 2 as printed; 3: the authors' code); M_max its maximum over the image. Returns [B, N, H, W].
     With eps = 0 the result does not change when y is scaled. A silent image stays zero.
     """
+    check_maps(y)
+    _check_norm(sigma, pool, eps)
     field = y if pool == 1 else F.max_pool2d(y, pool, stride=1, padding=pool // 2)
     M = field.mean(1, keepdim=True)
     M_max = M.flatten(1).max(1).values.view(-1, 1, 1, 1)  # max(dim): the gradient goes to the first maximum
@@ -39,6 +41,9 @@ def threshold_fraction(z: Tensor, keep: float = 0.2) -> Tensor:
     z: [B, N, H, W]. Kept where z > tau, so at most H*W - k locations, fewer at ties; everything is kept where k = 0.
     No gradient flows through tau. Returns [B, N, H, W].
     """
+    check_maps(z)
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep must be above 0 and at most 1, got {keep}")
     k = suppressed(keep, z.shape[2], z.shape[3])
     if k == 0:
         return z
@@ -48,6 +53,9 @@ def threshold_fraction(z: Tensor, keep: float = 0.2) -> Tensor:
 
 def threshold_mean(z: Tensor, scale: float = 1.0) -> Tensor:
     """Eq. 3 with tau = scale * the mean of each filter's locations in each image. z: [B, N, H, W]."""
+    check_maps(z)
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"scale must be at least 0, got {scale}")
     tau = scale * z.detach().mean((2, 3), keepdim=True)
     return z * (z > tau)
 
@@ -95,17 +103,21 @@ class NormalizedConv2d(nn.Conv2d):
         return u
 
 
+def _check_norm(sigma: float, pool: int, eps: float) -> None:
+    if not 0 <= sigma <= 1:
+        raise ValueError(f"sigma must be from 0 to 1, got {sigma}")
+    if pool % 2 == 0 or pool < 1:
+        raise ValueError(f"pool must be odd, got {pool}")
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps must be at least 0, got {eps}")
+
+
 class DivisiveNorm(nn.Module):
     """`divisive_norm` as a module."""
 
     def __init__(self, sigma: float = 0.1, pool: int = 3, eps: float = DIVISOR_EPS) -> None:
         super().__init__()
-        if not 0 <= sigma <= 1:
-            raise ValueError(f"sigma must be from 0 to 1, got {sigma}")
-        if pool % 2 == 0 or pool < 1:
-            raise ValueError(f"pool must be odd, got {pool}")
-        if not 0 <= eps < math.inf:
-            raise ValueError(f"eps must be at least 0, got {eps}")
+        _check_norm(sigma, pool, eps)
         self.sigma, self.pool, self.eps = sigma, pool, eps
 
     def forward(self, y: Tensor) -> Tensor:
@@ -211,7 +223,7 @@ class HaHBlock(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         conv = self.conv
-        if x.ndim != 4 or x.shape[1] != conv.in_channels or not x.is_floating_point():
+        if x.ndim != 4 or x.shape[1] != conv.in_channels or 0 in x.shape[2:] or not x.is_floating_point():
             raise ValueError(
                 f"a block takes floating-point numbers [B, {conv.in_channels}, H, W], got {x.dtype} {list(x.shape)}"
             )

@@ -85,6 +85,12 @@ class VGG(nn.Module):
         return logits, torch.stack(costs) if costs else logits.new_zeros(0)
 
     def _run(self, images: Tensor, costs: list[Tensor] | None) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != self.mean.shape[1] or not images.is_floating_point():
+            wanted = f"floating-point images [B, {self.mean.shape[1]}, H, W]"
+            raise ValueError(f"a VGG takes {wanted}, got {images.dtype} {list(images.shape)}")
+        if min(images.shape[2:]) >> sum(self.pooled) != 1 or images.shape[2] != images.shape[3]:
+            side = 2 ** sum(self.pooled)
+            raise ValueError(f"this VGG takes images of {side}x{side}, got {images.shape[2]}x{images.shape[3]}")
         x = (images - self.mean) / self.std
         for block, pooled in zip(self.blocks, self.pooled, strict=True):
             if costs is not None and isinstance(block, HaHBlock):

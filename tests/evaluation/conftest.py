@@ -85,3 +85,17 @@ def trained():
     images = archives.load("digits")
     test = Split.of(images.x_test, images.y_test, torch.device("cpu")).first(64)
     return network.eval(), to_images(test.pixels), test.labels
+
+
+@pytest.fixture(scope="session")
+def saturated():
+    """Another linear model, of whose images a third of the elements are 0 or 1 and so can move one way only."""
+    draw = torch.Generator().manual_seed(0)
+    d, n = 3 * 16 * 16, 24
+    W = torch.randn(10, d, generator=draw) / math.sqrt(d)
+    meant = torch.randint(0, 10, (n,), generator=draw)
+    x = 0.2 + 0.6 * torch.rand(n, d, generator=draw) + 0.15 * W[meant].sign()
+    full = torch.rand(n, d, generator=draw) < 1 / 3
+    x = torch.where(full, (x > 0.5).float(), x.clamp(0.05, 0.95)).view(n, 3, 16, 16)
+    b = -W @ torch.full((d,), 0.5)
+    return Linear(W, b, x, (x.flatten(1) @ W.T + b).argmax(1))
