@@ -166,6 +166,11 @@ class HaH(Section):
         "local: a block's cost moves that block's own weights only, as the authors' code does; "
         "full: it also moves the blocks before it, as Eq. 5 says",
     )
+    images: Literal["seen", "clean"] = option(
+        "seen",
+        "whose activations the costs are of, where training images are noisy or adversarial: seen, those it trains on; "
+        "clean, as the authors' code, the same images without the perturbation, by a second forward pass",
+    )
 
 
 class Adversarial(Section):
@@ -175,6 +180,11 @@ class Adversarial(Section):
     eps: Perturbation = option(8 / 255, "largest perturbation of an image in [0, 1]", live=True)
     steps: int = option(10, "PGD steps, after a random start", unit="steps", ge=1, le=1000)
     step_size: Perturbation = option(2 / 255, "length of one PGD step", live=True)
+    network: Literal["eval", "train"] = option(
+        "eval",
+        "mode of the attacked network: eval uses BatchNorm's running statistics; train, as the authors' code, those of "
+        "the batch, and every PGD step moves the running ones",
+    )
 
 
 class Train(Section):

@@ -115,6 +115,10 @@ def find(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> tuple[
     if others:
         named = ", ".join(f"{count} {plain(preset, 80) or 'unknown'}" for preset, count in sorted(others.items()))
         remarks.append(f"runs of other presets are left out: {named}; 'hah compare' takes any runs")
+    for run in found["paper-adversarial"]:
+        attack = run.experiment["train"]["adversarial"]
+        how = f"{attack['steps']} PGD steps on the network in {attack['network']} mode"
+        remarks.append(f"{run.run.id}: {how}, as the authors' repository of the tables has it; their other has 10")
     networks = {preset: _network(preset, runs, remarks) for preset, runs in found.items()}
     return networks, list(dict.fromkeys(remarks))
 

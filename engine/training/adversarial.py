@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -33,14 +34,16 @@ def pgd(
     step_size: float,
     start: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor] = _cross_entropy,
+    mode: Literal["eval", "train"] = "eval",
 ) -> Tensor:
     """Images [B, C, H, W] in [0, 1] within ``eps`` of the given ones that raise the ``loss`` of (logits, labels).
 
     Begins at the perturbation ``start`` [B, C, H, W], a point of the ball. The network is attacked in evaluation mode
-    (BatchNorm's running statistics), its parameters receive no gradient. Returns a tensor of the same shape, detached.
+    (BatchNorm's running statistics), or with ``mode`` "train" as it is, a network in training (the batch's, and the
+    running ones move); its parameters receive no gradient. Returns a tensor of the same shape, detached.
     """
     adversarial = (images + start).clamp(0, 1)
-    with evaluating(network):
+    with evaluating(network) if mode == "eval" else nullcontext():
         for _ in range(steps):
             adversarial.requires_grad_()
             (gradient,) = torch.autograd.grad(loss(network(adversarial), labels), adversarial)

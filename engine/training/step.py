@@ -86,9 +86,12 @@ class Step:
         """Step ``number`` (from 1) on pixels uint8 [B, 3, H, W] and labels [B]."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        images = self._perturbed(to_images(pixels), labels, number)
+        clean = to_images(pixels)
+        images = self._perturbed(clean, labels, number)
         with self.autocast():
             logits, costs = self._run(images)
+            if self._with_costs and self._experiment.hah.images == "clean" and images is not clean:
+                _, costs = self._run(clean)
         cross_entropy = F.cross_entropy(logits.float(), labels)
         loss = cross_entropy - (self._alpha * costs).sum() if self._with_costs else cross_entropy  # Eq. 5
         self.optimizer.zero_grad(set_to_none=True)
@@ -154,6 +157,7 @@ class Step:
                     eps=attack.eps,
                     steps=attack.steps,
                     step_size=attack.step_size,
+                    mode=attack.network,
                     start=random_start(images, attack.norm, attack.eps, draw),
                 )
         return images

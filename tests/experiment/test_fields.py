@@ -19,6 +19,7 @@ def test_every_setting_of_the_contract_is_there():
         train.epochs train.batch_size train.optimizer train.lr train.weight_decay train.milestones train.gamma
         train.precision train.compile train.noise_std
         train.adversarial.norm train.adversarial.eps train.adversarial.steps train.adversarial.step_size
+        train.adversarial.network hah.images
         observe.every observe.noise_std observe.images
         compute.device compute.kernels compute.num_gpus
     """.split()

@@ -183,3 +183,39 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(tiny, batch, monkeypa
     step(*batch, 2, 1e-3)
     assert warnings == ["torch.compile failed, the network runs as it is: no C++ compiler"]
     assert len(step.drain().counts) == 2
+
+
+@pytest.mark.parametrize("perturbed", ["train.noise_std=0.2", "train.adversarial={eps: 0.1, steps: 2, step_size: 0.1}"])
+def test_the_hah_cost_may_be_that_of_the_clean_images(tiny, batch, perturbed):
+    """As the authors: the cross-entropy of the images seen, the cost of a second pass of the same ones, clean."""
+    measured = {}
+    for images in ("seen", "clean"):
+        network, step = make(tiny(perturbed, f"hah.images={images}"))
+        before, clean = network.state_dict(), to_images(batch[0])
+        costs = make(tiny())[0].train().forward_with_costs(clean)[1].detach()
+        step(*batch, 1, 1e-3)
+        measured[images] = step.drain().columns
+        assert network.state_dict().keys() == before.keys()
+    alphas = torch.tensor(tiny().alphas)
+    assert measured["clean"]["train/hah_cost"][0] == pytest.approx(float((alphas * costs).sum()), rel=1e-5)
+    assert measured["seen"]["train/hah_cost"] != measured["clean"]["train/hah_cost"]
+    assert measured["seen"]["train/cross_entropy"] == pytest.approx(measured["clean"]["train/cross_entropy"], rel=1e-6)
+
+
+def test_without_a_perturbation_the_images_seen_are_the_clean_ones(tiny, batch):
+    (one, step), (other, same) = make(tiny()), make(tiny("hah.images=clean"))
+    for made in (step, same):
+        made(*batch, 1, 1e-3)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_the_attacked_network_may_be_in_training_mode(tiny, batch):
+    """Then every PGD step moves the running statistics, as in the authors' code: after 3 of them and the step, 4."""
+    moved = {}
+    for mode in ("eval", "train"):
+        network, step = make(tiny(f"train.adversarial={{eps: 0.1, steps: 3, step_size: 0.05, network: {mode}}}"))
+        step(*batch, 1, 1e-3)
+        norms = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+        moved[mode] = {int(norm.num_batches_tracked) for norm in norms}
+        assert all(part.training for part in network.modules())
+    assert moved == {"eval": {1}, "train": {4}}
