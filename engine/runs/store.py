@@ -113,10 +113,14 @@ def resolve(reference: str, folder: Path, *more: Path) -> RunDirectory:
 
 
 def another(reference: str, run: RunDirectory, setting: str) -> RunDirectory:
-    """The run beside ``run`` that a setting names; raises RequestError where there is none, or it is ``run`` itself."""
+    """The run beside ``run`` that a setting names; raises RequestError where there is none, it is ``run`` itself, or it
+    has learned another data set."""
     found = resolve(reference, run.path.parent)
     if found.id == run.id:
         raise RequestError(f"{setting}: {run.id} is the run itself; name another one")
+    ours, theirs = (experiment_of(one, State()).data.dataset for one in (run, found))
+    if theirs != ours:
+        raise RequestError(f"{setting}: {found.id} has learned {theirs}, not {ours}; name another one")
     return found
 
 

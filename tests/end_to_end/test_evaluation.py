@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from engine.experiment import presets
 from engine.runs import store
-from engine.runs.layout import RunDirectory
+from engine.runs.layout import RunDirectory, create
 from engine.runs.state import read_state
 from tests.end_to_end.conftest import TINY, eventually, settings
 
@@ -101,6 +102,14 @@ def test_an_experiment_is_evaluated_when_its_training_has_ended(hah, runs):
     eventually(lambda: store.look(run.evaluation).status == "finished")
     assert [json.loads(text)["images"] for text in results(run).values()] == [20]
     assert store.look(run).status == "finished"
+
+
+def test_transfer_is_from_a_network_of_the_same_data(hah, runs, run):
+    other = create(runs, "other", presets.dumped(presets.load("paper-standard")))
+    asked = ["--suite", "masking", "--set", f"evaluate.masking.standard={other.id}"]
+    done = hah("eval", run.id, *asked, check=False)
+    assert done.returncode == 2
+    assert f"{other.id} has learned cifar10, not digits" in done.stderr
 
 
 def test_wrong_requests_are_refused_before_anything_is_made(hah, run):
