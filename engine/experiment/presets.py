@@ -187,7 +187,9 @@ def write_own(name: str, base: str, sets: Sequence[str]) -> Path:
     for text in sets:
         document = assignment(text).over(document)
     find(base)
-    load(base, sets)
+    made = load(base, sets)
+    said: dict[str, Any] = {"tags": list(made.tags), "description": made.description}  # which are not inherited
+    document.values.update({entry: said[entry] for entry in said if said[entry] and entry not in document.values})
     if name in {preset.name for preset in listed() if preset.shipped}:
         raise RequestError(f"{name} is a shipped preset, which this would hide; choose another name")
     if path.exists():

@@ -197,6 +197,8 @@ class NewRunScreen(Page):
         colour, draft = self.hah.colour, self.draft
         head = Text(no_wrap=True, overflow="ellipsis")
         head.append("hah-tui", f"bold {colour('primary')}")
+        if self._busy:  # first, so that it is to be read at any width
+            head.append(f"  {self._busy}", f"bold {colour('waiting')}")
         head.append("  New run", "bold")
         if draft is None:
             head.append("  pick where to start; enter takes it", colour("quiet"))
@@ -210,8 +212,6 @@ class NewRunScreen(Page):
                 head.append(f"  {changed} change{'' if changed == 1 else 's'}", colour("accent"))
             if draft.experiment is not None:
                 head.append(f"  {summary.cost(draft.experiment, self._speeds)}", colour("quiet"))
-        if self._busy:
-            head.append(f"  {self._busy}", f"bold {colour('waiting')}")
         if self._keeper.problem:
             head.append(f"  {self._keeper.problem}", colour("bad"))
         self.query_one("#head", Static).update(head, layout=False)

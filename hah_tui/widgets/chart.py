@@ -13,9 +13,8 @@ from textual.message import Message
 
 from hah_tui.record import Curves, Mark
 from hah_tui.text import duration, shown_line
-from hah_tui.widgets import canvas
-from hah_tui.widgets.canvas import FAINT, LINES, QUIET, REFERENCE, TEXT, TITLE, Canvas, Row
-from hah_tui.widgets.raster import GLYPHS, Raster
+from hah_tui.widgets import canvas, raster
+from hah_tui.widgets.canvas import FAINT, QUIET, REFERENCE, TEXT, TITLE, Canvas, Row
 from hah_tui.widgets.series import Limits, Series, growing, labels, limits, ticks
 
 Axis = Literal["step", "epoch", "time"]
@@ -133,6 +132,10 @@ class Chart(Canvas, can_focus=True):
         self._drawn = state
         self.show(self.frame(self.size.width, self.size.height))
 
+    @property
+    def _colourless(self) -> bool:
+        return bool(self.app.no_color)
+
     def _state(self) -> object:
         return [(id(line.series), line.series.version, line.label) for line in self.lines]
 
@@ -182,9 +185,9 @@ class Chart(Canvas, can_focus=True):
             if line.reference and line.label == "":
                 continue
             value = self.value_of(line)
-            glyph = GLYPHS[(line.ink - 1) % len(GLYPHS)] if self.plain and line.ink <= LINES else "━"
+            sign = raster.glyph(line.ink) if self.plain else raster.style(line.ink)[1] if self._colourless else "━"
             text = f" {shown_number(value, self.kind)}"
-            entries.append([(f"{glyph} {line.label}", line.ink), (text, TEXT)])
+            entries.append([(f"{sign} {line.label}", line.ink), (text, TEXT)])
         return entries
 
     def value_of(self, line: Line) -> float:
@@ -225,17 +228,22 @@ class Chart(Canvas, can_focus=True):
         self._left = left = max(len(name) for name in names) + 1
         right = 3 if self.ends and width > 30 else 0
         self._plot_width = plot = max(1, width - left - right - 1)
-        raster = Raster(plot, height, self.plain)
-        place = _Place(view.axis, x, y, raster)
+        drawn = raster.Raster(plot, height, self.plain)
+        place = _Place(view.axis, x, y, drawn)
+
+        def put(line: Line, ink: int) -> None:
+            dash = raster.style(ink)[0] if self._colourless and not self.plain else ()
+            drawn.line(place.points(line, line.series.smoothed(view.horizon)), ink, dash)
+
         front = [line for line in self.lines if not line.reference]
         for line in self.lines:
             if line.reference:
-                raster.line(place.points(line, line.series.smoothed(view.horizon)), REFERENCE)
+                put(line, REFERENCE)
         for line in front:
             if line.band:
-                raster.band(place.band(line), line.ink + FAINT)
+                drawn.band(place.band(line), line.ink + FAINT)
         for line in reversed(front):
-            raster.line(place.points(line, line.series.smoothed(view.horizon)), line.ink)
+            put(line, line.ink)
         gutter = {}
         for value, name in zip(at, names, strict=True):
             gutter[_clamp(round((1 - y.fraction(value)) * (height - 1)), height)] = name
@@ -243,7 +251,7 @@ class Chart(Canvas, can_focus=True):
         columns = self._columns(place, plot)
         rows = []
         for index in range(height):
-            text, inks = raster.cells(index)
+            text, inks = drawn.cells(index)
             for column, (char, ink) in columns.items():
                 if text[column] == " ":
                     text = text[:column] + char + text[column + 1 :]
@@ -399,8 +407,8 @@ class Chart(Canvas, can_focus=True):
 class _Place:
     """From values to dots."""
 
-    def __init__(self, axis: Axis, x: Limits, y: Limits, raster: Raster) -> None:
-        self._axis, self._x, self._y, self._raster = axis, x, y, raster
+    def __init__(self, axis: Axis, x: Limits, y: Limits, drawn: raster.Raster) -> None:
+        self._axis, self._x, self._y, self._raster = axis, x, y, drawn
         self._known: dict[tuple[int, float], float] = {}
 
     def _across(self, line: Line, first: int = 0) -> list[float]:
@@ -461,6 +469,9 @@ def step_at(axis: Axis, curves: Curves, value: float) -> float:
     return (low + high) / 2
 
 
+_SIGNS = ("━ ", "█ ")  # that say nothing which the colour of a label does not
+
+
 def _legend_row(entries: list[list[tuple[str, int]]], width: int) -> Row:
     return canvas.row((" ", 0), *(p for e in _shorter(entries, width - 1) for p in (*e, ("  ", 0))), width=width)
 
@@ -469,7 +480,7 @@ def _shorter(entries: list[list[tuple[str, int]]], width: int) -> list[list[tupl
     """A legend without the glyphs before the labels where it is too long with them."""
     if sum(2 + sum(len(text) for text, _ in entry) for entry in entries) - 2 <= width:
         return entries
-    return [[(e[0][0][2:] if e[0][0][:2] in ("━ ", "█ ") else e[0][0], e[0][1]), *e[1:]] for e in entries]
+    return [[(e[0][0][2:] if e[0][0][:2] in _SIGNS else e[0][0], e[0][1]), *e[1:]] for e in entries]
 
 
 def _clamp(row: int, height: int) -> int:

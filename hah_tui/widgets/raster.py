@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import cycle
 
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # [column][row] of U+2800
 _MASKS = tuple(  # [column][first row][last row]: the dots between
@@ -14,6 +15,20 @@ _LOOSE = tuple(  # the same of a checkerboard
 )
 _BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
 GLYPHS = "*+ox#%@&"  # of ASCII lines, by ink
+BEHIND = "."  # of an ASCII line with another ink, one behind the others
+# Where there is no colour, lines differ by what of them is drawn: dots on, dots off, and so on, and how legends say so.
+DASHES: tuple[tuple[tuple[int, ...], str], ...] = (((), "━"), ((6, 4), "╍"), ((2, 3), "┈"), ((9, 3, 2, 3), "╸"))
+SPARSE: tuple[tuple[int, ...], str] = ((1, 3), "·")  # of a line behind the others
+
+
+def glyph(ink: int) -> str:
+    """Of an ASCII line."""
+    return GLYPHS[ink - 1] if ink <= len(GLYPHS) else BEHIND
+
+
+def style(ink: int) -> tuple[tuple[int, ...], str]:
+    """The dash of a line without colour, and its sign in a legend."""
+    return DASHES[(ink - 1) % len(DASHES)] if ink <= len(GLYPHS) else SPARSE
 
 
 class Raster:
@@ -28,9 +43,18 @@ class Raster:
         self.columns, self.rows = (width, height) if ascii else (2 * width, 4 * height)
         self._dots, self._inks = bytearray(width * height), bytearray(width * height)
         self._back, self._back_inks = bytearray(width * height), bytearray(width * height)
+        self._drawn: list[bool] = []  # of a dash, by column
 
-    def line(self, points: Iterable[tuple[float, float]], ink: int) -> None:
-        """Connect points (x, y) in dots, x not falling; a NaN in y is a gap, and a point between two gaps a dot."""
+    def line(self, points: Iterable[tuple[float, float]], ink: int, dash: tuple[int, ...] = ()) -> None:
+        """Connect points (x, y) in dots, x not falling; a NaN in y is a gap, and a point between two gaps a dot.
+
+        ``dash``: so many columns are drawn, so many left out, and so on.
+        """
+        self._drawn = [on for on, count in zip(cycle((True, False)), dash, strict=False) for _ in range(count)]
+        self._line(points, ink)
+        self._drawn = []
+
+    def _line(self, points: Iterable[tuple[float, float]], ink: int) -> None:
         at, last, top, bottom = -1, 0.0, math.nan, math.nan  # the column, its last y, and how far it is filled
         for x, y in points:
             if math.isnan(y):
@@ -83,7 +107,7 @@ class Raster:
                 inks[index - start] = self._back_inks[index] if dots else 0
                 text.append((":" if dots else " ") if self.ascii else _BRAILLE[dots])
             else:
-                text.append(GLYPHS[(self._inks[index] - 1) % len(GLYPHS)] if self.ascii else _BRAILLE[dots])
+                text.append(glyph(self._inks[index]) if self.ascii else _BRAILLE[dots])
         return "".join(text), bytes(inks)
 
     def _connect(self, a: tuple[int, float], b: tuple[int, float], ink: int) -> None:
@@ -97,6 +121,8 @@ class Raster:
     def _fill(self, column: int, y0: float, y1: float, ink: int, behind: bool = False) -> None:
         """Dots of a column from y0 to y1, both included, cut at the edges; ``behind``: every other one, of a band."""
         if not 0 <= column < self.columns or y0 != y0:
+            return
+        if self._drawn and not self._drawn[column % len(self._drawn)]:
             return
         top, bottom = round(min(y0, y1)), round(max(y0, y1))
         if bottom < 0 or top >= self.rows:

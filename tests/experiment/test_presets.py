@@ -169,7 +169,10 @@ def test_presets_are_found_from_any_folder(tmp_path):
 def test_writing_a_preset_of_ones_own(own_presets):
     path = presets.write_own("strong", "paper-hah", ["hah.lambda=0.5", "hah.top_k=0.2"])
     assert path.parent == own_presets
-    assert yaml.safe_load(path.read_text()) == {"extends": "paper-hah", "hah": {"lambda": 0.5, "top_k": 0.2}}
+    written = yaml.safe_load(path.read_text())
+    assert {name: written[name] for name in ("extends", "hah")} == {
+        "extends": "paper-hah", "hah": {"lambda": 0.5, "top_k": 0.2},
+    }  # fmt: skip
     assert presets.load("strong").hah.lambda_ == 0.5
     with pytest.raises(RequestError, match="exists"):
         presets.write_own("strong", "paper-hah", [])
@@ -198,3 +201,13 @@ def test_check_changes_one_setting_and_says_what_is_wrong():
     ]:
         with pytest.raises(RequestError, match=words.replace("?", r"\?")):
             presets.check(name, value, paper)
+
+
+def test_ones_own_preset_keeps_what_the_other_says_and_hides_no_shipped_one(own_presets):
+    path = presets.write_own("mine", "paper-hah", ["hah.lambda=0.3"])
+    ours, theirs = presets.load("mine"), presets.load("paper-hah")
+    assert path.parent == own_presets
+    assert (ours.description, ours.tags, ours.hah.lambda_) == (theirs.description, theirs.tags, 0.3)
+    with pytest.raises(RequestError, match="paper-hah is a shipped preset, which this would hide"):
+        presets.write_own("paper-hah", "paper-hah", [])
+    assert [path.name for path in own_presets.iterdir()] == ["mine.yaml"]

@@ -137,3 +137,21 @@ def test_a_finished_run_repaints_nothing(folder):
         assert [canvas.repainted for canvas in canvases] == before
 
     monitor(Scripted(folder).run, body)
+
+
+def test_where_there_is_no_colour_lines_differ_by_their_dashes():
+    from hah_tui.widgets import raster
+
+    seen, signs = set(), set()
+    for ink in (1, 2, 3, 4, 23):
+        dash, sign = raster.style(ink)
+        drawn = raster.Raster(40, 1)
+        drawn.line([(0, 1.0), (79, 1.0)], ink, dash)
+        text, inks = drawn.cells(0)
+        assert set(inks) <= {0, ink}
+        seen.add(text)
+        signs.add(sign)
+    assert len(seen) == len(signs) == 5
+    plain = raster.Raster(40, 1, ascii=True)
+    plain.line([(0, 0.0), (39, 0.0)], 23)
+    assert plain.cells(0)[0] == 40 * raster.glyph(23) == 40 * "."
