@@ -24,6 +24,7 @@ from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from hah_tui.app import HahApp
 from hah_tui.cli.watching import line, panel
+from hah_tui.widgets.picture import placed
 
 HERE = Path(__file__).parent
 HAH = str(Path(sys.executable).with_name("hah"))
@@ -51,7 +52,7 @@ def session(run: RunDirectory) -> None:
         if event["kind"] == "engine":
             console.print(line(event, 0), markup=False)
     console.print(panel(store.look(run)))
-    console.save_svg(str(HERE / "session.svg"), title="hah run quickstart")
+    (HERE / "session.svg").write_text(placed(console.export_svg(title="hah run quickstart")), encoding="utf-8")
 
 
 async def capture(folder: Path, name: str, *keys: str, before: Callable[[HahApp], None] = lambda app: None) -> None:
@@ -64,7 +65,7 @@ async def capture(folder: Path, name: str, *keys: str, before: Callable[[HahApp]
             await pilot.press(key)
             await pilot.pause(1)
         await pilot.pause(2)
-        (HERE / f"{name}.svg").write_text(app.export_screenshot(title=f"hah-tui: {name}"), encoding="utf-8")
+        (HERE / f"{name}.svg").write_text(placed(app.export_screenshot(title=f"hah-tui: {name}")), encoding="utf-8")
 
 
 def main() -> None:

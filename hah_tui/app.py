@@ -225,8 +225,10 @@ class HahApp(App[None]):
         self._redraw()
 
     def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
+        from hah_tui.widgets.picture import placed
+
         name = filename or time.strftime("hah-tui-%Y%m%d-%H%M%S.svg")
-        target, picture = Path(path or Path.cwd()) / name, self.export_screenshot()
+        target, picture = Path(path or Path.cwd()) / name, placed(self.export_screenshot())
         said = partial(self.say, f"saved {target}")
         self.in_background(self, lambda: target.write_text(picture, encoding="utf-8"), lambda _: said())
 

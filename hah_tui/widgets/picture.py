@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
+from html import unescape
 from pathlib import Path
 from xml.sax.saxutils import escape
+
+from rich.cells import cell_len
 
 from hah_tui.text import duration, shown_line
 from hah_tui.widgets.chart import Chart, Line, View, position
@@ -124,3 +128,26 @@ def _points(points: Sequence[tuple[float, float]]) -> str:
 
 def _text(text: str) -> str:
     return escape(shown_line(text))
+
+
+def placed(svg: str) -> str:
+    """A picture of the terminal whose texts begin and end with a letter.
+
+    Programs that drop the blanks at the ends of a text, or do not stretch it to its length, would move the rest of it.
+    """
+
+    def moved(match: re.Match[str]) -> str:
+        before, x, between, length, after, text = match.groups()
+        said = unescape(text)
+        kept = said.strip()
+        if not kept:
+            return ""
+        cell = float(length) / cell_len(said)
+        left = float(x) + cell * (len(said) - len(said.lstrip()))
+        wide = cell * cell_len(kept)
+        return f'<text{before}x="{left:g}"{between}textLength="{wide:g}"{after}>{escape(kept)}</text>'
+
+    return _TEXT.sub(moved, svg)
+
+
+_TEXT = re.compile(r'<text([^>]*?)x="([\d.]+)"([^>]*?)textLength="([\d.]+)"([^>]*)>([^<]*)</text>')

@@ -132,3 +132,13 @@ def test_settings_that_cannot_be_kept_are_said(runs, monkeypatch):
         assert "No space left" in list(app._notifications)[-1].message
 
     drive(runs, body)
+
+
+def test_texts_of_a_screenshot_begin_and_end_with_a_letter():
+    """A program that draws SVG without stretching texts, or drops their blanks, still puts each in its place."""
+    from hah_tui.widgets.picture import placed
+
+    text = '<text class="a" x="12.2" y="20" textLength="61" clip-path="url(#c)">&#160;&#160;a&#160;&lt;</text>'
+    blank = '<text class="a" x="0" y="20" textLength="24.4" clip-path="url(#c)">&#160;&#160;</text>'
+    kept = '<text class="a" x="36.6" y="20" textLength="36.6" clip-path="url(#c)">a\u00a0&lt;</text>'
+    assert placed(f"<svg>{text}{blank}</svg>") == f"<svg>{kept}</svg>"
