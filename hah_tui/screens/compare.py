@@ -19,7 +19,7 @@ from hah_tui.screens.dialogs import PickRun
 from hah_tui.screens.panels import PanelScreen
 from hah_tui.text import duration, percent, shown_line
 from hah_tui.themes import MARKS, mark
-from hah_tui.widgets import canvas
+from hah_tui.widgets import canvas, raster
 from hah_tui.widgets.bars import Groups
 from hah_tui.widgets.canvas import GOOD, QUIET, REFERENCE, STRONG, TEXT, Canvas
 from hah_tui.widgets.chart import Chart, Line, shown_number
@@ -128,7 +128,9 @@ class CompareScreen(PanelScreen):
         for n, source in enumerate(self.runs):
             look = source.look
             status = "gone" if source.gone else look.status if look is not None else "reading"
-            pieces.append((f"  {'#' if self.hah.plain else '━'} {source.run.id}", 1 + n % 8))
+            ink = 1 + n % 8
+            sign = raster.glyph(ink) if self.hah.plain else raster.style(ink)[1] if self.app.no_color else "━"
+            pieces.append((f"  {sign} {source.run.id}", ink))
             done = f" {look.state.epoch}/{look.state.epochs}" if look is not None else ""
             second.append((f"{mark(status, self.hah.plain) if status in MARKS else ''} {status}{done}", 1 + n % 8))
             second.append(("   ", 0))

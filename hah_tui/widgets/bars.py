@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from hah_tui import themes
-from hah_tui.widgets import canvas
+from hah_tui.widgets import canvas, raster
 from hah_tui.widgets.canvas import QUIET, TEXT, Row
 from hah_tui.widgets.chart import Chart, Line, shown_number
 from hah_tui.widgets.series import Limits, labels, limits, ticks
@@ -153,6 +153,9 @@ class Bars(Chart):
         return rows[:height]
 
 
+_FILLS = "█░▓▒"  # of bars without colour
+
+
 class Groups(Chart):
     """For each block the bars of several runs beside each other, in the runs' colours; a line's label is its block."""
 
@@ -161,7 +164,13 @@ class Groups(Chart):
         self.names: list[tuple[str, int]] = []  # of the runs, with their inks
 
     def _legend(self) -> list[list[tuple[str, int]]]:
-        return [[(f"{'#' if self.plain else '█'} {name}", ink)] for name, ink in self.names]
+        return [[(f"{self._fill(ink)} {name}", ink)] for name, ink in self.names]
+
+    def _fill(self, ink: int) -> str:
+        """What a bar is made of: without colour, or without its characters, each run of something else."""
+        if self.plain:
+            return raster.glyph(ink)
+        return _FILLS[(ink - 1) % len(_FILLS)] if self.colourless else "█"
 
     def _state(self) -> object:
         return super()._state(), list(self.names)
@@ -188,8 +197,8 @@ class Groups(Chart):
                     value = values.get((block, ink), math.nan)
                     tall = found.fraction(value) * height if math.isfinite(value) else 0.0
                     eighths = max(0, min(8, round(8 * (tall - level))))
-                    char = (" " if eighths < 4 else "#") if self.plain else _UP[eighths]
-                    pieces.append((char * bar, ink))
+                    part = (" " if eighths < 4 else self._fill(ink)) if self.plain else _UP[eighths]
+                    pieces.append(((self._fill(ink) if eighths == 8 else part) * bar, ink))
                 pieces.append((" " * (group - bar * len(inks)), 0))
             rows.append(canvas.row(*pieces, width=width))
         if below:

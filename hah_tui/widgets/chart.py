@@ -133,7 +133,8 @@ class Chart(Canvas, can_focus=True):
         self.show(self.frame(self.size.width, self.size.height))
 
     @property
-    def _colourless(self) -> bool:
+    def colourless(self) -> bool:
+        """Whether lines must differ without their colours (NO_COLOR)."""
         return bool(self.app.no_color)
 
     def _state(self) -> object:
@@ -185,7 +186,7 @@ class Chart(Canvas, can_focus=True):
             if line.reference and line.label == "":
                 continue
             value = self.value_of(line)
-            sign = raster.glyph(line.ink) if self.plain else raster.style(line.ink)[1] if self._colourless else "━"
+            sign = raster.glyph(line.ink) if self.plain else raster.style(line.ink)[1] if self.colourless else "━"
             text = f" {shown_number(value, self.kind)}"
             entries.append([(f"{sign} {line.label}", line.ink), (text, TEXT)])
         return entries
@@ -232,7 +233,7 @@ class Chart(Canvas, can_focus=True):
         place = _Place(view.axis, x, y, drawn)
 
         def put(line: Line, ink: int) -> None:
-            dash = raster.style(ink)[0] if self._colourless and not self.plain else ()
+            dash = raster.style(ink)[0] if self.colourless and not self.plain else ()
             drawn.line(place.points(line, line.series.smoothed(view.horizon)), ink, dash)
 
         front = [line for line in self.lines if not line.reference]
