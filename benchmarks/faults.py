@@ -49,7 +49,9 @@ SETTINGS = [
 def begin(folder: Path, epochs: int) -> tuple[RunDirectory, subprocess.Popen[bytes]]:
     experiment = presets.load("quickstart", [*SETTINGS, f"train.epochs={epochs}"])
     run = layout.create(folder, "faults", presets.dumped(experiment))
-    return run, launch.start(run, launch.take(run), State(name="faults", created=time.time()))
+    process = launch.start(run, launch.take(run), State(name="faults", created=time.time()))
+    launch.answer_signals()
+    return run, process
 
 
 def losses(run: RunDirectory) -> dict[int, float]:
@@ -96,6 +98,7 @@ def main() -> None:
             process.wait()
             kills += 1
             process = launch.start(run, launch.take(run), read_state(run))
+            launch.answer_signals()
             print(f"\rkilled {kills} times, step {read_state(run).step}", end="", file=sys.stderr, flush=True)
         code = process.wait()
         print(file=sys.stderr)

@@ -165,8 +165,9 @@ def training(session: Session, preset: str, seed: int) -> dict[str, Any]:
 
 def wait(session: Session, run: Any, process: subprocess.Popen[bytes]) -> None:
     """Until an engine has ended; once the time is up it is asked to save and stop."""
-    from engine.runs import control
+    from engine.runs import control, launch
 
+    launch.answer_signals()
     while process.poll() is None and session.left > 0:
         time.sleep(0.1)
     if process.poll() is None:

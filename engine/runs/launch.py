@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,16 +54,19 @@ def start(
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
     hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from, which stays
     where none can be started; raises OSError.
+
+    Signals such as Ctrl-C's wait in this thread until `await_start` (or `answer_signals`), so that nobody is
+    interrupted who does not know of the engine yet; and in the engine until it is ready for them.
     """
     starting = replace(state, status="starting", before=state.status, error="", began=0.0, engine=identity().dump())
     what = ("run", str(run.path)) if evaluated is None else ("eval", str(evaluated.path))
-    process = None
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         replace(starting, updated=time.time()).write(run)
-        with disk.appending(run.log) as log, _held_back(STOPPING):
+        with disk.appending(run.log) as log:
             log.write(f"{_BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
             log.flush()
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 engine_command(*what, "--lock", str(lock.descriptor), *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -73,35 +76,29 @@ def start(
                 cwd=_home(),
                 env={**_environment(), "PYTHONUNBUFFERED": "1"},
             )
-    except BaseException:  # also Ctrl-C while it was started: nothing runs that nobody knows of
-        if process is not None:
-            process.kill()
-            process.wait()
+    except BaseException:
         with suppress(OSError):
             state.write(run)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         raise
     finally:
         lock.release()
-    return process
 
 
-@contextmanager
-def _held_back(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Signals wait until this is over; in a process that is started meanwhile, until it is ready for them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def answer_signals() -> None:
+    """Let signals that have waited since `start` come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str]:
     """Wait until the engine has begun (or is done already); raises LaunchError if it died before.
 
-    Raises RequestError if it refused to go on, which leaves the run as it was.
+    Raises RequestError if it refused to go on, which leaves the run as it was. Signals that waited since `start` come
+    now.
 
     Returns what it has warned of until then, such as that it runs on the CPU because others hold every GPU.
     """
+    answer_signals()
     while True:
         ended = process.poll() is not None
         state = read_state(run)

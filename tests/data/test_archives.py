@@ -96,13 +96,17 @@ def test_without_an_archive_the_three_ways_out_are_said(folder):
         ),
     ],
 )
-def test_an_archive_of_something_else_is_refused(folder, runs, hah, changes, words):
-    """By whoever reads it, before there is a run."""
+def test_an_archive_of_something_else_is_refused(folder, changes, words):
     np.savez(folder / "cifar10.npz", **arrays(**changes))
     for function in (archives.load, archives.require):
         with pytest.raises(RequestError) as caught:
             function("cifar10")
         assert words in str(caught.value)
+
+
+def test_every_command_says_what_is_wrong_with_an_archive_before_there_is_a_run(folder, runs, hah):
+    words = "y_train must be 50000 whole numbers below 10, is uint8 [50000, 1]"
+    np.savez(folder / "cifar10.npz", **arrays(y_train=np.zeros((50000, 1), np.uint8)))
     for command in (["run", "paper-hah"], ["data", "prepare", "cifar10"]):
         done = hah(*command, check=False)
         assert done.returncode == 2

@@ -34,6 +34,7 @@ class Engines:
         found = presets.find(preset)
         experiment = presets.load(preset, sets, name)
         run, process = orders.begin(experiment, found.name, found.path, sets, self.folder)
+        launch.answer_signals()
         self.processes.append(process)
         return run, process
 
@@ -44,6 +45,7 @@ class Engines:
 
     def resume(self, run):
         process = orders.resume(run)
+        launch.answer_signals()
         self.processes.append(process)
         process.wait(300)
 
