@@ -32,7 +32,7 @@ reporting.add_to(app)
 
 def main() -> None:
     """The entry point: a wrong request is one clear message and exit code 2."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in (signal.SIGTERM, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_DFL:  # a terminal is left as it was
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     disk.find_home()
