@@ -3,6 +3,7 @@
 import pytest
 
 from engine.experiment import RequestError
+from engine.runs import control
 from engine.runs.state import read_state
 from engine.training import checkpoints
 from tests.training.conftest import at, command, die, events, same
@@ -164,3 +165,18 @@ def test_what_lies_beyond_the_end_is_said_and_does_nothing(tiny, new_run, sessio
         "checkpoints.keep: 9 does nothing, training ends with epoch 3",
     ]
     assert same(session(new_run(experiment)).train(), session(new_run(tiny("train.milestones=[2]"))).train())
+
+
+def test_a_change_of_a_run_that_is_paused_in_its_test_is_refused_at_once(tiny, new_run, session):
+    """There is no step that it could wait for; before, it was answered when somebody resumed the run."""
+    run = new_run(tiny())
+    training = session(run).prepare()
+    for verb, more in (("pause", ()), ("set", ("hah.lambda", 2.0))):
+        control.send(run, verb, *more)
+    assert training._answer_all(stepping=False)  # it is paused
+    pause, change = events(run, "command")
+    assert pause["ok"]
+    assert not change["ok"]
+    assert "paused while it is tested" in change["text"]
+    assert list(run.control.iterdir()) == []
+    assert training.experiment.hah.lambda_ == 0.1

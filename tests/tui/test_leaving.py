@@ -26,8 +26,9 @@ SLOW = 0.1  # seconds that a disk or an engine takes
 
 
 @pytest.fixture
-def slow(monkeypatch):
-    """Whatever may wait does."""
+def slow(monkeypatch, tmp_path):
+    """Whatever may wait does; screenshots go to the test's folder."""
+    monkeypatch.chdir(tmp_path)
     background = HahApp.in_background
 
     def in_background(self, owner, work, *outcome, **more):
