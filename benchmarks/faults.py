@@ -23,11 +23,11 @@ import torch
 from machine import report
 
 from engine.experiment import presets
+from engine.job import checkpoints
 from engine.runs import launch, layout, store
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.state import State, read_state
-from engine.training import checkpoints
 
 SETTINGS = [
     "model.width=0.0625",

@@ -16,10 +16,10 @@ from pathlib import Path
 from machine import report
 
 from engine.experiment import presets
+from engine.job.record import Record
 from engine.runs.control import Inbox
 from engine.runs.layout import create
 from engine.runs.state import State
-from engine.training.record import Record
 
 NAMES = ("train/loss", "train/cross_entropy", "train/hah_cost", "train/accuracy", "train/lr", "train/images_per_second")
 

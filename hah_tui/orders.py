@@ -5,7 +5,6 @@ Everything here may take as long as the engine does; screens call it from a thre
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engine import disk
 from engine.experiment.datasets import SUITES
 from engine.experiment.mistakes import RequestError
+from engine.results.suites import check_packages
 from engine.runs import control, jobs, launch, layout, store
 from engine.runs.control import Verb
 from engine.runs.events import Tail
@@ -162,7 +162,7 @@ def resume(
             raise RequestError(f"{run.id} is paused, not ended: 'hah set {run.id} KEY=VALUE' changes a setting")
         ask(run, "resume")
         return None
-    if run.evaluates:
+    if look.state.kind == "evaluation":
         if sets or without:
             raise RequestError(f"{run.id} is an evaluation, whose settings are fixed")
         checkpoint = str(disk.read_json(run.manifest).get("checkpoint", "last"))
@@ -211,24 +211,15 @@ def evaluation(experiment: Experiment, suites: Sequence[str], images: int | None
     return experiment
 
 
-def check_packages(experiment: Experiment) -> None:
-    """Raises RequestError where what is to be measured needs a package that is not installed."""
-    needed = set(experiment.evaluate.suites) & {"attacks", "masking"}
-    if "attacks" in needed and set(experiment.evaluate.attacks.methods) <= {"pgd"}:
-        needed.discard("attacks")
-    if needed and importlib.util.find_spec("pyautoattack") is None:
-        raise RequestError(f"{' and '.join(sorted(needed))} need pyautoattack: pip install 'hah-tui[attacks]'")
-
-
 def checkpoints(run: RunDirectory) -> list[str]:
     """The names of a run's checkpoints that can be evaluated."""
     return sorted(path.stem for path in run.checkpoints.glob("[!.]*.pt") if path.stem != "damaged")
 
 
-def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict[str, Any]:
+def forecast(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict[str, Any]:
     """How long the evaluation of a checkpoint takes at most, by suite, from a few passes that are timed."""
     document = json.dumps(experiment.dump())
-    found: dict[str, Any] = launch.ask("eval", str(run.path), "--estimate", document, "--checkpoint", checkpoint)
+    found: dict[str, Any] = launch.ask("forecast", str(run.path), "--experiment", document, "--checkpoint", checkpoint)
     return found
 
 

@@ -9,7 +9,7 @@ import gpu
 import pytest
 
 from engine.report import tables
-from engine.report.results import measured
+from engine.results.measured import measured
 from engine.runs import store
 
 PROGRAM = Path(gpu.__file__)

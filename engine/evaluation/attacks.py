@@ -13,11 +13,12 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from engine.adversarial.balls import Ball, drawn_start, project, size
+from engine.adversarial.pgd import pgd
 from engine.data.draws import Draw, ImageDraws
 from engine.experiment.mistakes import RequestError
 from engine.probes.measures import right
 from engine.probes.observation import evaluating
-from engine.training.adversarial import Ball, drawn_start, pgd, project, size
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Classifier = Callable[[Tensor], Tensor]  # images [B, C, H, W] in [0, 1] -> logits [B, classes]

@@ -10,10 +10,10 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
+from engine.adversarial.balls import Norm, project, size, steepest
 from engine.evaluation.attacks import Classifier, Scores, check_images, with_gradients
 from engine.experiment.mistakes import RequestError
 from engine.probes.observation import evaluating
-from engine.training.adversarial import Norm, project, size, steepest
 
 NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
 _DUAL = {"l1": math.inf, "l2": 2.0, "linf": 1.0}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,17 +22,17 @@ from engine.evaluation.suites import Subject
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import Suite
 from engine.experiment.schema import Evaluate
+from engine.job import checkpoints
+from engine.job.work import Job, Work
 from engine.nn import VGG
+from engine.results.measured import parsed
+from engine.results.numbers import CLEAN
+from engine.results.suites import SUITES
 from engine.runs import manifest, store
-from engine.runs.control import Inbox
 from engine.runs.layout import RunDirectory
-from engine.runs.process import PATIENCE
-from engine.training import checkpoints
-from engine.training.loop import Stopped
-from engine.training.record import Record
+from engine.runs.state import State
 
 RESULT_VERSION = 1
-_PAUSE_POLL = 0.05
 
 
 class Attended(nn.Module):
@@ -49,54 +48,50 @@ class Attended(nn.Module):
         return logits
 
 
-class Evaluation:
-    """One evaluation of one checkpoint of ``run``; ``record`` is the job's own."""
+class Evaluation(Work):
+    """One evaluation of one checkpoint of ``run``, which the job's manifest names."""
 
-    def __init__(
-        self,
-        run: RunDirectory,
-        experiment: Experiment,
-        checkpoint: str,
-        record: Record,
-        device: torch.device,
-        asked_to_stop: Callable[[], str] = lambda: "",
-    ) -> None:
-        self.run, self.settings, self.record, self.device = run, experiment.evaluate, record, device
-        self._checkpoint, self._asked_to_stop, self._inbox = checkpoint, asked_to_stop, Inbox(record.run)
-        self._paused, self._beat_at, self._patience = False, time.monotonic(), 60.0
-        self._expected = self._beat_at  # when the present suite ends, by its estimate
+    def __init__(self, job: Job, experiment: Experiment, run: RunDirectory) -> None:
+        super().__init__(job, experiment)
+        self.run, self.settings = run, experiment.evaluate
+        self._expected = time.monotonic()  # when the present suite ends, by its forecast
+        self._before = 0  # pieces of the suites that are done
 
     def prepare(self) -> None:
-        """Read checkpoint and images; raises RequestError where one is missing or damaged."""
-        self.subject, self._position = subject_of(self.run, self._checkpoint, self.settings, self.device, self._attend)
+        """Read checkpoint and images."""
+        checkpoint = str(read_json(self.job.directory.manifest).get("checkpoint", "last"))
+        device = self.job.place.device
+        self.subject, self._checkpoint = subject_of(self.run, checkpoint, self.settings, device, self._attend)
         for suite in self.settings.suites:
-            suites.made_of(suite, self.subject, getattr(self.settings, suite))
+            suites.MEASURES[suite].made_of(self.subject, getattr(self.settings, suite))
 
     def __call__(self) -> None:
-        """Every suite in order; raises Stopped."""
+        """Every suite in order."""
         sweep(self.run.results)
         self.record.open_tensorboard(None)
-        self.record.update(status="running", began=time.time(), epochs=len(self.settings.suites))
-        estimate = estimates(self.subject, self.settings)
+        self.record.update(status="running", began=time.time(), suites=len(self.settings.suites))
+        expected = forecasts(self.subject, self.settings)
+        self.record.update(pieces=sum(one["pieces"] for one in expected.values()))
         for done, suite in enumerate(self.settings.suites):
-            self.record.update(epoch=done, phase=suite)
-            self._measure(suite, estimate[suite])
-        self.record.update(epoch=len(self.settings.suites))
+            self.record.update(suite=done, piece=self._before, phase=suite)
+            self._measure(suite, expected[suite])
+            self._before += expected[suite]["pieces"]
+        self.record.update(suite=len(self.settings.suites), piece=self._before)
 
-    def _measure(self, suite: Suite, estimate: dict[str, Any]) -> None:
+    def _measure(self, suite: Suite, expected: dict[str, Any]) -> None:
         settings = getattr(self.settings, suite)
         facts = {
             "schema_version": RESULT_VERSION,
             "suite": suite,
             "run": self.run.id,
             "dataset": self.subject.dataset,
-            "checkpoint": self._position,
+            "checkpoint": self._checkpoint,
             "images": len(self.subject),
             "test_images": len(self.subject.archive.y_test),
             "seed": self.subject.seed,
             "settings": settings.model_dump(mode="json", by_alias=True),
-            "method": suites.METHOD[suite],
-            "made_of": suites.made_of(suite, self.subject, settings),
+            "method": SUITES[suite].method,
+            "made_of": suites.MEASURES[suite].made_of(self.subject, settings),
             "versions": {name: version for name, version in manifest.versions().items() if name in suites.PACKAGES},
             "device": self.record.state.device,
         }
@@ -104,69 +99,57 @@ class Evaluation:
         key = json.dumps([facts, *of.values()], sort_keys=True)
         name = f"{suite}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         final, partial = self.run.results / f"{name}.json", self.run.results / f".{name}.pieces"
-        if (values := _kept(final, facts)) is not None:
+        if (values := self._kept(suite, final, facts)) is not None:
             self.record.event("already", suite=suite, file=final.name)
-            self.record.results(self._position["step"], values)
+            self.record.results(self._checkpoint["step"], values)
             partial.unlink(missing_ok=True)
             return
-        seconds = estimate["seconds"]
+        seconds = expected["seconds"]
         self.record.event("suite", suite=suite, images=len(self.subject), seconds=round(seconds, 1))
         print(f"{suite}: {len(self.subject)} images, at most about {seconds:.0f} s", flush=True)
         began = time.monotonic()
         self._expected = began + seconds
 
         def done(count: int) -> None:
-            self.record.update(step=count, steps=max(count, estimate["pieces"]))
+            self.record.update(piece=self._before + min(count, expected["pieces"]))
             self._attend()
 
         with Pieces(partial, done) as pieces, torch.random.fork_rng(devices=[]):
             facts["clean_accuracy"] = suites.clean(self.subject, pieces)
-            facts["result"] = suites.measure(suite, self.subject, settings, pieces, final.with_suffix(".png"))
+            picture = final.with_suffix(".png")
+            facts["result"] = suites.MEASURES[suite].measure(self.subject, settings, pieces, picture)
         replace_json(final, facts | of)
         partial.unlink(missing_ok=True)
-        values = metrics(suite, facts)
+        values = self._shown(suite, facts)
         self.record.event(
             "result", suite=suite, file=final.name, values=values, said=said_of(facts["result"]),
             seconds=time.monotonic() - began,
         )  # fmt: skip
-        self.record.results(self._position["step"], values)
+        self.record.results(self._checkpoint["step"], values)
         said = said_of(facts["result"])
         print(f"{suite}: {final.name}{said}", *(f"{name} {value:.4g}" for name, value in values.items()), flush=True)
 
-    # Commands
+    def _shown(self, suite: Suite, document: dict[str, Any]) -> dict[str, float]:
+        """The numbers of a result that panels and TensorBoard have room for; raises ValueError where it is none."""
+        numbers = parsed(document, suite, State(), 0.0).numbers
+        clean = numbers.pop(CLEAN)
+        return {CLEAN: clean.value, **SUITES[suite].shown(numbers)}
+
+    def _kept(self, suite: Suite, path: Path, facts: dict[str, Any]) -> dict[str, float] | None:
+        """The numbers of the result of these facts; None where there is none or it is not whole: it is measured."""
+        with contextlib.suppress(ValueError):
+            before = read_json(path, 1 << 28)
+            values = self._shown(suite, before)
+            if all(before.get(name) == fact for name, fact in json.loads(json.dumps(facts)).items()):
+                return values
+        return None
+
+    def position(self) -> dict[str, Any]:
+        return {"suite": self.record.state.suite, "piece": self.record.state.piece}
 
     def _attend(self) -> None:
-        """Show life, and answer what has arrived."""
-        now = time.monotonic()
-        gap, self._beat_at = now - self._beat_at, now
-        self._patience = max(PATIENCE, min(600.0, 4 * gap), 0.9 * self._patience)
-        self.record.beat(self._patience)
-        self.record.update(eta_seconds=max(0.0, self._expected - now))
-        if self._answer():
-            phase = self.record.state.phase
-            self.record.update(status="paused")
-            while self._answer():
-                time.sleep(_PAUSE_POLL)
-                self.record.beat()
-            self.record.update(status="running", phase=phase)
-            self._beat_at = time.monotonic()
-            self._expected += self._beat_at - now
-
-    def _answer(self) -> bool:
-        """Answer every command that waits; returns whether the evaluation is paused now."""
-        if name := self._asked_to_stop():
-            self.record.update(status="stopping")
-            raise Stopped(save=True, signal=name)
-        for command in self._inbox.read():
-            refused = "an evaluation's settings are fixed" if command.verb == "set" else command.problem
-            self.record.event("command", id=command.id, verb=command.verb, ok=not refused, text=refused)
-            self._inbox.done(command)
-            if command.verb in ("pause", "resume"):
-                self._paused = command.verb == "pause"
-            elif command.verb.startswith("stop"):
-                self.record.update(status="stopping")
-                raise Stopped(save=True)
-        return self._paused
+        self._expected += self.job.attend(lambda command: "an evaluation's settings are fixed")
+        self.record.update(eta_seconds=max(0.0, self._expected - time.monotonic()))
 
 
 def subject_of(
@@ -189,10 +172,10 @@ def subject_of(
     return subject, position
 
 
-def estimate(run: RunDirectory, experiment: Experiment, checkpoint: str, device: torch.device) -> dict[str, Any]:
+def forecast(run: RunDirectory, experiment: Experiment, checkpoint: str, device: torch.device) -> dict[str, Any]:
     """For every suite of an experiment: how long the evaluation of a checkpoint takes at most."""
     subject, _ = subject_of(run, checkpoint, experiment.evaluate, device, lambda: None)
-    return estimates(subject, experiment.evaluate)
+    return forecasts(subject, experiment.evaluate)
 
 
 def load(run: RunDirectory, name: str) -> tuple[VGG, dict[str, Any], Experiment]:
@@ -211,18 +194,16 @@ def load(run: RunDirectory, name: str) -> tuple[VGG, dict[str, Any], Experiment]
     return network.eval(), {"name": name, "epoch": checkpoint["epoch"], "step": checkpoint["step"]}, experiment
 
 
-def estimates(subject: Subject, settings: Evaluate) -> dict[str, dict[str, Any]]:
+def forecasts(subject: Subject, settings: Evaluate) -> dict[str, dict[str, Any]]:
     """For every suite: pieces, and seconds it takes at most, from passes that are timed here."""
     forward, gradient = _pace(subject)
     found: dict[str, dict[str, Any]] = {}
     for suite in settings.suites:
-        passes, gradients, pieces = suites.cost(suite, getattr(settings, suite), subject)
-        seconds = len(subject) * (passes * forward + gradients * gradient)
-        if suite == "corruptions":
-            seconds += suites.making(settings.corruptions, subject)
+        cost = suites.MEASURES[suite].cost(getattr(settings, suite), subject)
+        seconds = len(subject) * (cost.passes * forward + cost.gradients * gradient) + cost.seconds
         found[suite] = {
             "images": len(subject),
-            "pieces": pieces,
+            "pieces": cost.pieces,
             "seconds": seconds,
             "seconds_per_image": seconds / len(subject),
         }
@@ -251,35 +232,3 @@ def said_of(result: dict[str, Any]) -> str:
     said = ["generated"] if "generated" in result.get("source", "") else []
     said += [f"without {', '.join(result['missing'])}"] if result.get("missing") else []
     return f" ({', '.join(said)})" if said else ""
-
-
-def _kept(path: Path, facts: dict[str, Any]) -> dict[str, float] | None:
-    """The numbers of the result of these facts; None where there is none or it is not whole, so that it is measured."""
-    with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError, OverflowError):
-        before = read_json(path, 1 << 28)
-        values = metrics(facts["suite"], before)
-        same = all(before[name] == fact for name, fact in json.loads(json.dumps(facts)).items())
-        if same and before["result"] and all(math.isfinite(value) for value in values.values()):
-            return values
-    return None
-
-
-def metrics(suite: str, document: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a result that panels and TensorBoard show, by the names of `engine.report.numbers`, and the
-    mean over all corruptions and severities."""
-    result, found = document["result"], {"eval/clean_accuracy": document["clean_accuracy"]}
-    match suite:
-        case "noise":
-            kind = "" if result["distribution"] == "gaussian" else f"{result['distribution']}-"
-            found |= {f"eval/noise/{kind}{level['std']:g}/accuracy": level["mean"] for level in result["levels"]}
-        case "sparsity":
-            found |= {f"eval/sparsity/{n}/hoyer": block["hoyer"] for n, block in result["blocks"].items()}
-        case "corruptions":
-            every = [value for severities in result["accuracy"].values() for value in severities.values()]
-            found["eval/corruptions/mean_accuracy"] = sum(every) / len(every) if every else None
-        case "attacks":
-            for attack in result["attacks"]:
-                found[f"eval/attacks/{attack['norm']}-{attack['eps']:.3g}/robust_accuracy"] = attack["robust_accuracy"]
-        case "minimum_norm":
-            found |= {f"eval/minimum_norm/{norm}/median": value["median"] for norm, value in result["norms"].items()}
-    return {name: value for name, value in found.items() if value is not None}

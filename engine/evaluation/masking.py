@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.adversarial.balls import Ball, drawn_start, size, steepest
+from engine.adversarial.pgd import pgd
 from engine.data.draws import Draw, ImageDraws
 from engine.evaluation.attacks import Classifier, Scores, attack, check_images, robust, verified, with_gradients
 from engine.experiment.mistakes import RequestError
 from engine.probes.observation import evaluating
-from engine.training.adversarial import Ball, drawn_start, pgd, size, steepest
 
 Probe = Literal[
     "outputs", "gradient", "noise", "one-step", "iterative", "loss", "smoothed", "unbounded", "square", "transfer"

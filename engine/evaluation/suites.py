@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from engine.adversarial.balls import Ball, Norm
 from engine.data.archives import Images
 from engine.data.batches import Split, to_images
 from engine.disk import replace_bytes
@@ -41,15 +42,10 @@ from engine.experiment.schema import (
     SparsitySuite,
 )
 from engine.probes.measures import right
-from engine.training.adversarial import Ball, Norm
 
 BATCH = SQUARE_BATCH  # images at once on a CPU; on a GPU a multiple of it
 MOST_AT_ONCE = 4000
 PROBED = 50  # images that are made to estimate what all of them take
-# Of what each suite does: another number wherever a result would change, so that no older one answers for it.
-METHOD: dict[Suite, int] = {
-    "noise": 3, "sparsity": 2, "corruptions": 2, "attacks": 4, "minimum_norm": 4, "masking": 3,
-}  # fmt: skip
 _NO_NUMBER = 1e300  # what a probe that found no number is kept as: JSON has no NaN
 PACKAGES = (
     "torch",
@@ -108,19 +104,6 @@ def at_once(network: nn.Module, test: Split) -> int:
     return max(BATCH, min(MOST_AT_ONCE, fits // BATCH * BATCH))
 
 
-def made_of(suite: Suite, subject: Subject, settings: Any) -> dict[str, Any]:
-    """What a suite's result depends on beside the network, the test images and the settings; raises RequestError where
-    it cannot be had."""
-    if suite == "corruptions":
-        return {"sources": made.sources(settings.names, subject.dataset, settings.source), "version": made.VERSION}
-    # What Square draws is for so many images together.
-    square = suite == "masking" or (suite == "attacks" and "autoattack" in settings.methods)
-    found: dict[str, Any] = {"square_batch": SQUARE_BATCH} if square else {}
-    if suite == "masking" and subject.standard is not None:
-        found |= {"standard": subject.standard_run, "weights": fingerprint(subject.standard)}
-    return found
-
-
 def fingerprint(network: nn.Module) -> str:
     """SHA-256 of a network's weights and buffers."""
     digest = hashlib.sha256()
@@ -128,23 +111,6 @@ def fingerprint(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def measure(suite: Suite, subject: Subject, settings: Any, pieces: Pieces, picture: Path | None = None) -> Result:
-    """The result of one suite; ``settings``: its section of the experiment; ``picture``: where example images go."""
-    match suite:
-        case "noise":
-            return noise(subject, settings, pieces, picture)
-        case "sparsity":
-            return sparsity(subject, settings, pieces)
-        case "corruptions":
-            return corruptions(subject, settings, pieces)
-        case "attacks":
-            return attacks(subject, settings, pieces)
-        case "minimum_norm":
-            return minimum_norm(subject, settings, pieces)
-        case "masking":
-            return masking(subject, settings, pieces)
 
 
 def clean(subject: Subject, pieces: Pieces) -> float:
@@ -155,8 +121,8 @@ def clean(subject: Subject, pieces: Pieces) -> float:
     return correct / len(subject)
 
 
-def noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, beside: Path | None = None) -> Result:
-    """Accuracy and SNR per block at each level of noise; example images go to ``beside`` (a .png)."""
+def noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, picture: Path | None = None) -> Result:
+    """Accuracy and SNR per block at each level of noise; example images go to ``picture`` (a .png)."""
     measured = []
     for places, images, labels in subject.batches():
 
@@ -180,14 +146,14 @@ def noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, beside: Path |
                 snr[str(block + 1)] = 10 * math.log10(ratio / counted)
         mean, spread = _mean_and_spread(accuracies)
         levels.append({"std": std, "accuracy": accuracies, "mean": mean, "spread": spread, "snr_db": snr})
-    picture = None
-    if beside is not None and settings.examples:
-        _examples(subject, settings, beside)
-        picture = beside.name
-    return {"distribution": settings.distribution, "levels": levels, "examples": picture}
+    drawn = picture is not None and settings.examples > 0
+    if picture is not None and drawn:
+        _examples(subject, settings, picture)
+    examples = picture.name if picture is not None and drawn else None
+    return {"distribution": settings.distribution, "levels": levels, "examples": examples}
 
 
-def sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces) -> Result:
+def sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces, _picture: Path | None = None) -> Result:
     """Normalized Hoyer sparsity with its histogram, active and silent fractions, of every block."""
     measured = []
     for places, images, _ in subject.batches():
@@ -209,7 +175,7 @@ def sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces) -> Resul
     return {"edges": [edge / settings.bins for edge in range(settings.bins + 1)], "blocks": blocks}
 
 
-def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> Result:
+def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
     """Accuracy under each corruption at each severity, and where its images came from."""
     sources = made.sources(settings.names, subject.dataset, settings.source)
     names = [name for name in settings.names if sources[name] != "missing"]
@@ -241,7 +207,7 @@ def corruptions(subject: Subject, settings: CorruptionSuite, pieces: Pieces) -> 
     }
 
 
-def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
+def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
     """Accuracy that is left after attacks, each on what still stands, per norm and size."""
     norms: tuple[tuple[Ball, list[float]], ...] = (("linf", settings.linf), ("l2", settings.l2))
     found = []
@@ -275,7 +241,7 @@ def attacks(subject: Subject, settings: AttackSuite, pieces: Pieces) -> Result:
     return {"attacks": found}
 
 
-def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces) -> Result:
+def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
     """The smallest perturbation that changes each prediction, and the accuracy against eps that follows from it."""
     norms = {}
     for norm in settings.norms:
@@ -299,7 +265,7 @@ def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces) -
     return {"norms": norms}
 
 
-def masking(subject: Subject, settings: MaskingSuite, pieces: Pieces) -> Result:
+def masking(subject: Subject, settings: MaskingSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
     """The checks for masked gradients, with a verdict on each (`engine.evaluation.masking`)."""
     found: dict[str, Tensor] = {}
     for name in PROBES:
@@ -316,45 +282,6 @@ def masking(subject: Subject, settings: MaskingSuite, pieces: Pieces) -> Result:
             columns.append(torch.tensor(pieces.get(f"masking/{name}/{_named(places)}", measure), dtype=torch.float64))
         found[name] = torch.cat(columns)
     return judge(found, settings.norm, settings.eps)
-
-
-def cost(suite: Suite, settings: Any, subject: Subject) -> tuple[float, float, int]:
-    """At most so many forward passes and so many gradients an image, and the number of pieces."""
-    batches = math.ceil(len(subject) / subject.batch)
-    passes: float
-    gradients: float
-    targets = min(9, subject.classes - 1)
-    match settings:
-        case NoiseSuite():
-            return 2 + len(settings.levels) * settings.draws, 0, 2 * batches
-        case SparsitySuite():
-            return 2, 0, 2 * batches
-        case CorruptionSuite():
-            sets = len(settings.names) * len(settings.severities)
-            return 1 + sets, 0, batches + sets
-        case AttackSuite():
-            steps = settings.steps + len(rounds(settings.steps))
-            one = {
-                "pgd": (1, settings.steps * settings.restarts),
-                "apgd-ce": (1, steps * settings.restarts),
-                "apgd-t": (1, targets * steps * settings.restarts),
-                "autoattack": (5000, (1 + 2 * targets) * 101 * settings.restarts),
-            }
-            sizes = len(set(settings.linf)) + len(set(settings.l2))
-            passes = sum(one[method][0] for method in settings.methods)
-            gradients = sum(one[method][1] for method in settings.methods)
-            attacks = sizes * settings.restarts
-            attacks *= sum(1 if method == "autoattack" else len(rounds(settings.steps)) for method in settings.methods)
-            return 2 + sizes * passes, sizes * gradients, batches * (1 + attacks)
-        case MinimumNormSuite():
-            norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / fmn.WALK)
-            ends = walks * (max(fmn.BISECTIONS, fmn.REMOVALS) + 2)
-            trials = settings.steps * settings.trials
-            passes, gradients = 2 + ends + 1.2 * trials, 2 * settings.steps + trials / fmn.GUIDED
-            return norms * passes, norms * gradients, batches * (1 + norms)
-        case MaskingSuite():
-            return settings.queries + 40, (3 + targets + 8 / 5) * settings.steps + 140, batches * (1 + len(PROBES))
-    raise AssertionError(suite)
 
 
 def making(settings: CorruptionSuite, subject: Subject) -> float:
@@ -398,3 +325,97 @@ def _examples(subject: Subject, settings: NoiseSuite, path: Path) -> None:
     picture = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels.reshape(height, width, 3))).save(picture, format="png")
     replace_bytes(path, picture.getvalue())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """At most so many forward passes and gradients an image, seconds beside them, and the number of pieces."""
+
+    passes: float
+    gradients: float
+    pieces: int
+    seconds: float = 0.0
+
+
+def _batches(subject: Subject) -> int:
+    return math.ceil(len(subject) / subject.batch)
+
+
+def _cost_of_noise(settings: NoiseSuite, subject: Subject) -> Cost:
+    return Cost(2 + len(settings.levels) * settings.draws, 0, 2 * _batches(subject))
+
+
+def _cost_of_sparsity(_settings: SparsitySuite, subject: Subject) -> Cost:
+    return Cost(2, 0, 2 * _batches(subject))
+
+
+def _cost_of_corruptions(settings: CorruptionSuite, subject: Subject) -> Cost:
+    sets = len(settings.names) * len(settings.severities)
+    return Cost(1 + sets, 0, _batches(subject) + sets, making(settings, subject))
+
+
+def _cost_of_attacks(settings: AttackSuite, subject: Subject) -> Cost:
+    steps, targets = settings.steps + len(rounds(settings.steps)), min(9, subject.classes - 1)
+    one = {
+        "pgd": (1, settings.steps * settings.restarts),
+        "apgd-ce": (1, steps * settings.restarts),
+        "apgd-t": (1, targets * steps * settings.restarts),
+        "autoattack": (5000, (1 + 2 * targets) * 101 * settings.restarts),
+    }
+    sizes = len(set(settings.linf)) + len(set(settings.l2))
+    passes = sum(one[method][0] for method in settings.methods)
+    gradients = sum(one[method][1] for method in settings.methods)
+    each = sum(1 if method == "autoattack" else len(rounds(settings.steps)) for method in settings.methods)
+    return Cost(2 + sizes * passes, sizes * gradients, _batches(subject) * (1 + sizes * settings.restarts * each))
+
+
+def _cost_of_minimum_norm(settings: MinimumNormSuite, subject: Subject) -> Cost:
+    norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / fmn.WALK)
+    ends = walks * (max(fmn.BISECTIONS, fmn.REMOVALS) + 2)
+    trials = settings.steps * settings.trials
+    passes, gradients = 2 + ends + 1.2 * trials, 2 * settings.steps + trials / fmn.GUIDED
+    return Cost(norms * passes, norms * gradients, _batches(subject) * (1 + norms))
+
+
+def _cost_of_masking(settings: MaskingSuite, subject: Subject) -> Cost:
+    gradients = (3 + min(9, subject.classes - 1) + 8 / 5) * settings.steps + 140
+    return Cost(settings.queries + 40, gradients, _batches(subject) * (1 + len(PROBES)))
+
+
+def _made_of_corruptions(subject: Subject, settings: CorruptionSuite) -> dict[str, Any]:
+    return {"sources": made.sources(settings.names, subject.dataset, settings.source), "version": made.VERSION}
+
+
+def _made_of_attacks(_subject: Subject, settings: AttackSuite) -> dict[str, Any]:
+    # What Square draws is for so many images together.
+    return {"square_batch": SQUARE_BATCH} if "autoattack" in settings.methods else {}
+
+
+def _made_of_masking(subject: Subject, _settings: MaskingSuite) -> dict[str, Any]:
+    found: dict[str, Any] = {"square_batch": SQUARE_BATCH}
+    if subject.standard is not None:
+        found |= {"standard": subject.standard_run, "weights": fingerprint(subject.standard)}
+    return found
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a suite is measured, with its section of the experiment as settings, and where example images may go.
+
+    ``made_of``: what its result depends on beside the network, the test images and the settings; raises RequestError
+    where it cannot be had.
+    """
+
+    measure: Callable[[Subject, Any, Pieces, Path | None], Result]
+    cost: Callable[[Any, Subject], Cost]
+    made_of: Callable[[Subject, Any], dict[str, Any]] = lambda subject, settings: {}
+
+
+MEASURES: dict[Suite, Measure] = {  # of every suite in `engine.results.suites`
+    "noise": Measure(noise, _cost_of_noise),
+    "sparsity": Measure(sparsity, _cost_of_sparsity),
+    "corruptions": Measure(corruptions, _cost_of_corruptions, _made_of_corruptions),
+    "attacks": Measure(attacks, _cost_of_attacks, _made_of_attacks),
+    "minimum_norm": Measure(minimum_norm, _cost_of_minimum_norm),
+    "masking": Measure(masking, _cost_of_masking, _made_of_masking),
+}

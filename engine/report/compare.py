@@ -9,9 +9,10 @@ from typing import Any
 
 from engine.experiment.datasets import CORRUPTION_GROUPS
 from engine.experiment.mistakes import RequestError
-from engine.report.numbers import CLEAN, PAPER_EPS, Masking, Number, found_for, noise_name
-from engine.report.results import Measured, measured
-from engine.report.tables import SEVERITIES, corruption_error, mean_over
+from engine.results.corruptions import SEVERITIES, corruption_error, mean_over
+from engine.results.measured import Measured, measured
+from engine.results.numbers import CLEAN, PAPER_EPS, Masking, Number, found_for, noise_name
+from engine.results.suites import IN_THE_PAPER, title_of
 from engine.runs.layout import RunDirectory
 
 BLOCK_TITLES = {"hoyer": "Hoyer sparsity", "snr_db": "SNR in dB, noise 0.1", "active_fraction": "active fraction"}
@@ -102,6 +103,11 @@ def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
         if match := _NORM.fullmatch(name):
             norms = tuple(_mean_norm(run, match[1]) for run in runs)
             quantities.append(Quantity(name, f"mean minimum norm {match[1].capitalize()}", False, norms))
+    for name in names:
+        match name.split("/"):
+            case ["eval", suite, *rest] if rest and suite not in IN_THE_PAPER:
+                title = f"{title_of(suite)} {' '.join(rest)}".replace("_", " ")
+                quantities.append(Quantity(name, title, True, tuple(run.numbers.get(name) for run in runs)))
     return [quantity for quantity in quantities if any(quantity.numbers)]
 
 

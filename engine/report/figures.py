@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.report.networks import BLOCKS_PRESETS, PRINTED, Estimate, Network
-from engine.report.numbers import CLEAN, found_for, noise_name
+from engine.report.networks import BLOCKS_PRESETS, PRINTED, Network
 from engine.report.published import STATEMENTS, TABLE_1, Statement
 from engine.report.tables import ACCURACIES, command, title_of
+from engine.results.estimates import Estimate
+from engine.results.numbers import CLEAN, found_for, noise_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.report.figures import Figure, Point, Series
-from engine.report.networks import Estimate
-from engine.report.numbers import GENERATED
 from engine.report.published import CLEAN, MCE
-from engine.report.tables import WITHOUT_FROST, Cell, Column, Report, Suspicion, Table
+from engine.report.tables import Cell, Column, Report, Suspicion, Table
+from engine.results.corruptions import WITHOUT_FROST
+from engine.results.estimates import Estimate
+from engine.results.numbers import GENERATED
 
 NOTHING = "\N{EN DASH}"
 NOTABLE = 0.01  # a difference of at least one point is marked

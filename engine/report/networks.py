@@ -7,17 +7,17 @@ each metric the runs with the best count.
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import disk
-from engine.report.numbers import FROM_TRAINING, Number, plain
-from engine.report.results import SECTIONS, Measured, measured
+from engine.results.estimates import Estimate, best, estimate
+from engine.results.measured import SECTIONS, Measured, measured
+from engine.results.numbers import FROM_TRAINING, Number, plain
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
@@ -39,31 +39,6 @@ _ROUNDING = ("train.compile", "train.precision")
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over ``values``, one of each run; ``spread`` is their standard deviation (n - 1), None of a single run.
-
-    ``draws``: of each run, the standard deviation over draws of the noise where there were several.
-    """
-
-    values: tuple[float, ...]
-    labels: tuple[str, ...] = ()
-    draws: tuple[float | None, ...] = ()
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def spread(self) -> float | None:
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    def scaled(self, factor: float) -> Estimate:
-        """The same in another unit."""
-        draws = tuple(None if one is None else factor * one for one in self.draws)
-        return Estimate(tuple(factor * value for value in self.values), self.labels, draws)
-
-
-@dataclass(frozen=True)
 class Network:
     """A network of the paper with its runs, one of each seed."""
 
@@ -82,22 +57,6 @@ class Network:
         """Ids of the runs that lack a metric, or have it from training only or measured in a weaker way than others."""
         there = [number for number in self.best(name) if FROM_TRAINING not in number.labels]
         return [run.run.id for run in self.runs if run.numbers.get(name) not in there]
-
-
-def best(numbers: Iterable[Number | None]) -> list[Number]:
-    """The preferred one, and those that were measured as it was: what has to be said of them is the same."""
-    found = [number for number in numbers if number]
-    labels = max(found, key=lambda number: number.rank).labels if found else ()
-    return [number for number in found if set(number.labels) == set(labels)]
-
-
-def estimate(numbers: Iterable[Number | None]) -> Estimate | None:
-    """The estimate of what was measured in the best way; None of nothing."""
-    found = best(numbers)
-    if not found:
-        return None
-    values, draws = tuple(number.value for number in found), tuple(number.draws for number in found)
-    return Estimate(values, found[0].labels, draws if any(one is not None for one in draws) else ())
 
 
 def find(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> tuple[dict[str, Network], list[str]]:

@@ -10,32 +10,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
 from engine.report import published
-from engine.report.networks import BLOCKS_PRESETS, PRINTED, TABLE_PRESETS, Estimate, Network, best, estimate, find
-from engine.report.numbers import CLEAN as CLEAN_NAME
-from engine.report.numbers import (
+from engine.report.networks import BLOCKS_PRESETS, PRINTED, TABLE_PRESETS, Network, find
+from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY, Published
+from engine.results.corruptions import SEVERITIES, corruption_error, corruption_name, mean_of, mean_over
+from engine.results.estimates import Estimate, best, estimate
+from engine.results.measured import Measured  # fmt: skip
+from engine.results.numbers import CLEAN as CLEAN_NAME
+from engine.results.numbers import (
     ENOUGH,
     FROM_TRAINING,
     PAPER_ATTACKS,
     PAPER_EPS,
     PAPER_METHODS,
     Masking,
-    Number,
     attack_name,
     ball,
     noise_name,
     of_paper,
 )
-from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY, Published
-from engine.report.results import Measured  # fmt: skip
 from engine.runs.layout import RunDirectory
 
-SEVERITIES = (1, 2, 3, 4, 5)
-WITHOUT_FROST = "15 of 16"  # of the paper's corruptions; of the group weather: "without frost"
 TITLES = {
     "paper-standard": "Standard",
     "paper-adversarial": "Adversarial 8/255",
@@ -257,10 +255,10 @@ def _corruptions(networks: dict[str, Network]) -> Table:
         cells: dict[str, Cell] = {}
         for name in PAPER_CORRUPTIONS:
             cells[name] = Cell(
-                network.estimate(_name(name, 5)),
+                network.estimate(corruption_name(name, 5)),
                 printed[name],
-                estimate(_over([name], run, SEVERITIES) for run in network.runs),
-                command(network, _name(name, 5), "corruptions"),
+                estimate(mean_of([name], run, SEVERITIES) for run in network.runs),
+                command(network, corruption_name(name, 5), "corruptions"),
             )
         cells[CLEAN] = Cell(
             network.estimate(CLEAN_NAME), printed[CLEAN], missing=command(network, CLEAN_NAME, "corruptions")
@@ -269,13 +267,13 @@ def _corruptions(networks: dict[str, Network]) -> Table:
             cells["frost"] = replace(cells["frost"], missing=("hah data prepare cifar10-c", *cells["frost"].missing))
         means = [mean_over(run, (5,)) for run in network.runs]
         missing = tuple(
-            _evaluation(run, "corruptions", _name("fog", 5))
+            _evaluation(run, "corruptions", corruption_name("fog", 5))
             for run, mean in zip(network.runs, means, strict=True)
             if mean not in best(means)
         )
         missing = missing if network.runs else command(network, "", "")
         at_5, over_all = estimate(means), estimate(mean_over(run, SEVERITIES) for run in network.runs)
-        cells[MEAN] = Cell(at_5, _printed_mean(printed, at_5), over_all, missing)
+        cells[MEAN] = Cell(at_5, published.mean_beside(printed, at_5.labels if at_5 else ()), over_all, missing)
         no_standard = command(standard, "", "") if not standard.runs else ()
         cells[MCE] = Cell(
             all_severities=estimate(corruption_error(run, standard.runs) for run in network.runs),
@@ -289,72 +287,8 @@ def _corruptions(networks: dict[str, Network]) -> Table:
     return Table("table-2", "Table 2. Accuracy on corrupted images", columns, tuple(rows), notes)
 
 
-def _printed_mean(printed: dict[str, Published], ours: Estimate | None) -> Published:
-    """The published mean over the corruptions that ours goes over."""
-    if ours is None or WITHOUT_FROST not in ours.labels:
-        return printed[MEAN]
-    mean = fmean(printed[name].value for name in PAPER_CORRUPTIONS if name != "frost")
-    return Published(mean, f"{printed[MEAN].place}, without Frost: of the other 15 columns", (WITHOUT_FROST,))
-
-
 def _corruption_title(name: str) -> str:
     return name.removesuffix("_noise").removesuffix("_blur").removesuffix("_transform")
-
-
-def _name(corruption: str, severity: int) -> str:
-    return f"eval/corruptions/{corruption}/{severity}"
-
-
-def _present(run: Measured, names: Sequence[str] = PAPER_CORRUPTIONS) -> list[str]:
-    """The corruptions that a mean over ``names`` goes over: all, or all but frost where it had no photographs, else
-    none."""
-    found = [name for name in names if _name(name, 5) in run.numbers]
-    return found if set(names) - set(found) <= {"frost"} else []
-
-
-def mean_over(run: Measured, severities: Sequence[int], group: str = "") -> Number | None:
-    """Mean accuracy over the paper's 16 corruptions, or those of a group, and severities; None where one is missing
-    that is not frost."""
-    names = CORRUPTION_GROUPS[group] if group else PAPER_CORRUPTIONS
-    found = _present(run, names)
-    mean = _over(found, run, severities)
-    if mean is None or len(found) == len(names):
-        return mean
-    return replace(mean, labels=(*mean.labels, "without frost" if group else WITHOUT_FROST), rank=_below(mean.rank))
-
-
-def _over(names: Sequence[str], run: Measured, severities: Sequence[int]) -> Number | None:
-    numbers = [run.numbers.get(_name(name, severity)) for name in names for severity in severities]
-    found = [number for number in numbers if number]
-    if not found or len(found) < len(numbers):
-        return None
-    labels = dict.fromkeys(label for number in found for label in number.labels)
-    return Number(fmean(number.value for number in found), tuple(labels), min(number.rank for number in found))
-
-
-def _below(rank: tuple[float, ...]) -> tuple[float, ...]:
-    """The rank of a mean without frost: a whole one is preferred."""
-    return rank[0] - 0.5, *rank[1:]
-
-
-def corruption_error(run: Measured, standards: Sequence[Measured]) -> Number | None:
-    """mCE of a run: of each corruption its error, summed over severities, over that of the standard runs (their mean);
-    then the mean over corruptions (Hendrycks and Dietterich 2019, section 4.2). 1 is the standard network's own."""
-    ratios, labels, ranks = [], dict[str, None](), []
-    for name in _present(run):
-        ours = _over([name], run, SEVERITIES)
-        theirs = estimate(_over([name], other, SEVERITIES) for other in standards)
-        if ours is None or theirs is None or theirs.mean == 1:
-            return None
-        ratios.append((1 - ours.value) / (1 - theirs.mean))
-        labels.update(dict.fromkeys((*ours.labels, *theirs.labels)))
-        ranks.append(ours.rank)
-    if not ratios:
-        return None
-    if len(ratios) < len(PAPER_CORRUPTIONS):
-        labels[WITHOUT_FROST] = None
-        ranks.append(_below(min(ranks)))
-    return Number(fmean(ratios), tuple(labels), min(ranks))
 
 
 def _suspicions(networks: dict[str, Network]) -> Iterator[Suspicion]:

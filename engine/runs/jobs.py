@@ -37,9 +37,9 @@ def prepare(run: RunDirectory, experiment: Experiment, checkpoint: str) -> State
     from engine.experiment import presets
 
     job = run.evaluation
-    state = State(name=experiment.name, created=time.time(), epochs=len(experiment.evaluate.suites))
+    state = State(kind="evaluation", name=experiment.name, created=time.time(), suites=len(experiment.evaluate.suites))
     state.write(job)
-    replace_json(job.manifest, {"run": run.id, "checkpoint": checkpoint})
+    replace_json(job.manifest, {"kind": "evaluation", "run": run.id, "checkpoint": checkpoint})
     replace_text(job.config, presets.dumped(experiment))  # the last that is written: with it there is a job
     job.log.unlink(missing_ok=True)  # what an earlier evaluation said
     Inbox(job).clear()

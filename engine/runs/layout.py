@@ -81,11 +81,6 @@ class RunDirectory:
         return RunDirectory(self.results / f"{self.id}{EVALUATION}")
 
     @property
-    def evaluates(self) -> bool:
-        """Whether this is the job that evaluates a run."""
-        return self.path.parent.name == "results" and self.id.endswith(EVALUATION)
-
-    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

@@ -14,15 +14,14 @@ from engine.disk import replace_json
 from engine.experiment.mistakes import RequestError
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
-from engine.runs.process import (
-    Identity,
-)
+from engine.runs.process import Identity
 
 Status = Literal[
     "queued", "starting", "running", "paused", "stalled", "stopping", "stopped", "finished", "failed", "lost"
 ]
 ENDED = ("stopped", "finished", "failed")  # the engine said so itself
 LIVE = ("queued", "starting", "running", "paused", "stalled", "stopping")
+Kind = Literal["training", "evaluation"]
 _LARGEST = 4 << 20  # bytes of a snapshot
 _MOST = 1e12  # of times (Unix seconds), steps and seconds: what is beyond was not written here
 
@@ -32,6 +31,7 @@ class State:
     """One snapshot. ``metrics`` holds the latest value by metric name; times are Unix seconds."""
 
     id: str = ""
+    kind: str = "training"  # what the directory's engine does
     name: str = ""
     preset: str = ""
     tags: list[str] = field(default_factory=list)
@@ -41,6 +41,10 @@ class State:
     epochs: int = 0
     step: int = 0  # completed
     steps: int = 0
+    suite: int = 0  # of an evaluation: completed
+    suites: int = 0
+    piece: int = 0  # measured, of all suites
+    pieces: int = 0
     device: str = ""
     created: float = 0.0
     started: float = 0.0  # when the present or last engine was started
@@ -56,6 +60,14 @@ class State:
     stopped_by: str = ""  # who made it stop: person, signal or limit; only what a person stopped is left alone
     engine: dict[str, Any] = field(default_factory=dict)  # Identity
 
+    @property
+    def progress(self) -> float:
+        """How much of the job is done, from 0 to 1."""
+        trained = ((self.step, self.steps), (self.epoch, self.epochs))
+        measured = ((self.piece, self.pieces), (self.suite, self.suites))
+        pairs = trained if self.kind == "training" else measured
+        return min(1.0, next((done / whole for done, whole in pairs if whole), 0.0))
+
     def write(self, run: RunDirectory, durable: bool = True) -> None:
         """Replace the run's state.json."""
         replace_json(run.state, asdict(self), durable)
@@ -64,7 +76,8 @@ class State:
 def read_state(run: RunDirectory) -> State:
     """The stored snapshot; where it is damaged, what the record says, which is the truth of it."""
     try:
-        state = _parsed(disk.parse_json(disk.read_bytes(run.state, _LARGEST)))
+        stored = disk.parse_json(disk.read_bytes(run.state, _LARGEST))
+        state = _parsed(stored if "kind" in stored else _with_kind(stored, run))
     except (OSError, ValueError):
         state = _recovered(run, _stamp(run.events), _stamp(run.manifest))
     return replace(state, id=run.id)
@@ -81,7 +94,17 @@ def _parsed(stored: dict[str, Any]) -> State:
             good[entry.name] = value
     if good.get("status") not in get_args(Status):
         raise ValueError("it has no status")
+    if good.get("kind", "training") not in get_args(Kind):
+        raise ValueError("it has no kind")
     return State(**good)
+
+
+def _with_kind(stored: dict[str, Any], run: RunDirectory) -> dict[str, Any]:
+    """A snapshot of before kinds were written, when an evaluation counted suites as epochs and pieces as steps."""
+    if "checkpoint" not in disk.read_json(run.manifest):
+        return stored
+    now = {"epoch": "suite", "epochs": "suites", "step": "piece", "steps": "pieces"}
+    return {"kind": "evaluation", **{now.get(name, name): value for name, value in stored.items()}}
 
 
 def _is_number(value: Any) -> bool:
@@ -115,9 +138,9 @@ def _recovered(run: RunDirectory, *_stamps: tuple[int, int]) -> State:
     """The snapshot of a run by its record, manifest and config.yaml; a status without a word on how it ended is that of
     an engine that may be gone."""
     manifest, state = disk.read_json(run.manifest), State()
-    known: dict[str, Any] = {name: manifest[name] for name in ("name", "preset", "created") if name in manifest}
+    known: dict[str, Any] = {name: manifest[name] for name in ("kind", "name", "preset", "created") if name in manifest}
     with suppress(ValueError):
-        state = _parsed({"status": "starting", **known})
+        state = _parsed(_with_kind({"status": "starting", **known}, run))
     if not state.created:
         state = replace(state, created=_stamp(run.config)[0] / 1e9)
     with suppress(RequestError, ValueError, TypeError):
@@ -132,13 +155,12 @@ def _with_config(state: State, run: RunDirectory) -> State:
     from engine.experiment.document import read
 
     stored = read(run.config).values
-    section, setting = ("evaluate", "suites") if run.evaluates else ("train", "epochs")
-    length = stored[section].get(setting) if isinstance(stored.get(section), dict) else None
-    known = {
-        "name": stored.get("name"),
-        "tags": stored.get("tags"),
-        "epochs": len(length or []) if run.evaluates else length,
-    }
+    train, evaluate = (stored[name] if isinstance(stored.get(name), dict) else {} for name in ("train", "evaluate"))
+    known = {"name": stored.get("name"), "tags": stored.get("tags")}
+    if state.kind == "evaluation":
+        known["suites"] = len(evaluate.get("suites") or [])
+    else:
+        known["epochs"] = train.get("epochs")
     return _parsed({**asdict(state), **{name: value for name, value in known.items() if value is not None}})
 
 
@@ -161,7 +183,7 @@ def _after(state: State, event: Event) -> dict[str, Any]:
             changed |= {"step": step, "epoch": done, "metrics": {**state.metrics, **values}}
             changed |= {"steps": step * state.epochs // epoch} if kind == "epoch" and epoch else {}
         case {"kind": "result" | "already"}:
-            changed |= {"epoch": min(state.epochs, state.epoch + 1), "metrics": {**state.metrics, **values}}
+            changed |= {"suite": min(state.suites, state.suite + 1), "metrics": {**state.metrics, **values}}
         case {"kind": "set", "name": name, "new": new}:
             changed |= {"changed": {**state.changed, name: new}}
             changed |= {"epochs": new} if name == "train.epochs" else {}

@@ -6,7 +6,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,37 +16,22 @@ from engine.data.batches import Epoch, Split, split_off
 from engine.disk import read_json, replace_json, sweep
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.fields import differences, flatten
+from engine.experiment.schema import SCHEMA_VERSION
+from engine.job import checkpoints
+from engine.job.work import Job, Stopped, Work
 from engine.nn import VGG, HaHBlock
 from engine.probes import observe
 from engine.probes.measures import right
 from engine.probes.observation import BATCH, evaluating
-from engine.runs import devices
-from engine.runs.control import Command, Inbox
+from engine.runs import devices, jobs, manifest
+from engine.runs.control import Command
 from engine.runs.events import Event, Tail
-from engine.runs.layout import RunDirectory
-from engine.runs.process import PATIENCE
-from engine.training import checkpoints
-from engine.training.record import Record
+from engine.runs.layout import LAYOUT_VERSION
+from engine.runs.process import Lock
 from engine.training.step import DivergedError, Step, learning_rate, precision
 
 GPU_SECONDS = 5.0  # between two looks at the GPU's memory and utilisation
-FIRST_PATIENCE = 180.0  # seconds a first step may take (compilation, the GPU's start)
-SAVE_PATIENCE = 120.0
-PAUSE_POLL = 0.05
-
-
-class Stopped(Exception):  # noqa: N818 (not an error)
-    """Somebody asked the run to stop; ``save``: with a checkpoint of where it is. ``signal`` is the name of the signal
-    that asked, '' where a person did."""
-
-    def __init__(self, save: bool, signal: str = "") -> None:
-        super().__init__()
-        self.save, self.signal = save, signal
-
-    @property
-    def by(self) -> str:
-        """Who asked: a person, a signal, or a limit (of CPU time)."""
-        return "person" if not self.signal else "limit" if self.signal == "SIGXCPU" else "signal"
+SAVE_PATIENCE = 120.0  # seconds a checkpoint may take
 
 
 @dataclass(frozen=True)
@@ -70,25 +55,23 @@ class _Change:
         return None
 
 
-class Training:
+class Training(Work):
     """The training of one run on one device.
+
+    ``sets``: settings to change as it goes on; ``without``: settings whose changes after the checkpoint, by engines
+    that were interrupted, are not taken up. ``following``: the lock of the evaluation that is to follow, in the end.
 
     Everything random is a function of the seed and of the position (epoch, step), so a run that is interrupted
     anywhere and resumed from a checkpoint ends with the same weights to the bit.
     """
 
     def __init__(
-        self,
-        run: RunDirectory,
-        experiment: Experiment,
-        record: Record,
-        device: torch.device,
-        gpu: devices.Gpu | None = None,
-        asked_to_stop: Callable[[], str] = lambda: "",
+        self, job: Job, experiment: Experiment, sets: Mapping[str, Any] | None = None, without: Sequence[str] = ()
     ) -> None:
-        self.run, self.experiment, self.record, self.device = run, experiment, record, device
+        super().__init__(job, experiment)
+        self.run, self.device = job.directory, job.place.device
         self._written = experiment.dump()  # as config.yaml has it
-        self._gpu, self._asked_to_stop, self._inbox = gpu, asked_to_stop, Inbox(run)
+        self.sets, self.without = sets or {}, without
         self.epoch = self.batch = self.step = 0  # done: epochs, batches of the present one, steps
         self._sums: dict[str, float] = {}  # of the present epoch, over images
         self._best: dict[str, Any] = {}  # metric, value, epoch
@@ -99,20 +82,17 @@ class Training:
         self._tested = 0  # the epoch after which the network was observed last
         self._saved: tuple[int, int, int] | None = None  # position of the last checkpoint
         self._earlier_seconds = 0.0  # of training, by engines before this one
-        self._paused = False
-        self._patience, self._slowest = FIRST_PATIENCE, 0.0
-        self._saved_at = self._gpu_at = self._beat_at = self._clock = self._began = time.monotonic()
+        self._saved_at = self._gpu_at = self._clock = self._began = time.monotonic()
         self._images_done = 0  # by this engine
         self._ran: list[str] = []  # what ran the HaH blocks
+        self.following: Lock | None = None
 
     # Preparation
 
-    def prepare(self, sets: Mapping[str, Any] | None = None, without: Sequence[str] = ()) -> archives.Images:
+    def prepare(self) -> None:
         """Images, network and optimizer, continued from the newest checkpoint where there is one.
 
-        ``sets``: settings to change there; ``without``: settings whose later changes, by engines that were interrupted,
-        are not taken up. Returns the images, for the manifest. Raises RequestError where there are none, where no
-        checkpoint is whole, or where a setting cannot be so.
+        Raises RequestError where there are none, where no checkpoint is whole, or where a setting cannot be so.
         """
         data, seed = self.experiment.data, self.experiment.seed
         images = archives.load(data.dataset)
@@ -132,12 +112,20 @@ class Training:
                 self.record.warning(f"{warning}; continuing from the checkpoint before it")
             self._restore(found.checkpoint)
         self._recall()
-        for name in without:
+        for name in self.without:
             self._withdraw(name)
-        for name, value in (sets or {}).items():
+        for name, value in self.sets.items():
             self.change(name, value, uuid.uuid4().hex)
         self._replay()
-        return images
+        self._facts = {
+            "seed": seed,
+            "dataset": {"name": data.dataset, "sha256": images.fingerprint, "source": images.source},
+            "network": {"parameters": self.experiment.parameters(), "macs": self.experiment.macs()},
+        }
+
+    def _note(self, **facts: Any) -> None:
+        """Write facts into the manifest, over what it says of them."""
+        replace_json(self.run.manifest, {**read_json(self.run.manifest), **facts})
 
     def _restore(self, checkpoint: checkpoints.Checkpoint) -> None:
         try:
@@ -191,11 +179,9 @@ class Training:
         if said not in self._ran:
             self._ran.append(said)
             used = precision(self.experiment, self.device)
-            arithmetic = {"precision": used, "kernels": ", then ".join(self._ran)}
-            replace_json(self.run.manifest, {**read_json(self.run.manifest), "arithmetic": arithmetic})
+            self._note(arithmetic={"precision": used, "kernels": ", then ".join(self._ran)})
 
-    def last_good(self) -> str:
-        """Where a resume would go on, in words."""
+    def goes_on(self) -> str:
         return f"the last good checkpoint is of {self._from()}" if self._saved else "there is no checkpoint yet"
 
     def _from(self) -> str:
@@ -203,6 +189,22 @@ class Training:
         return f"step {step} ({epoch} epochs and {batch} batches)"
 
     # The run
+
+    def __call__(self) -> None:
+        """Say what it depends on, train, and take up the evaluation that is to follow."""
+        self.record.open_tensorboard(self.experiment, self.step)
+        self._note(
+            schema_version=SCHEMA_VERSION,
+            layout_version=LAYOUT_VERSION,
+            versions=manifest.versions(),
+            source=manifest.source(),
+            **manifest.machine(),
+            device=self.job.place.facts(),
+            **self._facts,
+        )
+        self.train()
+        # The job is there before the run says that it is finished: whoever waits for that finds it.
+        self.following = self._take_evaluation()
 
     def train(self) -> None:
         """Train to the end and commit the final checkpoint; raises Stopped, DivergedError, or what went wrong."""
@@ -223,6 +225,30 @@ class Training:
                 self.save("stop")
             raise
         self.save("end")
+
+    def _take_evaluation(self) -> Lock | None:
+        """The right to do the evaluation that the experiment asks for, described; None where it asks for none."""
+        if not self.experiment.evaluate.suites:
+            return None
+        try:
+            lock = jobs.take(self.run)
+            jobs.prepare(self.run, self.experiment, "last")
+        except (RequestError, OSError) as error:
+            self.record.warning(f"the evaluation that should follow cannot begin: {error}")
+            return None
+        return lock
+
+    def position(self) -> dict[str, Any]:
+        return {"step": self.step, "epoch": self.epoch}
+
+    def relief(self) -> str:
+        batch = self.experiment.train.batch_size
+        return f"lower train.batch_size ({batch}) or model.width, or choose another compute.device"
+
+    def explained(self, error: BaseException) -> str:
+        return (
+            f"diverged at {error}; {self.goes_on()}" if isinstance(error, DivergedError) else super().explained(error)
+        )
 
     def _train_epoch(self) -> None:
         data, train = self.experiment.data, self.experiment.train
@@ -254,7 +280,8 @@ class Training:
         means = {name: total / self._sums["images"] for name, total in self._sums.items() if name != "images"}
         observed = self._observe(epoch) if last or epoch % every == 0 else {}
         if observed and (last or (epoch // every) % 10 == 1):
-            self.record.pictures(self.step, self.network)
+            weights, blocks = self.network.state_dict(), range(len(self.network.blocks))
+            self.record.pictures(self.step, [weights[f"blocks.{place}.conv.weight"] for place in blocks])
         self.record.epoch(epoch, self.step, means, observed)
         self.epoch, self.batch, self._sums = epoch, 0, {}
         self._choose_best(observed)
@@ -333,10 +360,11 @@ class Training:
         )
 
     def _gpu_metrics(self, now: float) -> dict[str, float]:
-        if self._gpu is None or now - self._gpu_at < GPU_SECONDS:
+        gpu = self.job.place.choice.gpu
+        if gpu is None or now - self._gpu_at < GPU_SECONDS:
             return {}
         self._gpu_at = now
-        seen = next((gpu for gpu in devices.gpus() if gpu.uuid == self._gpu.uuid), None)
+        seen = next((one for one in devices.gpus() if one.uuid == gpu.uuid), None)
         if seen is None:
             return {}
         used = {"gpu/memory_gib": seen.memory_gib - seen.free_gib}
@@ -397,55 +425,22 @@ class Training:
     # Commands
 
     def _attend(self, stepping: bool = False) -> None:
-        """Show life, and answer what has arrived; ``stepping``: between steps, where settings may change."""
-        now = time.monotonic()
-        gap, self._beat_at = now - self._beat_at, now
-        if self._images_done and gap < self._patience:  # a longer gap was a stall, not this machine's pace
-            self._slowest = max(self._slowest, gap)
-            self._patience = max(PATIENCE, 4 * self._slowest)
-        if not self._answer_all(stepping):
-            return
-        phase = self.record.state.phase
-        self.record.update(status="paused")
-        while self._answer_all(stepping):
-            time.sleep(PAUSE_POLL)
-        paused, self._beat_at = time.monotonic() - now, time.monotonic()
-        self._began += paused
-        self._clock += paused
-        self._saved_at += paused
-        self.record.update(status="running", phase=phase)
+        """Answer what has arrived; ``stepping``: between steps, where settings may change."""
+        held = self.job.attend(self._answer if stepping else self._put_off)
+        self._began += held
+        self._clock += held
+        self._saved_at += held
 
-    def _answer_all(self, stepping: bool) -> bool:
-        """Answer every command that waits; returns whether the run is paused now."""
-        self.record.beat(self._patience)
-        if name := self._asked_to_stop():
-            self._stop(save=True, signal=name)
-        for command in self._inbox.read():
-            if command.verb != "set" or stepping:
-                self._answer(command)
-            elif self._paused:  # nobody shall wait for a step that may never come
-                self._answer(replace(command, problem="the run is paused while it is tested; resume it first"))
-        return self._paused
+    def _answer(self, command: Command) -> str:
+        try:
+            self.change(command.name, command.value, command.id)
+        except RequestError as error:
+            return str(error)
+        return ""
 
-    def _answer(self, command: Command) -> None:
-        refused = command.problem
-        if refused:
-            pass
-        elif command.verb == "set":
-            try:
-                self.change(command.name, command.value, command.id)
-            except RequestError as error:
-                refused = str(error)
-        elif command.verb in ("pause", "resume"):
-            self._paused = command.verb == "pause"
-        self.record.event("command", id=command.id, verb=command.verb, ok=not refused, text=refused)
-        self._inbox.done(command)
-        if command.verb.startswith("stop"):
-            self._stop(save=command.verb == "stop")
-
-    def _stop(self, save: bool, signal: str = "") -> None:
-        self.record.update(status="stopping")
-        raise Stopped(save, signal)
+    def _put_off(self, command: Command) -> str | None:
+        # Nobody shall wait for a step that may never come.
+        return "the run is paused while it is tested; resume it first" if self.job.paused else None
 
     def change(self, name: str, value: Any, id: str) -> None:
         """Change a setting between two steps; raises RequestError for a value or a setting that cannot be."""

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.adversarial.balls import random_start
+from engine.adversarial.pgd import pgd
 from engine.data.batches import to_images
 from engine.data.draws import Draw, generator
 from engine.experiment import Experiment
 from engine.nn import VGG, HaHBlock
-from engine.training.adversarial import pgd, random_start
 
 
 class DivergedError(Exception):

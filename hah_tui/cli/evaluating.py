@@ -55,7 +55,7 @@ def eval_(
     trained = store.experiment_of(run, read_state(run))
     experiment = orders.evaluation(trained, suite or [], images, sets)
     if estimate:
-        _print_estimate(orders.estimate(run, experiment, checkpoint), json)
+        _print_forecast(orders.forecast(run, experiment, checkpoint), json)
         return
     job = run.evaluation
     tail, events = Tail(job.events, from_end=True), Tail(job.events, from_end=True)
@@ -69,7 +69,7 @@ def eval_(
     raise typer.Exit(watching.EXIT_CODES[look.status])
 
 
-def _print_estimate(found: dict[str, Any], json: bool) -> None:
+def _print_forecast(found: dict[str, Any], json: bool) -> None:
     if json:
         print_json(found)
         return

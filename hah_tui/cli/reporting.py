@@ -188,7 +188,7 @@ def _missing(commands: Sequence[str], paint: _Paint) -> None:
 
 def _print_comparison(found: Comparison) -> None:
     from engine.report.compare import BLOCK_TITLES
-    from engine.report.numbers import ball
+    from engine.results.numbers import ball
 
     ids = [run.run.id for run in found.runs]
     room = shutil.get_terminal_size().columns if output.is_terminal() else 10_000

@@ -9,6 +9,7 @@ import typer
 
 from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
+from engine.runs.state import read_state
 from engine.runs.watcher import Look
 from hah_tui import orders
 from hah_tui.cli import output
@@ -155,7 +156,7 @@ def _stay(directory: RunDirectory, process: subprocess.Popen[bytes], detach: boo
     if look is None:
         return
     code = watching.EXIT_CODES[look.status]
-    if code == 0 and not directory.evaluates and store.look(directory.evaluation).live:
+    if code == 0 and read_state(directory).kind == "training" and store.look(directory.evaluation).live:
         code = watching.EXIT_CODES[watching.accompany(directory.evaluation, json).status]
     if json:
         from hah_tui.cli.inspecting import document

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.runs import control, launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
-from engine.runs.state import read_state
+from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
 from hah_tui.cli.output import discard, is_terminal, note, print_json
 from hah_tui.text import duration, number, percent, shown_line
@@ -102,8 +102,8 @@ def _ask_to_stop(run: RunDirectory) -> None:
 def outcome(look: Look) -> str:
     """How a run ended, in one line, and how it goes on."""
     state = look.state
-    if look.run.evaluates:
-        suites = f"{state.epoch} of {state.epochs} suites done"
+    if state.kind == "evaluation":
+        suites = f"{state.suite} of {state.suites} suites done"
         again = "the same 'hah eval' continues"
         return {
             "finished": f"{look.run.id} finished: {look.run.path.parent}",
@@ -258,22 +258,21 @@ def panel(look: Look) -> RenderableType:
         (look.status, colour),
         f"  {shown_line(state.phase, 20)}",
         f"  {shown_line(state.device, 40)}",
-        f"  {'suite' if look.run.evaluates else 'epoch'} {min(state.epoch + 1, state.epochs)}/{state.epochs}",
-        f"  {'piece' if look.run.evaluates else 'step'} {state.step:,}/{state.steps:,}",
+        f"  {_position(state)}",
         f"  {shown_line(look.reason)}",
         overflow="ellipsis",
         no_wrap=True,
     )
     rate = f"{state.images_per_second:,.0f} images/s" if state.images_per_second else ""
     bar = Table.grid(padding=(0, 2))
-    done = state.step / state.steps if state.steps else 0
+    done = state.progress
     bar.add_row(
         ProgressBar(total=1, completed=done, width=40),
         f"{100 * done:3.0f}%",
         rate,
         f"ETA {duration(state.eta_seconds)}",
     )
-    if look.run.evaluates:
+    if state.kind == "evaluation":
         return Group(head, bar)
     losses = (("loss", "train/loss"), ("cross-entropy", "train/cross_entropy"), ("HaH", "train/hah_cost"))
     loss = "   ".join(f"{title} {number(metrics.get(name), 4)}" for title, name in losses)
@@ -289,6 +288,12 @@ def panel(look: Look) -> RenderableType:
         blocks.add_row("sparsity", *(f"{value:.2f}" for value in sparsity))
         blocks.add_row("SNR dB", *(f"{value:.1f}"[:4] for value in snr))
     return Group(head, bar, Text(loss), Text(accuracy), blocks)
+
+
+def _position(state: State) -> str:
+    if state.kind == "evaluation":
+        return f"suite {min(state.suite + 1, state.suites)}/{state.suites}  piece {state.piece:,}/{state.pieces:,}"
+    return f"epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}  step {state.step:,}/{state.steps:,}"
 
 
 def _per_block(values: dict[str, Any], name: str) -> list[float]:

@@ -19,6 +19,7 @@ from textual.widgets import Input, OptionList, Select, Static
 
 from engine.experiment.datasets import SUITES, Suite
 from engine.experiment.mistakes import RequestError
+from engine.results.suites import check_packages
 from engine.runs.layout import RunDirectory
 from hah_tui import orders
 from hah_tui.text import duration, shown_line
@@ -46,7 +47,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         self._run, self._experiment = run, experiment
         self._chosen = set(experiment.evaluate.suites or ("noise", "sparsity"))
         self._checkpoints = checkpoints or ["last"]
-        self._estimate: dict[str, Any] | str = ""  # by suite, or why there is none
+        self._forecast: dict[str, Any] | str = ""  # by suite, or why there is none
         self._asked: tuple[Experiment, str] | None = None  # settings and checkpoint that the estimate is of
         self._later: Timer | None = None
 
@@ -104,7 +105,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         if not chosen:
             raise RequestError("choose one suite or more with space")
         experiment = orders.evaluation(self._experiment, chosen, self._images(), self._sets())
-        orders.check_packages(experiment)
+        check_packages(experiment)
         return experiment
 
     def _look(self) -> None:
@@ -112,13 +113,13 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         if not self.size.width:
             return
         try:
-            self._estimate_for(orders.evaluation(self._experiment, SUITES, None, self._sets()))
+            self._ask_for_forecast(orders.evaluation(self._experiment, SUITES, None, self._sets()))
             self._list(self._images())
             self._say(self._total(self._meant()), False)
         except RequestError as error:
             self._say(str(error).splitlines()[0].removeprefix("--set "), True)
 
-    def _estimate_for(self, everything: Experiment) -> None:
+    def _ask_for_forecast(self, everything: Experiment) -> None:
         """Ask for an estimate of these settings and the checkpoint, unless that is done; at once the first time."""
         wanted = (everything, self._checkpoint())
         if wanted == self._asked:
@@ -126,26 +127,26 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         if self._later is not None:
             self._later.stop()
         delay = 0.01 if self._asked is None else TYPING_SECONDS
-        self._asked, self._estimate = wanted, ""
+        self._asked, self._forecast = wanted, ""
         self._later = self.set_timer(delay, partial(self._ask, *wanted))
 
     def _ask(self, experiment: Experiment, checkpoint: str) -> None:
         def came(found: dict[str, Any] | str) -> None:
             if self._asked == (experiment, checkpoint):
-                self._estimate = found
+                self._forecast = found
                 self._look()
 
         app = cast("HahApp", self.app)
         app.in_background(
-            self, lambda: orders.estimate(self._run, experiment, checkpoint), came,
+            self, lambda: orders.forecast(self._run, experiment, checkpoint), came,
             lambda error: came(f"no estimate: {shown_line(str(error), 200)}"),
         )  # fmt: skip
 
     def _seconds(self, suite: Suite, images: int | None) -> float | None:
         """How long a suite takes at most, if that is known."""
-        if isinstance(self._estimate, str):
+        if isinstance(self._forecast, str):
             return None
-        found = self._estimate["suites"][suite]
+        found = self._forecast["suites"][suite]
         count = int(found["images"])
         return float(found["seconds_per_image"]) * min(images or count, count)
 
@@ -158,7 +159,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         room = max(26, min(78, int(self.size.width * 0.96)) - 8)  # as wide as the dialog lets it be
         for index, suite in enumerate(SUITES):
             seconds = self._seconds(suite, images)
-            time = duration(seconds) if seconds is not None else "" if self._estimate else "..."
+            time = duration(seconds) if seconds is not None else "" if self._forecast else "..."
             name = f"[{'x' if suite in self._chosen else ' '}] {suite.replace('_', '-'):<13}"
             about = Evaluate.model_fields[suite].description or ""
             about = about if len(name) + len(about) + 10 <= room else ""
@@ -166,10 +167,10 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
             listed.replace_option_prompt_at_index(index, Text(line, no_wrap=True))
 
     def _total(self, experiment: Experiment) -> str:
-        if isinstance(self._estimate, str):
-            return self._estimate or "timing a few passes..."
+        if isinstance(self._forecast, str):
+            return self._forecast or "timing a few passes..."
         seconds = sum(self._seconds(suite, experiment.evaluate.images) or 0 for suite in experiment.evaluate.suites)
-        return f"at most {duration(seconds)} on {self._estimate['device']}; what is measured already stays"
+        return f"at most {duration(seconds)} on {self._forecast['device']}; what is measured already stays"
 
     def _say(self, what: str, wrong: bool) -> None:
         said = Text(shown_line(what, 300) + "\n", "" if not wrong else "bold")

@@ -6,11 +6,8 @@ import csv
 import io
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -19,13 +16,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
-from engine.experiment.datasets import CORRUPTION_GROUPS, CORRUPTIONS, PAPER_CORRUPTIONS
 from engine.experiment.mistakes import RequestError
-from engine.report import networks, published
-from engine.report.numbers import Number
-from engine.report.published import Published
-from engine.report.results import Measured, measured
-from engine.report.tables import ACCURACIES, SEVERITIES, WITHOUT_FROST, corruption_error, mean_over
+from engine.report import one_run
+from engine.report.one_run import Entry, RunResults
 from engine.runs import launch, store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
@@ -44,179 +37,6 @@ ROUND_SECONDS = 1.0  # between two looks at the evaluation that runs
 _HUES = {"clear": "good", "suspect": "bad"}  # of verdicts; every other one is a warning
 
 
-@dataclass(frozen=True)
-class Line:
-    """One quantity: measured and published as fractions (``percent``) or plain numbers; ``title`` alone heads a group.
-
-    ``verdict`` stands in place of the number of a check. ``note`` says what a reader has to know of the measured one,
-    or where the published one is printed.
-    """
-
-    title: str
-    ours: float | None = None
-    published: float | None = None
-    percent: bool = True
-    note: str = ""
-    heads: bool = False
-    verdict: str = ""
-
-    def cells(self) -> list[str]:
-        """Title, ours, published, difference, note."""
-        difference = "" if self.ours is None or self.published is None else f"{100 * (self.ours - self.published):+.1f}"
-        return [self.title, self.verdict or self._said(self.ours), self._said(self.published), difference, self.note]
-
-    def _said(self, number: float | None) -> str:
-        if number is None:
-            return ""
-        return percent(number) if self.percent else f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a thread has read of a run's results."""
-
-    lines: list[Line]
-    files: list[str]
-    remarks: list[str]
-
-
-def read_results(run: RunDirectory, pinned: str = "") -> Found:
-    """Everything measured of a run, beside what the paper prints of its preset; ``pinned``: the reference run's id."""
-    known = measured(run)
-    files = [
-        f"{path.name} ({age(path.stat().st_mtime)} ago)"
-        for path in sorted(run.results.glob("[!.]*.json"), key=lambda path: path.name)
-    ]
-    remarks = list(known.remarks)
-    if known.state.preset in networks.TABLE_PRESETS and known.experiment and not networks.printed_as(known):
-        remarks.append(f"beside no published numbers: {networks.why_not(known)}")
-    return Found(lines_of(known, _corruption_error(known, pinned)), files, remarks)
-
-
-def lines_of(known: Measured, mce: Number | None = None) -> list[Line]:
-    """The table, in the order of the paper: accuracy and robustness, corruptions, noise, norms, blocks, checks."""
-    preset, numbers = networks.printed_as(known), known.numbers
-    printed = {**published.TABLE_3.get(preset, {}), **published.TABLE_1.get(preset, {})}
-    corrupted = published.TABLE_2.get(preset, {})
-    groups: dict[str, list[Line]] = {
-        "Accuracy": [
-            line
-            for column in ACCURACIES
-            for line in (
-                *_line(
-                    column.title, numbers.get(column.metric), printed.get(column.name) or corrupted.get(column.name)
-                ),
-                *_line(f"{column.title}, worst case", numbers.get(_worst_case(column.metric))),
-            )
-        ],
-        "Corruptions, severity 5": _severity_5(known, corrupted),
-        "Corruptions, severity 1-5": _all_severities(known, mce),
-        "Noise": [],
-        "Attacks": [],
-        "Minimum norms": [],
-        "SNR at noise 0.1, dB": [],
-        "Hoyer sparsity": [],
-        "Active fraction": [],
-        "Silent fraction": [],
-    }
-    above = {name for column in ACCURACIES for name in (column.metric, _worst_case(column.metric))}
-    for name in sorted(numbers.keys() - above, key=_natural):
-        number = numbers[name]
-        match name.split("/"):
-            case ["eval", "noise", level, "accuracy"]:
-                groups["Noise"] += _line(level.replace("-", " "), number)
-            case ["eval", "attacks", attack, what]:
-                title = attack.replace("-", " ", 1).capitalize()
-                groups["Attacks"] += _line(title if what == "robust_accuracy" else f"{title}, worst case", number)
-            case ["eval", "minimum_norm", norm, what]:
-                title = f"{norm.capitalize()} {what.replace('_', ' ')}"
-                groups["Minimum norms"] += _line(title, number, percent=what not in ("mean", "median"))
-            case ["eval", "noise", "0.1", "snr_db", block]:
-                groups["SNR at noise 0.1, dB"] += _line(f"block {block}", number, percent=False)
-            case ["eval", "sparsity", block, "hoyer"]:
-                groups["Hoyer sparsity"] += _line(f"block {block}", number, percent=False)
-            case ["eval", "sparsity", block, ("active_fraction" | "silent_fraction") as what]:
-                groups[what.replace("_", " ").capitalize()] += _line(f"block {block}", number)
-    found = [line for title, lines in groups.items() if lines for line in (Line(title, heads=True), *lines)]
-    for masking in known.maskings.values():
-        found.append(Line(f"Masking, {masking.title}", heads=True))
-        found.append(Line("all checks", verdict=masking.verdict, note="; ".join(masking.labels)))
-        found += [Line(check.name, verdict=check.verdict, note=check.words) for check in masking.checks]
-    return found
-
-
-def _worst_case(metric: str) -> str:
-    """The metric of the worst case beside a robust accuracy; no metric's name beside any other."""
-    start, _, what = metric.rpartition("/")
-    return f"{start}/worst_case" if what == "robust_accuracy" else ""
-
-
-def _line(title: str, number: Number | None, there: Published | None = None, percent: bool = True) -> list[Line]:
-    """The line of a quantity that is measured or published; none of one that is neither."""
-    if number is None and there is None:
-        return []
-    notes = list(number.labels) if number else ["not measured yet"]
-    notes += [there.place.partition(",")[0]] if there else []
-    ours, theirs = number.value if number else None, there.value if there else None
-    return [Line(title, ours, theirs, percent, "; ".join(notes))]
-
-
-def _means(known: Measured, severities: Sequence[int], there: Published | None = None) -> list[Line]:
-    """Mean accuracy over corruptions, and over those of each group."""
-    lines = _line("mean", mean_over(known, severities), there)
-    for group in CORRUPTION_GROUPS:
-        lines += _line(f"mean of {group}", mean_over(known, severities, group))
-    return lines
-
-
-def _severity_5(known: Measured, printed: dict[str, Published]) -> list[Line]:
-    """Means and every corruption at the severity that the published numbers fit."""
-    mean, there = mean_over(known, (5,)), printed.get(published.MEAN)
-    if mean and there and WITHOUT_FROST in mean.labels:
-        fifteen = fmean(printed[name].value for name in PAPER_CORRUPTIONS if name != "frost")
-        there = Published(fifteen, "Table 2 without frost")
-    lines = _means(known, (5,), there)
-    for name in CORRUPTIONS:
-        lines += _line(name.replace("_", " "), known.numbers.get(f"eval/corruptions/{name}/5"), printed.get(name))
-    return lines
-
-
-def _all_severities(known: Measured, mce: Number | None) -> list[Line]:
-    """Means over severities 1 to 5, and mCE."""
-    lines = [*_means(known, SEVERITIES), *_line("mCE", mce)]
-    if mce is None and mean_over(known, SEVERITIES):
-        lines.append(Line("mCE", note="relative to a pinned run or paper-standard; neither has these corruptions yet"))
-    return lines
-
-
-def _corruption_error(known: Measured, pinned: str) -> Number | None:
-    """mCE relative to the pinned run, else to the folder's paper-standard; None where what it takes is not measured."""
-    if mean_over(known, SEVERITIES) is None:
-        return None
-    for runs in _standards(known.run, pinned):
-        means = {run.run.id: mean_over(run, SEVERITIES) for run in runs if _dataset(run) == _dataset(known)}
-        standards = [run for run in runs if means.get(run.run.id) in networks.best(means.values())]
-        error = corruption_error(known, standards)
-        if error is not None:
-            whose = f"relative to {', '.join(run.run.id for run in standards)}"
-            return replace(error, labels=(*error.labels, whose))
-    return None
-
-
-def _standards(run: RunDirectory, pinned: str) -> Iterator[Sequence[Measured]]:
-    """The pinned run, then the standard runs of the paper's size."""
-    folder = run.path.parent
-    if pinned not in ("", run.id):
-        yield [measured(RunDirectory(folder / pinned))]
-    standard = [other for other in store.all_runs(folder) if read_state(other).preset == "paper-standard"]
-    if standard:
-        yield networks.find([folder], standard)[0]["paper-standard"].runs
-
-
-def _dataset(known: Measured) -> str:
-    return str(known.experiment.get("data", {}).get("dataset"))
-
-
 class ResultsScreen(Page):
     """The results of one run, and the evaluation that is running."""
 
@@ -230,7 +50,7 @@ class ResultsScreen(Page):
     def __init__(self, run: RunDirectory) -> None:
         super().__init__()
         self.run_directory = run
-        self.found = Found([], [], [])
+        self.found = RunResults([], [], [])
         self.job: Look | None = None
         self._read = False
         self._wake, self._over = threading.Event(), False
@@ -269,9 +89,9 @@ class ResultsScreen(Page):
             if now != stamp:
                 stamp = now
                 try:
-                    found = read_results(run, app.settings.reference)
+                    found = one_run.read(run, app.settings.reference)
                 except (OSError, RequestError) as error:
-                    found = Found([], [], [str(error)])
+                    found = RunResults([], [], [str(error)])
                 app.hand_over(self, partial(self._arrived, found))
             look = watcher.look() if run.evaluation.state.exists() else None
             app.hand_over(self, partial(self._job_seen, look))
@@ -280,7 +100,7 @@ class ResultsScreen(Page):
                 stamp = object()
             self._wake.clear()
 
-    def _arrived(self, found: Found) -> None:
+    def _arrived(self, found: RunResults) -> None:
         self.found, self._read = found, True
         self._show()
 
@@ -311,9 +131,9 @@ class ResultsScreen(Page):
         table.clear(columns=True)
         for place, (name, cells) in enumerate(zip(titles, widths, strict=False)):
             table.add_column(Text(name.rjust(cells - 1) + " " if 0 < place < 4 else name), width=cells)
-        for line in self.found.lines:
+        for line in self.found.entries:
             texts = []
-            for place, (said, cells) in enumerate(zip(line.cells(), widths, strict=False)):
+            for place, (said, cells) in enumerate(zip(cells_of(line), widths, strict=False)):
                 clean = shown_line(said, 300)
                 clean = clean if line.heads or place else f"  {clean}"
                 clean = clean if len(clean) < cells else clean[: cells - 2] + ("~" if plain else "…")
@@ -325,15 +145,15 @@ class ResultsScreen(Page):
                 style = colour("quiet") if place == 4 else style
                 texts.append(Text(clean.rjust(cells - 1) + " " if 0 < place < 4 else clean, style, no_wrap=True))
             table.add_row(*texts)
-        if self.found.lines:
-            table.move_cursor(row=min(row, len(self.found.lines) - 1), animate=False)
+        if self.found.entries:
+            table.move_cursor(row=min(row, len(self.found.entries) - 1), animate=False)
         self._show_note()
         self._show_files()
         self._show_job()
 
     def _show_note(self) -> None:
         """The line at the cursor in full, with its group: the table cuts notes, and headings scroll away."""
-        lines, text = self.found.lines[: self.query_one(DataTable).cursor_row + 1], Text()
+        lines, text = self.found.entries[: self.query_one(DataTable).cursor_row + 1], Text()
         if lines:
             group = next(line.title for line in reversed(lines) if line.heads)
             text.append(group if lines[-1].heads else shown_line(f"{group}, {lines[-1].title}", 300))
@@ -346,11 +166,12 @@ class ResultsScreen(Page):
     def _show_files(self) -> None:
         colour = self.hah.colour
         text = Text()
-        if self._read and not self.found.lines:
+        if self._read and not self.found.entries:
             text.append("Nothing is measured yet. e: choose what to evaluate\n", "bold")
         for remark in self.found.remarks:
             text.append(f"{shown_line(remark, 300)}\n", colour("waiting"))
-        text.append("  ".join(shown_line(name) for name in self.found.files) or "no result files yet", colour("quiet"))
+        files = [f"{shown_line(name)} ({age(when)} ago)" for name, when in self.found.files]
+        text.append("  ".join(files) or "no result files yet", colour("quiet"))
         self.query_one("#files", Static).update(text)
 
     def _show_job(self) -> None:
@@ -363,7 +184,7 @@ class ResultsScreen(Page):
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"{mark(look.status, plain)} evaluation {look.status}", hue)
         if look.live:
-            done = state.step / state.steps if state.steps else 0.0
+            done = state.progress
             text.append(f"  {shown_line(state.phase, 30)}  {bar(done, 20, plain)} {100 * done:.0f}%", hue)
             if state.eta_seconds is not None:
                 text.append(f"  {duration(state.eta_seconds)} left")
@@ -391,7 +212,7 @@ class ResultsScreen(Page):
 
     def action_export_csv(self) -> None:
         """All rows, as shown, to a file in the current folder."""
-        lines = self.found.lines
+        lines = self.found.entries
         target = Path.cwd() / time.strftime(f"{self.run_directory.id}-results-%Y%m%d-%H%M%S.csv")
 
         def write() -> None:
@@ -454,15 +275,17 @@ def _stamp(run: RunDirectory) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _natural(name: str) -> list[tuple[float, str]]:
-    """Parts of a metric name, numbers by size."""
-    parts = []
-    for part in name.split("/"):
-        try:
-            parts.append((float(part), ""))
-        except ValueError:
-            parts.append((float("inf"), part))
-    return parts
+def cells_of(line: Entry) -> list[str]:
+    """Title, ours, published, difference, note."""
+    difference = "" if line.ours is None or line.published is None else f"{100 * (line.ours - line.published):+.1f}"
+    ours, there = (_number(line, value) for value in (line.ours, line.published))
+    return [line.title, line.verdict or ours, there, difference, line.note]
+
+
+def _number(line: Entry, value: float | None) -> str:
+    if value is None:
+        return ""
+    return percent(value) if line.percent else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _plain(value: float | None) -> str:

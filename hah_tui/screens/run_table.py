@@ -132,8 +132,7 @@ def cells(
     """What stands in the columns of a run."""
     state, look, plain, colour = row.look.state, row.look, app.plain, app.colour
     hue, quiet = colour(MARKS.get(look.status, ("", "", "quiet"))[2]), colour("quiet")
-    done = state.step / state.steps if state.steps else state.epoch / state.epochs if state.epochs else 0.0
-    done = min(done, 1.0)
+    done = state.progress
     pin = (" ^" if plain else " ◈") if pinned else ""
 
     def cell(column: Column) -> Cell:

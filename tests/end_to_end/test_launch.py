@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.job import checkpoints
 from engine.runs import store
 from engine.runs.events import Tail
 from engine.runs.state import read_state
-from engine.training import checkpoints
 from tests.end_to_end.conftest import LONG, TINY, eventually, settings, status
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.job import checkpoints
 from engine.runs import store
 from engine.runs.events import Tail
 from engine.runs.state import read_state
-from engine.training import checkpoints
 from tests.end_to_end.conftest import LONG, TINY, eventually, kill, settings, status
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from engine.adversarial.balls import project, size
 from engine.evaluation.attacks import Scores, attack, robust, rounds, verified
 from engine.experiment.mistakes import RequestError
-from engine.training.adversarial import project, size
 
 BOTH = ("apgd-ce", "apgd-t")
 ALL = ("pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack")

@@ -23,7 +23,7 @@ def measured(trained):
         found = []
         for size in sizes:
             subject = Subject(Doubled(network), list(network.blocks), test, archive, "digits", seed=3, batch=size)
-            found.append(suites.measure(suite, subject, settings, Pieces()))
+            found.append(suites.MEASURES[suite].measure(subject, settings, Pieces(), None))
         return found
 
     yield measure

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from engine.adversarial.balls import size
 from engine.evaluation.attacks import robust
 from engine.evaluation.fmn import NORMS, curve, minimum_norm, summary
 from engine.experiment.mistakes import RequestError
-from engine.training.adversarial import size
 
 EIGHTHS = [n / 8 for n in range(1, 8)]
 

@@ -5,9 +5,9 @@ import json
 import torch
 
 from engine.disk import read_json
+from engine.job import checkpoints
 from engine.runs import launch, store
 from engine.runs.state import read_state
-from engine.training import checkpoints
 
 SMALL = ("compute.device=cuda", "train.epochs=4", "train.milestones=[3]", "observe.images=40", "observe.log_every=2")
 

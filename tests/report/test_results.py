@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from engine.report import results
-from engine.report.numbers import CLEAN, FROM_TRAINING, attack_name, noise_name
-from engine.report.results import measured
+from engine.results import measured as results
+from engine.results.measured import measured
+from engine.results.numbers import CLEAN, FROM_TRAINING, attack_name, noise_name
 from tests.report.conftest import (
     attacks,
     corruptions,

@@ -12,7 +12,7 @@ from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
 from engine.experiment.schema import MinimumNormSuite
 from engine.report import figures, files, formats, tables
 from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY
-from engine.report.results import measured
+from engine.results.measured import measured
 from tests.report.conftest import attacks, corruptions, everything, masking, noise, write
 
 

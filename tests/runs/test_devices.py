@@ -131,8 +131,8 @@ def test_utilisation_that_the_driver_does_not_tell_is_unknown(box):
 def test_an_engine_chooses_its_device_once_so_that_an_evaluation_stays_where_its_training_was(monkeypatch):
     import torch
 
-    from engine import __main__ as engine
     from engine.experiment import presets
+    from engine.job import device as holding
 
     asked = []
 
@@ -141,17 +141,17 @@ def test_an_engine_chooses_its_device_once_so_that_an_evaluation_stays_where_its
         return devices.Choice("cpu", "asked for")
 
     monkeypatch.setattr(devices, "choose", choose)
-    engine._device.cache_clear()
+    holding._held.cache_clear()
     experiment = presets.load("quickstart", ["train.precision=tf32"])
     try:
         for exact in (False, True):
-            device, choice = engine._chosen(experiment, exact)
+            device, choice = holding.hold(experiment, exact)
             assert (device.type, choice.why) == ("cpu", "asked for")
             # What asks for the arithmetic by the older names is answered.
             assert torch.backends.cuda.matmul.allow_tf32 is not exact
             assert torch.backends.cudnn.allow_tf32 is not exact
             assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
     finally:
-        engine._device.cache_clear()
+        holding._held.cache_clear()
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
     assert asked == ["auto"]

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from engine.experiment import presets
+from engine.job.record import Record
+from engine.job.work import Job, Place
 from engine.runs import control, layout
+from engine.runs.devices import Choice
 from engine.runs.events import Tail
 from engine.runs.state import State
 from engine.training.loop import Training
-from engine.training.record import Record
 
 TINY = [
     "model.width=0.0625",
@@ -43,14 +45,16 @@ def new_run(tmp_path):
 class Session:
     """One engine's worth of training on a run, without the process."""
 
-    def __init__(self, run, asked_to_stop=lambda: False):
+    def __init__(self, run, asked_to_stop=lambda: ""):
         self.run = run
         experiment = presets.load(str(run.config))
         self.record = Record(run, replace(State(), name=experiment.name))
-        self.training = Training(run, experiment, self.record, torch.device("cpu"), asked_to_stop=asked_to_stop)
+        place = Place(torch.device("cpu"), Choice("cpu", "asked for"))
+        self.training = Training(Job(self.record, place, asked_to_stop), experiment)
 
     def prepare(self, sets=None, without=()):
-        self.training.prepare(sets, without)
+        self.training.sets, self.training.without = sets or {}, without
+        self.training.prepare()
         return self.training
 
     def train(self, sets=None, without=()):

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from engine.adversarial.balls import drawn_start, project, random_start, size
+from engine.adversarial.pgd import pgd
 from engine.data.draws import ImageDraws
-from engine.training.adversarial import drawn_start, pgd, project, random_start, size
 
 
 def start(images, norm, eps, seed=0):

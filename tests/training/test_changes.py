@@ -3,9 +3,9 @@
 import pytest
 
 from engine.experiment import RequestError
+from engine.job import checkpoints
 from engine.runs import control
 from engine.runs.state import read_state
-from engine.training import checkpoints
 from tests.training.conftest import at, command, die, events, same
 
 
@@ -173,7 +173,7 @@ def test_a_change_of_a_run_that_is_paused_in_its_test_is_refused_at_once(tiny, n
     training = session(run).prepare()
     for verb, more in (("pause", ()), ("set", ("hah.lambda", 2.0))):
         control.send(run, verb, *more)
-    assert training._answer_all(stepping=False)  # it is paused
+    assert training.job._answer(training._put_off)  # it is paused
     pause, change = events(run, "command")
     assert pause["ok"]
     assert not change["ok"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from engine.experiment import RequestError
+from engine.job import checkpoints
 from engine.runs.layout import RunDirectory
-from engine.training import checkpoints
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from engine.experiment import RequestError, presets
+from engine.job import checkpoints
+from engine.job.work import Stopped
 from engine.nn import VGG
 from engine.runs import control
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
-from engine.training import checkpoints, loop
-from engine.training.loop import Stopped
+from engine.training import loop
 from engine.training.step import DivergedError
 from tests.training.conftest import command, die, events, same
 
@@ -87,7 +88,7 @@ def test_stopped_in_the_middle_of_an_observation(tiny, new_run, session, monkeyp
     original = loop.observe
 
     def interrupted(*args, **kwargs):
-        training._asked_to_stop = lambda: True
+        training.job._asked_to_stop = lambda: True
         return original(*args, **kwargs)
 
     monkeypatch.setattr(loop, "observe", interrupted)
@@ -164,7 +165,7 @@ def test_divergence_fails_with_the_last_good_checkpoint(tiny, new_run, session):
     first = session(run)
     with pytest.raises(DivergedError, match="step"):
         first.train()
-    assert first.training.last_good() == "there is no checkpoint yet"
+    assert first.training.goes_on() == "there is no checkpoint yet"
     assert list(run.checkpoints.iterdir()) == []
 
     run = new_run(tiny(*explosive, "train.lr=1e-8"))
@@ -172,7 +173,7 @@ def test_divergence_fails_with_the_last_good_checkpoint(tiny, new_run, session):
     command(run, first.prepare(), 8, "set", "train.lr", 1e6)
     with pytest.raises(DivergedError):
         first.training.train()
-    assert first.training.last_good() == "the last good checkpoint is of step 5 (1 epochs and 0 batches)"
+    assert first.training.goes_on() == "the last good checkpoint is of step 5 (1 epochs and 0 batches)"
     assert all(value.isfinite().all() for value in checkpoints.newest(run).checkpoint["network"].values())
 
 

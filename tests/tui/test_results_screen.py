@@ -10,8 +10,9 @@ from textual.widgets import DataTable, OptionList, Select
 
 from engine.experiment.datasets import PAPER_CORRUPTIONS
 from engine.experiment.mistakes import RequestError
-from engine.report.numbers import PAPER_EPS, Check, Masking, Number
-from engine.report.results import measured
+from engine.report import one_run
+from engine.results.measured import measured
+from engine.results.numbers import PAPER_EPS, Check, Masking, Number
 from engine.runs import launch
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
@@ -19,6 +20,7 @@ from hah_tui import orders
 from hah_tui.app import HahApp
 from hah_tui.screens import results as results_screen
 from hah_tui.screens.evaluate import EvaluateDialog
+from hah_tui.screens.results import cells_of
 from tests.report.conftest import corruptions, everything, write
 from tests.tui.driving import drive, retype, still, until, words
 from tests.tui.made import config, evaluated, made
@@ -26,7 +28,7 @@ from tests.tui.snapshot import SIZES, check
 
 
 def line(app, title):
-    return next(one for one in app.screen.found.lines if one.title == title)
+    return next(one for one in app.screen.found.entries if one.title == title)
 
 
 def group(lines, title):
@@ -54,16 +56,16 @@ def test_measured_stands_beside_published(runs):
 
     async def body(pilot, app):
         await opened(pilot, app)
-        assert line(app, "clean").cells()[1:4] == ["87.1%", "87.3%", "-0.2"]
-        assert line(app, "noise 0.1").cells()[1:4] == ["63.3%", "64.0%", "-0.7"]
+        assert cells_of(line(app, "clean"))[1:4] == ["87.1%", "87.3%", "-0.2"]
+        assert cells_of(line(app, "noise 0.1"))[1:4] == ["63.3%", "64.0%", "-0.7"]
         robust = line(app, "Linf 2/255")
-        assert robust.cells()[1:4] == ["21.1%", "21.5%", "-0.4"]
+        assert cells_of(robust)[1:4] == ["21.1%", "21.5%", "-0.4"]
         assert "first 1,000 images" in robust.note  # what a reader has to know
         assert "20 steps" in robust.note
         missing = line(app, "L2 0.25")
-        assert missing.cells()[1:4] == ["", "27.6%", ""]
+        assert cells_of(missing)[1:4] == ["", "27.6%", ""]
         assert "noise-0123abcd.json" in words(app, "#files")
-        assert app.screen.query_one("DataTable").row_count == len(app.screen.found.lines)
+        assert app.screen.query_one("DataTable").row_count == len(app.screen.found.entries)
 
     drive(runs, body)
 
@@ -73,7 +75,7 @@ def test_a_run_of_another_preset_has_no_published_numbers(runs):
 
     async def body(pilot, app):
         await opened(pilot, app)
-        assert all(one.published is None for one in app.screen.found.lines)
+        assert all(one.published is None for one in app.screen.found.entries)
         assert line(app, "clean").ours == 0.9  # of the training
         assert "last test of the training" in line(app, "clean").note
 
@@ -89,7 +91,7 @@ def test_a_changed_preset_says_so_as_the_report_does(runs):
         why = "beside no published numbers: not as paper-hah (hah.lambda 0.5 instead of 0.1)"
         assert app.screen.found.remarks == [why]
         assert "beside no published numbers" in words(app, "#files")
-        assert not any(line.published for line in app.screen.found.lines)
+        assert not any(line.published for line in app.screen.found.entries)
 
     drive(runs, body)
 
@@ -97,35 +99,35 @@ def test_a_changed_preset_says_so_as_the_report_does(runs):
 def test_what_leaves_the_network_as_it_is_changes_no_preset(runs):
     run = evaluated(runs)
     run.config.write_text(config("paper-hah", ["train.compile=true", "observe.every=7", "seed=3"]))
-    assert results_screen.read_results(run).remarks == []
+    assert one_run.read(run).remarks == []
 
 
 def test_means_over_corruptions_by_hand_and_what_is_to_know_of_them(runs):
     run = corrupted(runs, "paper-hah", 0.6, source="generated")
-    lines = results_screen.read_results(run).lines
+    lines = one_run.read(run).entries
     at_5, over_all = group(lines, "Corruptions, severity 5"), group(lines, "Corruptions, severity 1-5")
-    assert at_5["mean"].cells() == ["mean", "60.0%", "67.4%", "-7.4", "generated; 15 of 16; Table 2 without frost"]
-    assert over_all["mean"].cells() == ["mean", "70.0%", "", "", "generated; 15 of 16"]
+    assert cells_of(at_5["mean"]) == ["mean", "60.0%", "67.4%", "-7.4", "generated; 15 of 16; Table 2 without frost"]
+    assert cells_of(over_all["mean"]) == ["mean", "70.0%", "", "", "generated; 15 of 16"]
     for means, value in ((at_5, 0.6), (over_all, 0.7)):
         notes = {name: means[f"mean of {name}"].note for name in ("noise", "weather", "blur", "digital")}
         assert notes == dict.fromkeys(notes, "generated") | {"weather": "generated; without frost"}
         assert all(means[f"mean of {name}"].ours == pytest.approx(value) for name in notes)
-    assert at_5["frost"].cells() == ["frost", "", "73.3%", "", "not measured yet; Table 2"]
+    assert cells_of(at_5["frost"]) == ["frost", "", "73.3%", "", "not measured yet; Table 2"]
 
 
 def test_the_published_mean_stands_there_before_anything_is_measured(runs):
-    lines = results_screen.read_results(evaluated(runs)).lines
-    assert group(lines, "Corruptions, severity 5")["mean"].cells()[1:4] == ["", "67.7%", ""]
+    lines = one_run.read(evaluated(runs)).entries
+    assert cells_of(group(lines, "Corruptions, severity 5")["mean"])[1:4] == ["", "67.7%", ""]
     assert not [one for one in lines if one.title in ("Corruptions, severity 1-5", "mCE")]
 
 
 def mce(run, pinned=""):
-    return group(results_screen.read_results(run, pinned).lines, "Corruptions, severity 1-5")["mCE"]
+    return group(one_run.read(run, pinned).entries, "Corruptions, severity 1-5")["mCE"]
 
 
 def test_mce_is_relative_to_the_pinned_run_else_to_the_standard_one(runs):
     run = corrupted(runs, "paper-hah", 0.6)  # an error of 0.3 over all severities
-    assert mce(run).cells()[1:] == [
+    assert cells_of(mce(run))[1:] == [
         "", "", "", "relative to a pinned run or paper-standard; neither has these corruptions yet",
     ]  # fmt: skip
     other = corrupted(runs, "no-threshold", 0.3)  # of 0.6
@@ -144,7 +146,7 @@ def test_a_standard_run_that_is_not_the_papers_is_no_measure_of_mce_unless_pinne
     standard = corrupted(runs, "paper-standard", 0.4, missing=(), sets=["train.lr=0.01"])
     run = corrupted(runs, "paper-hah", 0.6, missing=())
     assert mce(run).ours is None
-    assert mce(run, standard.id).cells()[1:] == ["60.0%", "", "", f"relative to {standard.id}"]
+    assert cells_of(mce(run, standard.id))[1:] == ["60.0%", "", "", f"relative to {standard.id}"]
 
 
 def test_the_pinned_run_reaches_the_screen(runs):
@@ -170,10 +172,10 @@ def test_the_worst_case_stands_below_its_robust_accuracy(runs):
         ]  # fmt: skip
         changed = {**document, "images": 4, "settings": {}, "result": {"attacks": attacks}}
         (run.results / f"attacks-0000000{number}.json").write_text(json.dumps(changed))
-    lines = results_screen.read_results(run).lines
+    lines = one_run.read(run).entries
     accuracy = group(lines, "Accuracy")
     assert list(accuracy)[2:4] == ["Linf 2/255", "Linf 2/255, worst case"]
-    assert accuracy["Linf 2/255, worst case"].cells() == [
+    assert cells_of(accuracy["Linf 2/255, worst case"]) == [
         "Linf 2/255, worst case", "25.0%", "", "", "first 4 images; apgd-ce + apgd-t"
     ]  # fmt: skip
     assert list(group(lines, "Attacks")) == ["Linf 1e-05", "Linf 1e-05, worst case"]
@@ -182,19 +184,19 @@ def test_the_worst_case_stands_below_its_robust_accuracy(runs):
 def test_sparsity_is_shown_block_by_block(runs):
     run = made(runs, id="a-run")
     write(run, "sparsity", everything()["sparsity"])
-    lines = results_screen.read_results(run).lines
+    lines = one_run.read(run).entries
     assert list(group(lines, "Hoyer sparsity")) == [f"block {n}" for n in range(1, 14)]
-    assert group(lines, "Hoyer sparsity")["block 2"].cells()[1] == "0.22"
+    assert cells_of(group(lines, "Hoyer sparsity")["block 2"])[1] == "0.22"
     assert list(group(lines, "Active fraction")) == [f"block {n}" for n in range(1, 14)]
-    assert group(lines, "Active fraction")["block 2"].cells()[1] == "11.0%"
-    assert group(lines, "Silent fraction")["block 13"].cells()[1] == "1.0%"
+    assert cells_of(group(lines, "Active fraction")["block 2"])[1] == "11.0%"
+    assert cells_of(group(lines, "Silent fraction")["block 13"])[1] == "1.0%"
 
 
 def test_minimum_norms_say_how_many_images_they_are_of(runs):
     known = measured(made(runs, id="a-run"))
     numbers = {"mean": 0.0123, "median": 1290.4, "success_rate": 0.995, "misclassified": 0.129}
     known = replace(known, numbers={f"eval/minimum_norm/l1/{name}": Number(one) for name, one in numbers.items()})
-    assert [one.cells()[:2] for one in results_screen.lines_of(known)] == [
+    assert [cells_of(one)[:2] for one in one_run.entries(known)] == [
         ["Minimum norms", ""], ["L1 mean", "0.0123"], ["L1 median", "1,290"], ["L1 misclassified", "12.9%"],
         ["L1 success rate", "99.5%"],
     ]  # fmt: skip
@@ -214,14 +216,14 @@ def test_verdicts_on_masked_gradients(runs, tmp_path, monkeypatch, verdict, hue)
 
     checks = (Check("square", verdict, WORDS),)
     maskings = {norm: Masking(norm, eps, verdict, checks, ("first 64 images",)) for norm, eps in PAPER_EPS.items()}
-    monkeypatch.setattr(results_screen, "measured", lambda run: replace(measured(run), maskings=maskings))
+    monkeypatch.setattr(one_run, "measured", lambda run: replace(measured(run), maskings=maskings))
     monkeypatch.chdir(tmp_path)
     evaluated(runs)
 
     async def body(pilot, app):
         await opened(pilot, app)
         table = app.screen.query_one(DataTable)
-        assert [one.title for one in app.screen.found.lines if "Masking" in one.title] == [
+        assert [one.title for one in app.screen.found.entries if "Masking" in one.title] == [
             "Masking, Linf 2/255", "Masking, L2 0.25",
         ]  # fmt: skip
         for row, title, note in ((-2, "all checks", "first 64 images"), (-1, "square", WORDS)):
@@ -318,7 +320,7 @@ def asked(monkeypatch):
         found.append((experiment.evaluate.suites, experiment.evaluate.images, checkpoint))
         return Process()
 
-    monkeypatch.setattr(orders, "estimate", estimate)
+    monkeypatch.setattr(orders, "forecast", estimate)
     monkeypatch.setattr(orders, "evaluate", evaluate)
     monkeypatch.setattr(launch, "await_start", lambda job, process: [])
     monkeypatch.setattr(orders, "ask", lambda job, verb: found.append((job.id, verb)))
@@ -431,7 +433,7 @@ def test_no_estimate_is_no_obstacle(runs, asked, monkeypatch):
     def estimate(run, experiment, checkpoint):
         raise RequestError("[b]no[/b] checkpoint")
 
-    monkeypatch.setattr(orders, "estimate", estimate)
+    monkeypatch.setattr(orders, "forecast", estimate)
 
     async def body(pilot, app):
         await opened(pilot, app)

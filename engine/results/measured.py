@@ -6,15 +6,17 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from engine.disk import read_json
-from engine.experiment.datasets import DATASETS, SUITES
+from engine.experiment.datasets import DATASETS, Suite
 from engine.experiment.mistakes import RequestError
-from engine.report.numbers import CLEAN, FROM_TRAINING, PAPER_EPS, Masking, Number, noise_name, plain
-from engine.report.parsing import Broken, finite, is_block, parsed, worst_cases
+from engine.results import checked
+from engine.results.numbers import CLEAN, FROM_TRAINING, PAPER_EPS, Masking, Number, attack_name, noise_name, plain
+from engine.results.parsers import Broken, Parsed
+from engine.results.suites import SUITES
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import State, read_state
@@ -23,6 +25,7 @@ LARGEST = 64 << 20  # bytes of a result file: verdicts and norms of 10,000 image
 MOST_FILES = 500  # of one run, the newest
 SECTIONS = ("data", "model", "hah", "train")  # of an experiment: what the trained network depends on, beside the seed
 _FILE = re.compile(rf"({'|'.join(SUITES)})-[0-9a-f]{{8}}\.json")
+_CHECKPOINT = re.compile(r"last|previous|best|epoch-\d{1,9}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def measured(run: RunDirectory) -> Measured:
         try:
             path = run.results / file
             document = read_json(path, LARGEST)
-            new, masking, fell = parsed(document, file.rpartition("-")[0], state, path.stat().st_mtime)
+            suite = cast("Suite", file.rpartition("-")[0])
+            new, masking, fell = parsed(document, suite, state, path.stat().st_mtime)
         except ValueError as error:
             remarks.append(f"{run.id}: results/{file} is no result and was left out: {plain(error)}")
             continue
@@ -112,6 +116,58 @@ def _files(run: RunDirectory, remarks: list[str]) -> list[str]:
     return [name for _, name in sorted(found)[-MOST_FILES:]]
 
 
+def parsed(document: dict[str, Any], suite: Suite, state: State, written: float) -> Parsed:
+    """What a result file of this suite holds, ``written`` at this time; raises ValueError with what is wrong."""
+    if not document:
+        raise ValueError("it is not a JSON object")
+    if document.get("suite") != suite or type(document.get("schema_version")) is not int:
+        raise ValueError(f"it does not say that it is a result of the suite {suite}")
+    checkpoint, content = checked.part(document, "checkpoint", dict), checked.part(document, "result", dict)
+    chosen, epoch = checkpoint.get("name"), checked.count(checkpoint, "epoch")
+    if not isinstance(chosen, str) or not _CHECKPOINT.fullmatch(chosen):
+        raise ValueError("checkpoint: its name is none")
+    images, there = int(checked.number(document, "images", 1, 1e9)), checked.count(document, "test_images")
+    labels: tuple[str, ...] = ()
+    if images < there:
+        labels += (f"first {images:,} images",)
+    if chosen != "last":
+        labels += (f"checkpoint {chosen}",)
+    if epoch < state.epochs:
+        labels += (f"epoch {epoch} of {state.epochs}",)
+    clean = Number(checked.fraction(document, "clean_accuracy"), labels)
+    numbers, masking, broken = SUITES[suite].parse(content, document, labels)
+    # The last checkpoint, and rather one that has trained to the end.
+    position = float(chosen == "last" and epoch >= state.epoch) + float(epoch >= state.epochs)
+    place = (position, float(images), float(epoch), written)
+    placed = {
+        name: replace(one, rank=(one.rank[0], *place[:-1], *one.rank[1:], place[-1]))
+        for name, one in {CLEAN: clean, **numbers}.items()
+    }
+    same = (document.get(name) for name in ("run", "dataset", "weights", "test_set"))
+    of = (chosen, epoch, images, there, *(str(one) for one in (checkpoint.get("step"), *same)))
+    fell = [replace(one, of=of, labels=labels, rank=place[:-1]) for one in broken]
+    return Parsed(placed, replace(masking, rank=(*masking.rank, *place)) if masking else None, fell)
+
+
+def worst_cases(found: Collection[Broken]) -> dict[str, Number]:
+    """Accuracy after everything that two or more results tried, at each size that one of them attacked with; only of
+    checkpoints that no other comes before."""
+    first = max((one.rank[0] for one in found), default=0.0)
+    groups: dict[tuple[Any, ...], list[Broken]] = {}
+    for one in found:
+        if one.rank[0] == first:
+            groups.setdefault((one.norm, *one.of), []).append(one)
+    numbers: dict[str, Number] = {}
+    for (norm, *_), group in sorted(groups.items(), key=lambda item: item[1][0].rank):
+        if len(group) > 1:
+            smallest = [min(each) for each in zip(*(one.smallest for one in group), strict=True)]
+            labels = (*group[0].labels, " + ".join(sorted({one.what for one in group})))
+            for eps in sorted({eps for one in group for eps in one.sizes}):
+                left = sum(least > eps for least in smallest) / len(smallest)
+                numbers[attack_name(norm, eps, "worst_case")] = Number(left, labels, group[0].rank)
+    return numbers
+
+
 def _of_training(state: State, experiment: dict[str, Any]) -> Iterator[tuple[str, Number]]:
     """What training tested last, under the names of evaluations; its noise is observe.noise_std, clamped."""
     if not experiment:
@@ -130,13 +186,13 @@ def _of_training(state: State, experiment: dict[str, Any]) -> Iterator[tuple[str
                 ours, low, high, said = CLEAN, 0.0, 1.0, labels
             case ["test", "noisy_accuracy"]:
                 ours, low, high, said = noise_name(std), 0.0, 1.0, labels
-            case ["block", n, "sparsity"] if is_block(n):
+            case ["block", n, "sparsity"] if checked.is_block(n):
                 ours, low, high, said = f"eval/sparsity/{n}/hoyer", 0.0, 1.0, of_blocks
-            case ["block", n, "active_fraction"] if is_block(n):
+            case ["block", n, "active_fraction"] if checked.is_block(n):
                 ours, low, high, said = f"eval/sparsity/{n}/active_fraction", 0.0, 1.0, of_blocks
-            case ["block", n, "snr_db"] if is_block(n):
+            case ["block", n, "snr_db"] if checked.is_block(n):
                 ours, low, high, said = noise_name(std, f"snr_db/{n}"), -1e4, 1e4, of_blocks
             case _:
                 continue
         with contextlib.suppress(ValueError):
-            yield ours, Number(finite(value, name, low, high), said, rank)
+            yield ours, Number(checked.finite(value, name, low, high), said, rank)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.experiment import Experiment
-from engine.nn import VGG
 from engine.runs.events import MOST_IN_A_RECORD, EventLog
 from engine.runs.layout import RunDirectory
 from engine.runs.process import PATIENCE, Heartbeat, identity
 from engine.runs.state import State
-from engine.training.tensorboard import TensorBoard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.experiment import Experiment
+    from engine.job.tensorboard import TensorBoard
 
 _SAID = ("train/loss", "train/accuracy", "test/accuracy", "test/noisy_accuracy")  # of an epoch, in engine.log
 SNAPSHOT_SECONDS = 0.5  # at most one state.json in this time, but for changes of status
@@ -39,6 +42,8 @@ class Record:
     def open_tensorboard(self, experiment: Experiment | None, step: int = 0) -> None:
         """Open the event files, of a training with its experiment; what they hold beyond ``step`` is hidden
         (TensorBoard's purge_step)."""
+        from engine.job.tensorboard import TensorBoard  # brings torch, which an engine may import only later
+
         self._tensorboard = TensorBoard(self.run.tensorboard, experiment, step + 1 if step else 0)
 
     def event(self, kind: str, **fields: Any) -> None:
@@ -70,10 +75,10 @@ class Record:
         if self._tensorboard is not None:
             self._tensorboard.scalars(step, values)
 
-    def pictures(self, step: int, network: VGG) -> None:
-        """Histograms and filters, for TensorBoard."""
+    def pictures(self, step: int, weights: Sequence[Tensor]) -> None:
+        """The weights of the blocks' convolutions as histograms and the first ones' filters, for TensorBoard."""
         if self._tensorboard is not None:
-            self._tensorboard.pictures(step, network)
+            self._tensorboard.pictures(step, weights)
 
     def warning(self, text: str) -> None:
         """Something a reader should know that did not stop the run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch.utils.tensorboard.summary import hparams
 
 from engine.experiment import Experiment
 from engine.experiment.fields import flatten
-from engine.nn import VGG
 
 LAYOUT = {
     "Training": {
@@ -54,17 +53,14 @@ class TensorBoard:
 
         self._queue.put(write)
 
-    def pictures(self, step: int, network: VGG) -> None:
+    def pictures(self, step: int, weights: Sequence[torch.Tensor]) -> None:
         """A histogram of every block's weights, and the first block's filters as one image."""
-        weights = {
-            f"block/{number}/weight": network.state_dict()[f"blocks.{number - 1}.conv.weight"].float().cpu().clone()
-            for number in range(1, len(network.blocks) + 1)
-        }
-        filters = filter_image(weights["block/1/weight"])
+        copied = [weight.detach().float().cpu().clone() for weight in weights]
+        filters = filter_image(copied[0])
 
         def write(writer: SummaryWriter) -> None:
-            for name, weight in weights.items():
-                writer.add_histogram(name, weight, step)
+            for number, weight in enumerate(copied, 1):
+                writer.add_histogram(f"block/{number}/weight", weight, step)
             writer.add_image("block/1/filters", filters, step)
 
         self._queue.put(write)

@@ -1,0 +1,50 @@
+"""Means over runs of what was measured alike."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine.results.numbers import Number
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``values``, one of each run; ``spread`` is their standard deviation (n - 1), None of a single run.
+
+    ``draws``: of each run, the standard deviation over draws of the noise where there were several.
+    """
+
+    values: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+    draws: tuple[float | None, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        draws = tuple(None if one is None else factor * one for one in self.draws)
+        return Estimate(tuple(factor * value for value in self.values), self.labels, draws)
+
+
+def best(numbers: Iterable[Number | None]) -> list[Number]:
+    """The preferred one, and those that were measured as it was: what has to be said of them is the same."""
+    found = [number for number in numbers if number]
+    labels = max(found, key=lambda number: number.rank).labels if found else ()
+    return [number for number in found if set(number.labels) == set(labels)]
+
+
+def estimate(numbers: Iterable[Number | None]) -> Estimate | None:
+    """The estimate of what was measured in the best way; None of nothing."""
+    found = best(numbers)
+    if not found:
+        return None
+    values, draws = tuple(number.value for number in found), tuple(number.draws for number in found)
+    return Estimate(values, found[0].labels, draws if any(one is not None for one in draws) else ())
