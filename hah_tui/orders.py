@@ -111,6 +111,7 @@ def begin(
     Returns the run and its engine, for `launch.await_start`; raises RequestError.
     """
     from engine.experiment import presets
+    from engine.experiment.fingerprint import fingerprint
     from engine.runs import manifest
 
     check_packages(experiment)
@@ -119,6 +120,8 @@ def begin(
         name=experiment.name,
         preset=preset,
         tags=list(experiment.tags),
+        group=fingerprint(experiment, seed=False),
+        seed=experiment.seed,
         created=time.time(),
         epochs=experiment.train.epochs,
     )

@@ -120,7 +120,7 @@ class Evaluation(Work):
             facts["result"] = suites.MEASURES[suite].measure(self.subject, settings, pieces, picture)
         replace_json(final, facts | of)
         partial.unlink(missing_ok=True)
-        values = self._shown(suite, facts)
+        values = self._shown(suite, json.loads(json.dumps(facts)))  # as it will be read
         self.record.event(
             "result", suite=suite, file=final.name, values=values, said=said_of(facts["result"]),
             seconds=time.monotonic() - began,

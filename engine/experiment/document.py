@@ -44,6 +44,27 @@ class Document:
             {key: place for key, place in self.origins.items() if not key or key[0] not in names},
         )
 
+    def at(self, name: str) -> tuple[Any, str] | None:
+        """The value of a dotted name and where it was written; None where it is not written."""
+        value: Any = self.values
+        for part in name.split("."):
+            if not isinstance(value, dict) or part not in value:
+                return None
+            value = value[part]
+        return value, self.origin(tuple(name.split(".")))
+
+    def less(self, name: str) -> Document:
+        """The document without a setting, by its dotted name."""
+        *around, last = name.split(".")
+        if self.at(name) is None:
+            return self
+        values = section = dict(self.values)
+        for part in around:
+            section[part] = section = dict(section[part])
+        del section[last]
+        gone = tuple(name.split("."))
+        return Document(values, {key: place for key, place in self.origins.items() if key[: len(gone)] != gone})
+
     def over(self, base: Document) -> Document:
         """This document laid over ``base``: mappings are merged key by key, everything else is replaced."""
         merged = Document(_merge(base.values, self.values), {})
@@ -130,11 +151,12 @@ def assignment(text: str) -> Document:
     return Document(document.values, dict.fromkeys(every, place))
 
 
-def nested(name: str, value: Any) -> Document:
-    """The document in which the setting of a dotted name has a value."""
-    for part in reversed(name.split(".")):
+def nested(name: str, value: Any, place: str = "") -> Document:
+    """The document in which the setting of a dotted name has a value, which was written at ``place``."""
+    parts = name.split(".")
+    for part in reversed(parts):
         value = {part: value}
-    return Document(value)
+    return Document(value, {tuple(parts): place} if place else {})
 
 
 def assigned(text: str) -> tuple[str, Any]:

@@ -18,9 +18,11 @@ from pydantic_core import ErrorDetails
 from engine import disk
 from engine.experiment.document import Document, Key, assignment, nested, read
 from engine.experiment.fields import fields, flatten
+from engine.experiment.migrations import VERSION, migrated
 from engine.experiment.mistakes import Mistake, RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.experiment.schema import Experiment
+from engine.experiment.version import SCHEMA_VERSION
 
 MOST_MISTAKES = 50  # of one request that are said one by one
 _MOST_BASES = 20  # that extend one another
@@ -113,7 +115,7 @@ def assembled(preset: Preset, chain: tuple[Path, ...] = ()) -> Document:
         raise RequestError(Mistake(f"extends itself: {way}", str(preset.path)))
     if len(chain) > _MOST_BASES:
         raise RequestError(Mistake(f"is the end of more than {_MOST_BASES} presets that extend one another", str(path)))
-    document = read(preset.path)
+    document = migrated(read(preset.path))
     base = document.values.get("extends")
     if base is not None:
         place = document.origin(("extends",))
@@ -156,7 +158,7 @@ def validated(document: Document, mistakes: Sequence[Mistake] = ()) -> Experimen
 
 def parse(values: dict[str, Any]) -> Experiment:
     """The experiment of plain data (a form, a stored run); raises RequestError."""
-    return validated(Document(values))
+    return validated(migrated(Document(values)))
 
 
 def check(name: str, value: Any, experiment: Experiment) -> Experiment:
@@ -173,9 +175,14 @@ def change(name: str, value: Any, experiment: Experiment) -> Experiment:
     return changed
 
 
+def stored(experiment: Experiment) -> dict[str, Any]:
+    """The resolved experiment as plain data, with the version of the schema that it is of."""
+    return {VERSION: SCHEMA_VERSION, **experiment.dump()}
+
+
 def dumped(experiment: Experiment) -> str:
-    """The resolved experiment as YAML."""
-    return str(yaml.safe_dump(experiment.dump(), sort_keys=False, allow_unicode=True, width=100))
+    """The same as YAML."""
+    return str(yaml.safe_dump(stored(experiment), sort_keys=False, allow_unicode=True, width=100))
 
 
 def write_own(name: str, base: str, sets: Sequence[str]) -> Path:

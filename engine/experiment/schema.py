@@ -25,8 +25,6 @@ from engine.experiment import architecture
 from engine.experiment.datasets import DATASETS, PAPER_CORRUPTIONS, Corruption, Suite
 from engine.experiment.names import NAME_FORMAT, NAME_PATTERN
 
-SCHEMA_VERSION = 1
-
 
 def option(default: Any, help: str, *, unit: str = "", live: bool = False, format: str = "", **bounds: Any) -> Any:
     """A field: its default, help text, unit, bounds, and whether a running engine accepts a change of it.
@@ -292,12 +290,6 @@ class MinimumNormSuite(Section):
     trials: int = option(
         4, "small changes tried for each step, a forward pass each; 0 overstates the norms", unit="trials", ge=0, le=99
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_targets(cls, given: Any) -> Any:
-        """Runs of before have `targets`, which walks now take in turns by themselves."""
-        return {name: value for name, value in given.items() if name != "targets"} if isinstance(given, dict) else given
 
 
 class MaskingSuite(Section):

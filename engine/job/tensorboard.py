@@ -14,18 +14,15 @@ from torch.utils.tensorboard.summary import hparams
 
 from engine.experiment import Experiment
 from engine.experiment.fields import flatten
+from engine.runs.metrics import CLEAN, LOSS, NOISY, PANELS, drawn_in
 
 LAYOUT = {
-    "Training": {
-        "loss": ["Multiline", ["train/loss", "train/cross_entropy", "test/loss"]],
-        "accuracy": ["Multiline", ["train/accuracy", "test/accuracy", "test/noisy_accuracy"]],
-    },
-    "Blocks": {
-        "sparsity (Hoyer, lower is sparser)": ["Multiline", [r"block/\d+/sparsity"]],
-        "SNR (dB)": ["Multiline", [r"block/\d+/snr_db"]],
-        "HaH cost": ["Multiline", [r"block/\d+/hah_cost"]],
-        "active fraction": ["Multiline", [r"block/\d+/active_fraction"]],
-    },
+    "Blocks" if blocks else "Training": {
+        panel.title: ["Multiline", [metric.name.replace("*", r"\d+") for metric in drawn_in(panel.key)]]
+        for panel in PANELS
+        if panel.blocks == blocks
+    }
+    for blocks in (False, True)
 }
 
 
@@ -106,7 +103,7 @@ def _add_hparams(writer: SummaryWriter, experiment: Experiment) -> None:
     for name, value in flatten(experiment.dump()).items():
         if name != "description":
             flat[name] = value if isinstance(value, bool | int | float | str) else str(value)
-    metrics = dict.fromkeys(("test/accuracy", "test/noisy_accuracy", "train/loss"), 0.0)
+    metrics = dict.fromkeys((CLEAN, NOISY, LOSS), 0.0)
     file_writer: Any = writer._get_file_writer()
     for summary in hparams(flat, metrics):
         file_writer.add_summary(summary)

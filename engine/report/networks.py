@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engine import disk
+from engine.experiment.fingerprint import fingerprint, settings
 from engine.results.estimates import Estimate, best, estimate
-from engine.results.measured import SECTIONS, Measured, measured
+from engine.results.measured import Measured, measured
 from engine.results.numbers import FROM_TRAINING, Number, plain
 from engine.runs import store
 from engine.runs.layout import RunDirectory
@@ -35,7 +35,6 @@ PRINTED = {  # presets of which the paper prints numbers; lambda 1.0 probably ac
 }
 TABLE_PRESETS = tuple(preset for presets in PRINTED.values() for preset in presets)
 BLOCKS_PRESETS = tuple(f"blocks-{count}" for count in range(7))
-_ROUNDING = ("train.compile", "train.precision")
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ def find(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> tuple[
 
 def presets_of(run: Measured) -> list[str]:
     """The paper's presets whose network, data and training are this run's; their names differ, nothing else."""
-    settings = _settings(run.experiment) if run.experiment and not run.changed else None
-    return [preset for preset, target in _targets().items() if target == settings]
+    group = store.group_of(run.run, run.state)
+    return [preset for preset, target in _targets().items() if target == group]
 
 
 def printed_as(run: Measured) -> str:
@@ -95,9 +94,9 @@ def printed_as(run: Measured) -> str:
 
 
 @cache
-def _targets() -> dict[str, dict[str, Any]]:
-    """What the networks of the paper's presets depend on."""
-    return {name: _settings(experiment.dump()) for name, experiment in _presets().items()}
+def _targets() -> dict[str, str]:
+    """The fingerprints of the paper's presets, as groups."""
+    return {name: fingerprint(experiment, seed=False) for name, experiment in _presets().items()}
 
 
 @cache
@@ -109,44 +108,18 @@ def _presets() -> dict[str, Experiment]:
     return {name: presets.load(str(presets.shipped_folder() / f"{name}.yaml")) for name in names}
 
 
-def _settings(experiment: dict[str, Any]) -> dict[str, Any]:
-    """What the network depends on, by dotted name."""
-    from engine.experiment.fields import flatten
-
-    flat = flatten({section: experiment.get(section) for section in SECTIONS})
-    return {name: value for name, value in flat.items() if name not in _ROUNDING}
-
-
 def _candidates(folders: Sequence[Path]) -> tuple[list[RunDirectory], Counter[str]]:
-    """Runs of the paper's presets, and runs of other files whose config.yaml has the same network, data and training;
-    of the other runs how many there are of each preset.
-
-    Thousands of runs are told apart by the text of config.yaml, which is written by one function; few are parsed.
-    """
-    from engine.experiment import presets
-
-    texts = {_text(presets.dumped(experiment)) for experiment in _presets().values()}
+    """Runs of the paper's presets, and runs of other files that are the same experiments; of the other runs how many
+    there are of each preset."""
+    groups = set(_targets().values())
     found, others = [], Counter[str]()
     for run in store.runs_of(folders):
-        preset = read_state(run).preset
-        if preset in _presets() or _text(_read(run.config)) in texts:
+        state = read_state(run)
+        if state.preset in _targets() or store.group_of(run, state) in groups:
             found.append(run)
         else:
-            others[preset] += 1
+            others[state.preset] += 1
     return found, others
-
-
-def _text(config: str) -> str:
-    """The part of a dumped experiment from data to train."""
-    start, end = config.find("\ndata:\n"), config.find("\nobserve:\n")
-    return config[start:end] if 0 <= start < end else config
-
-
-def _read(path: Path) -> str:
-    try:
-        return disk.read_text(path, 1 << 20)
-    except OSError:
-        return ""
 
 
 def _network(preset: str, runs: Sequence[Measured], remarks: list[str]) -> Network:
@@ -163,10 +136,10 @@ def why_not(run: Measured) -> str:
     """In which settings a run is not what the preset says that it was started from."""
     from engine.experiment.fields import differences
 
-    target = _targets().get(run.state.preset)
-    if target is None:
+    preset = _presets().get(run.state.preset)
+    if preset is None:
         return f"it is none of the paper's networks (preset {plain(run.state.preset, 80) or 'unknown'})"
-    found = differences(target, _settings(run.experiment))
+    found = differences(settings(preset.dump()), settings(run.experiment))
     said = [f"{name} {new} instead of {old}" for name, (old, new) in found.items()]
     said += [f"{name} changed while it trained" for name in run.changed if name not in found]
     more = f" and {len(said) - 4} more" if len(said) > 4 else ""

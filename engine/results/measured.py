@@ -23,7 +23,6 @@ from engine.runs.state import State, read_state
 
 LARGEST = 64 << 20  # bytes of a result file: verdicts and norms of 10,000 images take about one million
 MOST_FILES = 500  # of one run, the newest
-SECTIONS = ("data", "model", "hah", "train")  # of an experiment: what the trained network depends on, beside the seed
 _FILE = re.compile(rf"({'|'.join(SUITES)})-[0-9a-f]{{8}}\.json")
 _CHECKPOINT = re.compile(r"last|previous|best|epoch-\d{1,9}")
 
@@ -47,10 +46,8 @@ class Measured:
 
     @property
     def changed(self) -> list[str]:
-        """The settings that the network depends on and that were changed while it trained, even where they are back
-        where they were; how long it trained is seen by its epochs."""
-        names = (name for name in self.state.changed if name.partition(".")[0] in SECTIONS)
-        return sorted(name for name in names if name != "train.epochs")
+        """The settings that the network depends on and that were changed while it trained."""
+        return store.changed_on_the_way(self.state)
 
     @property
     def seed(self) -> int | None:

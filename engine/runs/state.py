@@ -35,6 +35,8 @@ class State:
     name: str = ""
     preset: str = ""
     tags: list[str] = field(default_factory=list)
+    group: str = ""  # fingerprint of the experiment without its seed
+    seed: int = 0
     status: str = "starting"
     phase: str = ""  # what the engine is doing: training, testing, probing, saving
     epoch: int = 0  # completed

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.disk import read_json, replace_json
+from engine.experiment.fingerprint import SECTIONS, fingerprint, is_current
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.runs.layout import EVALUATION, RunDirectory
+from engine.runs.metrics import CLEAN, NOISY
 from engine.runs.process import Lock, is_locked
 from engine.runs.state import State
 from engine.runs.watcher import Look, Watcher
@@ -138,19 +140,40 @@ def experiment_of(run: RunDirectory, state: State) -> Experiment:
     """The experiment as it is now: config.yaml with what was changed since; raises RequestError."""
     from engine.experiment import presets
     from engine.experiment.document import nested, read
+    from engine.experiment.migrations import migrated
 
     document = read(run.config)
     for name, value in state.changed.items():
         document = nested(name, value).over(document)
-    return presets.validated(document)
+    return presets.validated(migrated(document))
+
+
+def group_of(run: RunDirectory, state: State) -> str:
+    """The fingerprint of a run's experiment without its seed, which its group shares; '' where it is like no other: its
+    config.yaml cannot be read, or settings that its network depends on were changed while it trained."""
+    if changed_on_the_way(state):
+        return ""
+    if is_current(state.group):
+        return state.group
+    try:
+        return fingerprint(experiment_of(run, state), seed=False)
+    except RequestError:
+        return ""
+
+
+def changed_on_the_way(state: State) -> list[str]:
+    """The settings that a network depends on and that were changed while it trained, even where they are back where
+    they were; how long it trained is seen by its epochs."""
+    names = (name for name in state.changed if name.partition(".")[0] in SECTIONS)
+    return sorted(name for name in names if name != "train.epochs")
 
 
 ORDERS: dict[str, Callable[[Look], Any]] = {
     "created": lambda one: -one.state.created,
     "name": lambda one: one.run.id,
     "status": lambda one: (one.status, -one.state.created),
-    "accuracy": lambda one: -one.state.metrics.get("test/accuracy", -1.0),
-    "noisy": lambda one: -one.state.metrics.get("test/noisy_accuracy", -1.0),
+    "accuracy": lambda one: -one.state.metrics.get(CLEAN, -1.0),
+    "noisy": lambda one: -one.state.metrics.get(NOISY, -1.0),
     "updated": lambda one: -one.state.updated,
 }
 

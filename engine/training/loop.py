@@ -16,7 +16,9 @@ from engine.data.batches import Epoch, Split, split_off
 from engine.disk import read_json, replace_json, sweep
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.fields import differences, flatten
-from engine.experiment.schema import SCHEMA_VERSION
+from engine.experiment.fingerprint import fingerprint
+from engine.experiment.migrations import present
+from engine.experiment.version import SCHEMA_VERSION
 from engine.job import checkpoints
 from engine.job.work import Job, Stopped, Work
 from engine.nn import VGG, HaHBlock
@@ -27,6 +29,7 @@ from engine.runs import devices, jobs, manifest
 from engine.runs.control import Command
 from engine.runs.events import Event, Tail
 from engine.runs.layout import LAYOUT_VERSION
+from engine.runs.metrics import CLEAN, LOSS
 from engine.runs.process import Lock
 from engine.training.step import DivergedError, Step, learning_rate, precision
 
@@ -51,7 +54,8 @@ class _Change:
         """The change that an event tells of for the first time, if it is one."""
         match event:
             case {"kind": "set", "id": str(id), "step": int(step), "name": str(name), "old": old, "new": new}:
-                return None if event.get("replayed") else cls(id, step, name, new, old != new, "withdrawn" in event)
+                now = None if event.get("replayed") else present(name, new)
+                return now and cls(id, step, *now, old != new, "withdrawn" in event)
         return None
 
 
@@ -331,7 +335,7 @@ class Training(Work):
         rate, self._clock = measured.images / max(now - self._clock, 1e-9), now
         lr = learning_rate(self.experiment, self.epoch + 1)
         values = {**measured.means(), "train/lr": lr, "train/images_per_second": rate, **self._gpu_metrics(now)}
-        self.record.train(self.epoch + 1, measured.first, measured.columns["train/loss"], values)
+        self.record.train(self.epoch + 1, measured.first, measured.columns[LOSS], values)
         left = len(self._train) * self.experiment.train.epochs - self._images_total
         eta = max(0.0, left * (now - self._began) / self._images_done)
         self.record.update(images_per_second=rate, trained_seconds=self._seconds, eta_seconds=eta)
@@ -356,8 +360,9 @@ class Training(Work):
         names, values = self._changed.union(differences(self._written, now)), flatten(now)
         changed = {name: values.get(name) for name in sorted(names)}
         self.record.update(
-            epoch=self.epoch, epochs=epochs, step=self.step, steps=self._per_epoch * epochs, changed=changed
-        )
+            epoch=self.epoch, epochs=epochs, step=self.step, steps=self._per_epoch * epochs, changed=changed,
+            group=fingerprint(self.experiment, seed=False), seed=self.experiment.seed,
+        )  # fmt: skip
 
     def _gpu_metrics(self, now: float) -> dict[str, float]:
         gpu = self.job.place.choice.gpu
@@ -406,7 +411,7 @@ class Training(Work):
         finite = torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()
         if not all(finite):
             raise DivergedError(f"step {self.step}: {list(state)[finite.index(False)]} is not finite")
-        return {"network": state, "experiment": self.experiment.dump(), "epoch": self.epoch, "step": self.step}
+        return {"network": state, "experiment": presets.stored(self.experiment), "epoch": self.epoch, "step": self.step}
 
     def _write(self, name: str, checkpoint: dict[str, Any]) -> None:
         self.record.beat(SAVE_PATIENCE)
@@ -416,7 +421,7 @@ class Training(Work):
 
     def _choose_best(self, observed: dict[str, float]) -> None:
         """Remember the best weights by validation accuracy, else by test accuracy (the metric's name says which)."""
-        metric = "validation/accuracy" if len(self._validation) else "test/accuracy"
+        metric = "validation/accuracy" if len(self._validation) else CLEAN
         value = observed.get(metric)
         if value is not None and value > self._best.get("value", -math.inf):
             self._best = {"metric": metric, "value": value, "epoch": self.epoch}

@@ -17,6 +17,7 @@ import typer
 from engine import disk
 from engine.runs import layout, store
 from engine.runs import manifest as manifests
+from engine.runs.metrics import CLEAN, METRICS, NOISY
 from engine.runs.watcher import Look, Watcher
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
@@ -78,8 +79,8 @@ def ls(
                 look.status + unsure + (f", evaluation {evaluation.status}" if evaluation and evaluation.live else ""),
                 f"{state.epoch}/{state.epochs}",
                 duration(state.eta_seconds) if look.status == "running" else "",
-                percent(state.metrics.get("test/accuracy")),
-                percent(state.metrics.get("test/noisy_accuracy")),
+                percent(state.metrics.get(CLEAN)),
+                percent(state.metrics.get(NOISY)),
                 state.device,
                 age(state.created),
                 " ".join(_tags(look)),
@@ -137,11 +138,9 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
     numbers = sorted({int(match[1]) for name in state.metrics if (match := _OF_BLOCK.match(name))})
     if numbers:
         print()
-        names = ("sparsity", "snr_db", "active_fraction", "hah_cost")
-        table = [
-            [n, *(f"{state.metrics.get(f'block/{n}/{name}', float('nan')):.4g}" for name in names)] for n in numbers
-        ]
-        print_table(["block", *names], table, range(5))
+        shown_ = [metric for metric in METRICS.values() if metric.of_blocks]
+        table = [[n, *(f"{state.metrics.get(one.of(n), float('nan')):.4g}" for one in shown_)] for n in numbers]
+        print_table(["block", *(one.word for one in shown_)], table, range(1 + len(shown_)))
     with suppress(OSError):
         print("\n" + shown(disk.read_text(look.run.config), 20000).rstrip())
     if state.changed:

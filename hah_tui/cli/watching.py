@@ -5,18 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engine.runs import control, launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
+from engine.runs.metrics import CLEAN, LOSS, METRICS, NOISY, SNR, SPARSITY
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
 from hah_tui.cli.output import discard, is_terminal, note, print_json
-from hah_tui.text import duration, number, percent, shown_line
+from hah_tui.text import duration, number, shown_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -113,8 +114,7 @@ def outcome(look: Look) -> str:
     resume = f"continue with: hah resume {look.run.id}"
     match look.status:
         case "finished":
-            accuracies = (percent(state.metrics.get(f"test/{name}")) for name in ("accuracy", "noisy_accuracy"))
-            clean, noisy = accuracies
+            clean, noisy = (METRICS[name].said(state.metrics.get(name)) for name in (CLEAN, NOISY))
             return f"{look.run.id} finished: clean {clean}, noisy {noisy}; {look.run.path}"
         case "stopped":
             by = f" by a {state.stopped_by}" if state.stopped_by in ("signal", "limit") else ""
@@ -205,16 +205,14 @@ def _line(event: Event, epochs: int) -> str:
             parts = [
                 f"epoch {epoch}/{epochs}" if epochs else f"epoch {epoch}",
                 f"step {event.get('step')}",
-                f"loss {number(metrics.get('train/loss'), 4)}",
-                f"train {percent(metrics.get('train/accuracy'))}",
+                *_named((LOSS, "train/accuracy"), metrics),
             ]
-            if "test/accuracy" in metrics:
-                parts.append(f"clean {percent(metrics['test/accuracy'])}")
-                parts.append(f"noisy {percent(metrics.get('test/noisy_accuracy'))}")
-            for name, digits in (("sparsity", 2), ("snr_db", 3)):
+            if CLEAN in metrics:
+                parts += _named((CLEAN, NOISY), metrics)
+            for name, digits in ((SPARSITY, 2), (SNR, 3)):
                 found = _per_block(metrics, name)
                 if found:
-                    parts.append(f"{name} " + " ".join(number(value, digits) for value in found))
+                    parts.append(f"{METRICS[name].word} " + " ".join(number(value, digits) for value in found))
             return "  ".join(parts)
         case {"kind": "stopped", "signal": str(name)} if name:
             return f"stopped by {name}"
@@ -274,19 +272,17 @@ def panel(look: Look) -> RenderableType:
     )
     if state.kind == "evaluation":
         return Group(head, bar)
-    losses = (("loss", "train/loss"), ("cross-entropy", "train/cross_entropy"), ("HaH", "train/hah_cost"))
-    loss = "   ".join(f"{title} {number(metrics.get(name), 4)}" for title, name in losses)
-    rates = (("train", "train/accuracy"), ("clean", "test/accuracy"), ("noisy", "test/noisy_accuracy"))
-    accuracy = "accuracy   " + "   ".join(f"{title} {percent(metrics.get(name))}" for title, name in rates)
-    sparsity, snr = _per_block(metrics, "sparsity"), _per_block(metrics, "snr_db")
+    loss = "   ".join(_named((LOSS, "train/cross_entropy", "train/hah_cost"), metrics))
+    accuracy = "   ".join(("accuracy", *_named(("train/accuracy", CLEAN, NOISY), metrics)))
+    sparsity, snr = _per_block(metrics, SPARSITY), _per_block(metrics, SNR)
     blocks = Table.grid(padding=(0, 1))
     blocks.add_column(justify="left")
     for _ in sparsity:
         blocks.add_column(justify="right", min_width=4)
     if sparsity:
         blocks.add_row("block", *map(str, range(1, len(sparsity) + 1)), style="dim")
-        blocks.add_row("sparsity", *(f"{value:.2f}" for value in sparsity))
-        blocks.add_row("SNR dB", *(f"{value:.1f}"[:4] for value in snr))
+        blocks.add_row(METRICS[SPARSITY].label, *(f"{value:.2f}" for value in sparsity))
+        blocks.add_row(METRICS[SNR].label, *(f"{value:.1f}"[:4] for value in snr))
     return Group(head, bar, Text(loss), Text(accuracy), blocks)
 
 
@@ -296,8 +292,13 @@ def _position(state: State) -> str:
     return f"epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}  step {state.step:,}/{state.steps:,}"
 
 
-def _per_block(values: dict[str, Any], name: str) -> list[float]:
+def _named(names: Sequence[str], values: Mapping[str, float]) -> list[str]:
+    """Metrics with their values, '-' for what there is not."""
+    return [f"{METRICS[name].word} {METRICS[name].said(values.get(name))}" for name in names]
+
+
+def _per_block(values: Mapping[str, float], name: str) -> list[float]:
     found: list[float] = []
-    while isinstance(value := values.get(f"block/{len(found) + 1}/{name}"), int | float):
+    while isinstance(value := values.get(METRICS[name].of(len(found) + 1)), int | float):
         found.append(float(value))
     return found

@@ -1,0 +1,3 @@
+"""The version of the schema: what an experiment is written with, and what `migrations` bring older ones up to."""
+
+SCHEMA_VERSION = 2
