@@ -20,8 +20,8 @@ import torch
 from machine import device, report
 
 from engine.evaluation import minimum_norm, robust
-from engine.evaluation.fmn import curve, summary
-from engine.evaluation.job import subject_of
+from engine.evaluation.search import curve, summary
+from engine.evaluation.work import subject_of
 from engine.experiment.schema import Evaluate
 from engine.runs.layout import RunDirectory
 

@@ -27,7 +27,7 @@ from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import DATASETS
 from engine.experiment.document import assigned
 from engine.job.life import Signals, live
-from engine.runs import devices, jobs, launch
+from engine.runs import devices, evaluations, launch
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
 from engine.runs.state import read_state
@@ -98,14 +98,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _eval(arguments: argparse.Namespace) -> int:
     signals, run = Signals(), RunDirectory(arguments.path.absolute())
-    return _evaluated(run, Lock(arguments.lock) if arguments.lock is not None else jobs.take(run), signals)
+    return _evaluated(run, Lock(arguments.lock) if arguments.lock is not None else evaluations.take(run), signals)
 
 
 def _evaluated(run: RunDirectory, lock: Lock, signals: Signals) -> int:
     """Do the evaluation that the run's job describes; what is measured already is not measured again."""
 
     def make(job: Job, experiment: Experiment) -> Any:
-        from engine.evaluation.job import Evaluation
+        from engine.evaluation.work import Evaluation
 
         return Evaluation(job, experiment, run)
 
@@ -122,7 +122,7 @@ def _forecast(arguments: argparse.Namespace) -> dict[str, Any]:
     experiment = presets.parse(json.loads(arguments.experiment))
     device, choice = hold(experiment, exact=True)
 
-    from engine.evaluation.job import forecast
+    from engine.evaluation.work import forecast
 
     found = forecast(RunDirectory(arguments.path.absolute()), experiment, arguments.checkpoint, device)
     return {"device": choice.gpu.name if choice.gpu else device.type, "suites": found}

@@ -180,7 +180,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> int:
+def clear_temporary(folder: Path) -> int:
     """Remove the temporary files that killed writers left in ``folder``; returns how many there were."""
     found = [path for path in folder.glob(".*.tmp") if not path.is_dir()]
     for path in found:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import disk
-from engine.experiment.datasets import SUITES
+from engine.experiment.datasets import SUITE_NAMES
 from engine.experiment.mistakes import RequestError
 from engine.results.suites import check_packages
-from engine.runs import control, jobs, launch, layout, store
+from engine.runs import control, evaluations, launch, layout, store
 from engine.runs.control import Verb
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
@@ -210,7 +210,7 @@ def evaluation(experiment: Experiment, suites: Sequence[str], images: int | None
     for name, value in changes:
         experiment = presets.check(name, value, experiment)
     if not experiment.evaluate.suites:
-        raise RequestError(f"the run names no evaluate.suites; give --suite (one of {', '.join(SUITES)})")
+        raise RequestError(f"the run names no evaluate.suites; give --suite (one of {', '.join(SUITE_NAMES)})")
     return experiment
 
 
@@ -235,8 +235,8 @@ def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subp
         there = ", ".join(checkpoints(run)) or "none yet"
         raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {there}")
     launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
-    lock = jobs.take(run)
+    lock = evaluations.take(run)
     try:
-        return launch.start(run.evaluation, lock, jobs.prepare(run, experiment, checkpoint), [], run)
+        return launch.start(run.evaluation, lock, evaluations.prepare(run, experiment, checkpoint), [], run)
     finally:
         lock.release()

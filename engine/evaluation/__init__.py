@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engine.evaluation.activations import noisy, sparsity, under_noise
     from engine.evaluation.attacks import attack, robust
     from engine.evaluation.corruptions import corrupt, corrupted
-    from engine.evaluation.fmn import minimum_norm
-    from engine.evaluation.looking import noisy, sparsity, under_noise
     from engine.evaluation.masking import judge, probe
+    from engine.evaluation.search import minimum_norm
 
 __all__ = [
     "attack",
@@ -30,9 +30,9 @@ __all__ = [
 _HOMES = {
     "attacks": ("attack", "robust"),
     "corruptions": ("corrupt", "corrupted"),
-    "looking": ("noisy", "sparsity", "under_noise"),
+    "activations": ("noisy", "sparsity", "under_noise"),
     "masking": ("judge", "probe"),
-    "fmn": ("minimum_norm",),
+    "search": ("minimum_norm",),
 }
 
 

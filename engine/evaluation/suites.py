@@ -25,8 +25,8 @@ from engine.adversarial.balls import Ball, Norm
 from engine.data.archives import Images
 from engine.data.batches import Split, to_images
 from engine.disk import replace_bytes
+from engine.evaluation import activations, search
 from engine.evaluation import corruptions as made
-from engine.evaluation import fmn, looking
 from engine.evaluation import masking as masks
 from engine.evaluation.attacks import SQUARE_BATCH, robust, rounds
 from engine.evaluation.masking import PROBES, Probe, judge, probe
@@ -127,7 +127,7 @@ def noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, picture: Path 
     for places, images, labels in subject.batches():
 
         def measure(x: Tensor = images, y: Tensor = labels, places: range = places) -> Any:
-            found = looking.under_noise(
+            found = activations.under_noise(
                 subject.network, subject.blocks, x, y, settings.levels, settings.draws,
                 distribution=settings.distribution, seed=subject.seed, places=places,
             )  # fmt: skip
@@ -159,7 +159,7 @@ def sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces, _picture
     for places, images, _ in subject.batches():
 
         def measure(x: Tensor = images) -> Any:
-            return [asdict(block) for block in looking.sparsity(subject.network, subject.blocks, x, settings.bins)]
+            return [asdict(block) for block in activations.sparsity(subject.network, subject.blocks, x, settings.bins)]
 
         measured.append(pieces.get(f"sparsity/{_named(places)}", measure))
     blocks = {}
@@ -249,7 +249,7 @@ def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces, _
         for places, images, labels in subject.batches():
 
             def measure(x: Tensor = images, y: Tensor = labels, norm: Norm = norm) -> Any:
-                found = fmn.minimum_norm(subject.network, x, y, norm, settings.steps, settings.trials).norms.tolist()
+                found = search.minimum_norm(subject.network, x, y, norm, settings.steps, settings.trials).norms.tolist()
                 return [value if math.isfinite(value) else None for value in found]
 
             found = pieces.get(f"minimum_norm/{norm}/{_named(places)}", measure)
@@ -258,8 +258,8 @@ def minimum_norm(subject: Subject, settings: MinimumNormSuite, pieces: Pieces, _
         reached = [0.0, *sorted({value for value in values if 0 < value < math.inf})]
         sizes = sorted({reached[round(place * (len(reached) - 1) / 99)] for place in range(100)})  # a hundred at most
         norms[norm] = {
-            **fmn.summary(every),
-            "curve": fmn.curve(every, sizes),
+            **search.summary(every),
+            "curve": search.curve(every, sizes),
             "values": [value if math.isfinite(value) else None for value in values],
         }
     return {"norms": norms}
@@ -318,8 +318,8 @@ def _examples(subject: Subject, settings: NoiseSuite, path: Path) -> None:
     images = to_images(subject.test.pixels[: settings.examples]).cpu()
     rows = [images]
     for level in settings.levels:
-        draws = looking.noise_of(images, subject.seed, level, 0)
-        rows.append(looking.noisy(images, level, settings.distribution, draws))
+        draws = activations.noise_of(images, subject.seed, level, 0)
+        rows.append(activations.noisy(images, level, settings.distribution, draws))
     pixels = (torch.stack(rows) * 255).round().byte().permute(0, 3, 1, 4, 2).numpy()  # [row, H, image, W, 3]
     height, width = pixels.shape[0] * pixels.shape[1], pixels.shape[2] * pixels.shape[3]
     picture = io.BytesIO()
@@ -370,10 +370,10 @@ def _cost_of_attacks(settings: AttackSuite, subject: Subject) -> Cost:
 
 
 def _cost_of_minimum_norm(settings: MinimumNormSuite, subject: Subject) -> Cost:
-    norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / fmn.WALK)
-    ends = walks * (max(fmn.BISECTIONS, fmn.REMOVALS) + 2)
+    norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / search.WALK)
+    ends = walks * (max(search.BISECTIONS, search.REMOVALS) + 2)
     trials = settings.steps * settings.trials
-    passes, gradients = 2 + ends + 1.2 * trials, 2 * settings.steps + trials / fmn.GUIDED
+    passes, gradients = 2 + ends + 1.2 * trials, 2 * settings.steps + trials / search.GUIDED
     return Cost(norms * passes, norms * gradients, _batches(subject) * (1 + norms))
 
 

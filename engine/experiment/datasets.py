@@ -38,7 +38,7 @@ DATASETS = {
 
 
 Suite = Literal["noise", "sparsity", "corruptions", "attacks", "minimum_norm", "masking"]
-SUITES: tuple[Suite, ...] = get_args(Suite)  # in the order they run
+SUITE_NAMES: tuple[Suite, ...] = get_args(Suite)  # in the order they run
 
 Corruption = Literal[
     "gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise", "snow", "fog", "frost", "brightness",

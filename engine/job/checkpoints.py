@@ -79,14 +79,14 @@ def rotate(run: RunDirectory, checkpoint: Checkpoint) -> None:
 
 
 @dataclass(frozen=True)
-class Found:
+class Newest:
     """The newest checkpoint that is whole, and what was wrong with a newer one."""
 
     checkpoint: Checkpoint
     warnings: list[str]
 
 
-def newest(run: RunDirectory) -> Found | None:
+def newest(run: RunDirectory) -> Newest | None:
     """The newest whole checkpoint to continue from, or None where there is none at all.
 
     A damaged last one is put aside, so that it never takes the previous one's place. Raises RequestError where there
@@ -108,7 +108,7 @@ def newest(run: RunDirectory) -> Found | None:
         raise RequestError(f"{run.id} has no whole checkpoint: {'; '.join(damaged.values())}")
     for path in damaged:
         path.replace(run.checkpoints / "damaged.pt")
-    return None if found is None else Found(found, list(damaged.values()))
+    return None if found is None else Newest(found, list(damaged.values()))
 
 
 def named(run: RunDirectory, name: str) -> Path:

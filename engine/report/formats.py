@@ -32,7 +32,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Block:
+class NetworkLines:
     """The lines of one network in a panel, each (what it is, its cells); ``said`` holds of every number of ours."""
 
     title: str
@@ -78,7 +78,7 @@ def signed(fraction: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterator[Block]:
+def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterator[NetworkLines]:
     """A panel network by network: ours, of corruptions also over all severities, published, difference."""
     for row in table.rows:
         cells = [row.cells[column.name] for column in columns]
@@ -103,7 +103,7 @@ def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterato
         ]
         lines += [("published", tuple(published)), ("difference", tuple(map(_difference, cells)))]
         said = ([f"{seeds} seeds"] if seeds > 1 else []) + shared
-        yield Block(row.title, tuple(said), tuple(lines))
+        yield NetworkLines(row.title, tuple(said), tuple(lines))
 
 
 def _number(number: Estimate, best: bool, shared: Sequence[str], seeds: int, notes: Footnotes) -> Shown:

@@ -205,7 +205,7 @@ def minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tupl
         every = values.get("values")
         if norm in PAPER_EPS and isinstance(every, list) and len(every) == images:
             found = (math.inf if value is None else checked.finite(value, "values", 0, 1e6) for value in every)
-            broken.append(Broken(norm, f"fmn ({', '.join(said)})" if said else "fmn", tuple(found)))
+            broken.append(Broken(norm, f"minimum norm ({', '.join(said)})" if said else "minimum norm", tuple(found)))
     return Parsed(numbers, broken=broken)
 
 

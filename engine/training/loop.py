@@ -13,7 +13,7 @@ import torch
 
 from engine.data import archives
 from engine.data.batches import Epoch, Split, split_off
-from engine.disk import read_json, replace_json, sweep
+from engine.disk import clear_temporary, read_json, replace_json
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.fields import differences, flatten
 from engine.experiment.fingerprint import fingerprint
@@ -25,7 +25,7 @@ from engine.nn import VGG, HaHBlock
 from engine.probes import observe
 from engine.probes.measures import right
 from engine.probes.observation import BATCH, evaluating
-from engine.runs import devices, jobs, manifest
+from engine.runs import devices, evaluations, manifest
 from engine.runs.control import Command
 from engine.runs.events import Event, Tail
 from engine.runs.layout import LAYOUT_VERSION
@@ -109,7 +109,7 @@ class Training(Work):
         self.network.to(memory_format=torch.channels_last)
         self._step = Step(self.network, self.experiment, self.device, self.record.warning)
         for folder in (self.run.path, self.run.checkpoints, self.run.results):
-            sweep(folder)
+            clear_temporary(folder)
         found = checkpoints.newest(self.run)
         if found is not None:
             for warning in found.warnings:
@@ -235,8 +235,8 @@ class Training(Work):
         if not self.experiment.evaluate.suites:
             return None
         try:
-            lock = jobs.take(self.run)
-            jobs.prepare(self.run, self.experiment, "last")
+            lock = evaluations.take(self.run)
+            evaluations.prepare(self.run, self.experiment, "last")
         except (RequestError, OSError) as error:
             self.record.warning(f"the evaluation that should follow cannot begin: {error}")
             return None

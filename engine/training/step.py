@@ -28,7 +28,7 @@ _COLUMNS = ("train/loss", "train/cross_entropy", "train/accuracy")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Drained:
     """What consecutive steps measured: means over each step's batch by metric name, and the size of each batch."""
 
     first: int  # number of the first step
@@ -109,7 +109,7 @@ class Step:
         """Whether the measurements must be drained before the next step."""
         return len(self._counts) == len(self._rows)
 
-    def drain(self) -> Measured | None:
+    def drain(self) -> Drained | None:
         """Read what the steps since the last call measured; raises DivergedError if a loss is not finite."""
         if not self._counts:
             return None
@@ -121,7 +121,7 @@ class Step:
                 raise DivergedError(f"step {first + offset}: {self._culprit(row)} is {_word(row)}")
         columns = {name: [row[index] for row in rows] for index, name in enumerate(_COLUMNS)}
         columns["train/hah_cost"] = [row[1] - row[0] for row in rows]  # the sum of alpha * cost, what Eq. 5 subtracts
-        return Measured(first, counts, columns)
+        return Drained(first, counts, columns)
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if not self._with_costs:

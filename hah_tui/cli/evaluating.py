@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.disk import read_json
-from engine.experiment.datasets import SUITES
+from engine.experiment.datasets import SUITE_NAMES
 from hah_tui import orders
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, print_json, print_table
@@ -24,7 +24,10 @@ def eval_(
     suite: Annotated[
         list[str] | None,
         typer.Option(
-            "--suite", "-S", help="What to measure: " + ", ".join(SUITES) + ".", autocompletion=lambda: list(SUITES)
+            "--suite",
+            "-S",
+            help="What to measure: " + ", ".join(SUITE_NAMES) + ".",
+            autocompletion=lambda: list(SUITE_NAMES),
         ),
     ] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Only the first so many test images.")] = None,

@@ -17,7 +17,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Select, Static
 
-from engine.experiment.datasets import SUITES, Suite
+from engine.experiment.datasets import SUITE_NAMES, Suite
 from engine.experiment.mistakes import RequestError
 from engine.results.suites import check_packages
 from engine.runs.layout import RunDirectory
@@ -55,7 +55,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         with VerticalScroll(classes="dialog") as box:
             box.can_focus = False
             box.border_title = Text(f"Evaluate {shown_line(self._run.id)}")
-            yield OptionList(*([""] * len(SUITES)), id="suites", markup=False)
+            yield OptionList(*([""] * len(SUITE_NAMES)), id="suites", markup=False)
             for name, control in self._fields().items():
                 yield Horizontal(Static(name, classes="name"), control, classes="field")
             yield Static(id="said")
@@ -101,7 +101,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
 
     def _meant(self) -> Experiment:
         """The experiment as it is asked for; raises RequestError."""
-        chosen = [suite for suite in SUITES if suite in self._chosen]
+        chosen = [suite for suite in SUITE_NAMES if suite in self._chosen]
         if not chosen:
             raise RequestError("choose one suite or more with space")
         experiment = orders.evaluation(self._experiment, chosen, self._images(), self._sets())
@@ -113,7 +113,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         if not self.size.width:
             return
         try:
-            self._ask_for_forecast(orders.evaluation(self._experiment, SUITES, None, self._sets()))
+            self._ask_for_forecast(orders.evaluation(self._experiment, SUITE_NAMES, None, self._sets()))
             self._list(self._images())
             self._say(self._total(self._meant()), False)
         except RequestError as error:
@@ -157,7 +157,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
 
         listed = self.query_one(OptionList)
         room = max(26, min(78, int(self.size.width * 0.96)) - 8)  # as wide as the dialog lets it be
-        for index, suite in enumerate(SUITES):
+        for index, suite in enumerate(SUITE_NAMES):
             seconds = self._seconds(suite, images)
             time = duration(seconds) if seconds is not None else "" if self._forecast else "..."
             name = f"[{'x' if suite in self._chosen else ' '}] {suite.replace('_', '-'):<13}"
@@ -184,7 +184,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
     def action_choose(self) -> None:
         at = self.query_one(OptionList).highlighted
         if at is not None and self.focused is self.query_one(OptionList):
-            self._chosen ^= {SUITES[at]}
+            self._chosen ^= {SUITE_NAMES[at]}
             self._look()
 
     def action_begin(self) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from engine.adversarial.balls import size
 from engine.evaluation.attacks import robust
-from engine.evaluation.fmn import NORMS, curve, minimum_norm, summary
+from engine.evaluation.search import NORMS, curve, minimum_norm, summary
 from engine.experiment.mistakes import RequestError
 
 EIGHTHS = [n / 8 for n in range(1, 8)]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from engine.data.draws import Draw, ImageDraws
-from engine.evaluation import looking
+from engine.evaluation import activations
 from engine.experiment import presets
 from engine.nn import VGG
 
@@ -34,14 +34,14 @@ def test_snr_of_a_linear_network_is_its_closed_form(distribution):
     images = torch.rand(7, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     labels = torch.zeros(7, dtype=torch.long)
     blocks = [model.first, model.second]
-    found = looking.under_noise(
+    found = activations.under_noise(
         model, blocks, images, labels, [0.1, 0.3], 2, distribution=distribution, seed=5, places=range(2, 9)
     )
     A = model.first.weight.detach()
     for level, draws in zip((0.1, 0.3), found, strict=True):
         for number, seen in enumerate(draws):
             noise = ImageDraws(images, range(2, 9), 5, Draw.EVALUATION_NOISE, round(level * 1e9), number)
-            w = looking.noisy(images, level, distribution, noise).flatten(1) - images.flatten(1)
+            w = activations.noisy(images, level, distribution, noise).flatten(1) - images.flatten(1)
             expected = [0.0, 0.0]
             for x, error in zip(images.flatten(1), w, strict=True):  # |x|^2 / |w|^2 and |A x|^2 / |A w|^2
                 expected[0] += sum(v * v for v in x.tolist()) / sum(v * v for v in error.tolist())
@@ -54,18 +54,18 @@ def test_snr_of_a_linear_network_is_its_closed_form(distribution):
 def test_noise_has_its_standard_deviation_and_stays_in_range():
     grey = torch.full((50, 3, 32, 32), 0.5)
     for distribution in ("gaussian", "uniform"):
-        noisy = looking.noisy(grey, 0.1, distribution, looking.noise_of(grey, 0, 0.1, 0))
+        noisy = activations.noisy(grey, 0.1, distribution, activations.noise_of(grey, 0, 0.1, 0))
         assert float((noisy - grey).std()) == pytest.approx(0.1, rel=0.01)
-        assert float(looking.noisy(grey, 0.5, distribution, looking.noise_of(grey, 0, 0.5, 0)).max()) <= 1
+        assert float(activations.noisy(grey, 0.5, distribution, activations.noise_of(grey, 0, 0.5, 0)).max()) <= 1
 
 
 def test_the_same_seed_gives_the_same_noise_whatever_was_measured_before():
     model = Linear(3 * 4 * 4, 3)
     images, labels = torch.rand(4, 3, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
-    both = looking.under_noise(model, [model.first], images, labels, [0.1, 0.2], 2, seed=1, places=[3, 4, 5, 6])
-    second = looking.under_noise(model, [model.first], images, labels, [0.2], 2, seed=1, places=[3, 4, 5, 6])
+    both = activations.under_noise(model, [model.first], images, labels, [0.1, 0.2], 2, seed=1, places=[3, 4, 5, 6])
+    second = activations.under_noise(model, [model.first], images, labels, [0.2], 2, seed=1, places=[3, 4, 5, 6])
     assert both[1] == second[0]
-    assert both[1] != looking.under_noise(model, [model.first], images, labels, [0.2], 2, seed=1)[0]
+    assert both[1] != activations.under_noise(model, [model.first], images, labels, [0.2], 2, seed=1)[0]
 
 
 def test_sparsity_of_a_network_against_a_slow_loop():
@@ -80,7 +80,7 @@ def test_sparsity_of_a_network_against_a_slow_loop():
     for handle in handles:
         handle.remove()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    found = looking.sparsity(network, blocks, images, bins=10)
+    found = activations.sparsity(network, blocks, images, bins=10)
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     for seen, output in list(zip(found, outputs, strict=True))[2:4]:

@@ -140,7 +140,10 @@ def test_the_worst_case_is_the_union_of_all_results_of_a_checkpoint(made):
     found = measured(run).numbers
     worst = {eps: found[attack_name("linf", eps, "worst_case")] for eps in (0.1, 0.2)}
     assert {eps: one.value for eps, one in worst.items()} == {0.1: 4 / 6, 0.2: 1 / 6}
-    assert worst[0.1].labels == ("first 6 images", "apgd-ce + apgd-t + autoattack (3 restarts) + fmn (10 steps)")
+    assert worst[0.1].labels == (
+        "first 6 images",
+        "apgd-ce + apgd-t + autoattack (3 restarts) + minimum norm (10 steps)",
+    )
 
 
 def test_of_sizes_with_one_name_the_worst_case_is_of_the_largest(made):

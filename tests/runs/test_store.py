@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from engine.disk import read_json, replace_json, replacing, sweep
+from engine.disk import read_json, replace_json, replacing, clear_temporary
 from engine.experiment import RequestError
 from engine.runs import control, layout, store
 from engine.runs.events import EventLog, Tail
@@ -156,7 +156,7 @@ def test_temporary_files_of_killed_writers_are_swept(tmp_path):
     (tmp_path / ".last.pt.12.ab.tmp").write_text("")
     (tmp_path / "kept.tmp").write_text("")
     (tmp_path / ".folder.tmp").mkdir()
-    assert sweep(tmp_path) == 1
+    assert clear_temporary(tmp_path) == 1
     assert sorted(os.listdir(tmp_path)) == [".folder.tmp", "kept.tmp"]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from engine.data import archives
 from engine.data.batches import Split
-from engine.disk import read_json, replace_json, sweep
+from engine.disk import clear_temporary, read_json, replace_json
 from engine.evaluation import suites
 from engine.evaluation.pieces import Pieces
 from engine.evaluation.suites import Subject
@@ -67,7 +67,7 @@ class Evaluation(Work):
 
     def __call__(self) -> None:
         """Every suite in order."""
-        sweep(self.run.results)
+        clear_temporary(self.run.results)
         self.record.open_tensorboard(None)
         self.record.update(status="running", began=time.time(), suites=len(self.settings.suites))
         expected = forecasts(self.subject, self.settings)
