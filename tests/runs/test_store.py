@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from engine.disk import read_json, replace_json, replacing, clear_temporary
+from engine.disk import clear_temporary, read_json, replace_json, replacing
 from engine.experiment import RequestError
 from engine.runs import control, layout, store
 from engine.runs.events import EventLog, Tail
