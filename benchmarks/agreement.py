@@ -53,7 +53,7 @@ def compare_block(block: HaHBlock, x: Tensor) -> dict[str, Any]:
     for kernels in ("reference", "auto"):
         block.kernels = kernels
         with torch.no_grad():
-            outputs[kernels], costs[kernels] = block.forward_with_cost(x)
+            outputs[kernels], costs[kernels] = block(x, cost=True)
     kept = (outputs["reference"] > 0) == (outputs["auto"] > 0)
     # An output gradient that is zero at every location and image where a mask differs: the rest must agree.
     same = kept.flatten(1).all(1)[:, None, None, None]
@@ -62,7 +62,7 @@ def compare_block(block: HaHBlock, x: Tensor) -> dict[str, Any]:
         block.kernels = kernels
         block.zero_grad()
         leaf = x.clone().requires_grad_()
-        o, cost = block.forward_with_cost(leaf)
+        o, cost = block(leaf, cost=True)
         (o * g).sum().sub(100 * cost).backward()
         assert leaf.grad is not None
         assert block.conv.weight.grad is not None

@@ -24,7 +24,8 @@ from torch.profiler import ProfilerActivity
 from engine.experiment import presets
 from engine.experiment.architecture import strongest, suppressed
 from engine.nn import VGG
-from engine.nn.kernels import TWINS, Settings
+from engine.nn.equations import BlockNumbers
+from engine.nn.kernels import TWINS
 from engine.training.step import Step
 
 
@@ -150,17 +151,17 @@ def _kernels(
 ) -> dict[str, tuple[Callable[[], object], int]]:
     """Each kernel on activations [count, size, size, filters], and the bytes that it must read and write."""
     code = TWINS["cuda"].code
-    settings = Settings(0.1, 3, 1e-7, suppressed(0.2, size, size), None, strongest(0.1, filters), 0.1, True)
+    numbers = BlockNumbers(0.1, 3, 1e-7, suppressed(0.2, size, size), None, strongest(0.1, filters), 0.1, True)
     u, g = (torch.randn(count, size, size, filters, device=where).to(precision) for _ in range(2))
-    o, _, field, source = code.forward(u, settings)
-    divisor, g_cost, split = code.divisor_of(field, settings), torch.ones((), device=where), u.element_size() == 2
+    o, _, field, source = code.forward(u, numbers)
+    divisor, g_cost, split = code.divisor_of(field, numbers), torch.ones((), device=where), u.element_size() == 2
     every, places, wide = u.numel(), field.numel(), u.element_size()
     return {
-        "select": (lambda: code.select(u, settings), every * (wide + 1) + 12 * places),
-        "normalize": (lambda: code.normalize(u, divisor, settings), every * 2 * wide + 4 * places),
+        "select": (lambda: code.select(u, numbers), every * (wide + 1) + 12 * places),
+        "normalize": (lambda: code.normalize(u, divisor, numbers), every * 2 * wide + 4 * places),
         "project": (lambda: code.project(g, o), every * 2 * wide + 4 * places),
         "backward": (
-            lambda: code.spread(u, o, g, divisor, field, source, g_cost, settings, split),
+            lambda: code.spread(u, o, g, divisor, field, source, g_cost, numbers, split),
             every * (5 * wide + 1) + 8 * places,
         ),
     }

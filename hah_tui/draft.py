@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from engine.experiment import Experiment, Mistake, RequestError, presets
-from engine.experiment.architecture import Block
+from engine.experiment.architecture import BlockPlan
 from engine.experiment.datasets import DATASETS
 from engine.experiment.document import Document, nested, read, value_of
 from engine.experiment.fields import Field, differences, fields, flatten
@@ -222,7 +222,7 @@ class Draft:
                 found.append(f"{section}=null")
         return found
 
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[BlockPlan]:
         """The convolution blocks, as far as they are known."""
         if self.experiment is not None:
             return self.experiment.blocks()

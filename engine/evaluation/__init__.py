@@ -5,7 +5,7 @@ put it together for `hah eval`. Names are loaded when they are used: corruptions
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.evaluation.activations import noisy, sparsity, under_noise
@@ -35,9 +35,10 @@ _HOMES = {
     "search": ("minimum_norm",),
 }
 
+if not TYPE_CHECKING:  # to a type checker a name that is not above is a mistake
 
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"engine.evaluation.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(f"engine.evaluation.{home}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

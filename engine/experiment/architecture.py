@@ -21,7 +21,7 @@ PLANS: dict[str, tuple[int, ...]] = {
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockPlan:
     """One convolution block: a 3x3 convolution without bias and what follows it, before any pooling."""
 
     number: int  # from 1
@@ -36,9 +36,9 @@ class Block:
         return 9 * self.in_channels * self.filters * self.size**2
 
 
-def blocks(architecture: str, width: float) -> list[Block]:
+def blocks(architecture: str, width: float) -> list[BlockPlan]:
     """The convolution blocks of ``architecture`` with every filter count times ``width`` (at least 2)."""
-    found: list[Block] = []
+    found: list[BlockPlan] = []
     in_channels, size = 3, IMAGE_SIZE
     plan = PLANS[architecture]
     for entry, following in zip(plan, (*plan[1:], None), strict=True):
@@ -46,7 +46,7 @@ def blocks(architecture: str, width: float) -> list[Block]:
             size //= 2
             continue
         filters = max(2, round(entry * width))
-        found.append(Block(len(found) + 1, in_channels, filters, size, pooled=following == 0))
+        found.append(BlockPlan(len(found) + 1, in_channels, filters, size, pooled=following == 0))
         in_channels = filters
     return found
 

@@ -87,7 +87,7 @@ class Data(Section):
     )
 
 
-class DivisiveNorm(Section):
+class DivisiveNormSection(Section):
     """Eq. 2: activations divided by their mean over filters, mixed with its maximum over the image."""
 
     enabled: bool = option(True, "divisive normalization in the HaH blocks; off: affine BatchNorm takes its place")
@@ -102,7 +102,7 @@ class DivisiveNorm(Section):
     )
 
 
-class Threshold(Section):
+class ThresholdSection(Section):
     """Eq. 3: each filter's weak locations are set to zero, per image."""
 
     kind: Literal["fraction", "mean", "none"] = option(
@@ -131,8 +131,8 @@ class Model(Section):
         gt=0,
         le=1,
     )
-    divisive_norm: DivisiveNorm = Field(default_factory=DivisiveNorm, description="Eq. 2")
-    threshold: Threshold = Field(default_factory=Threshold, description="Eq. 3")
+    divisive_norm: DivisiveNormSection = Field(default_factory=DivisiveNormSection, description="Eq. 2")
+    threshold: ThresholdSection = Field(default_factory=ThresholdSection, description="Eq. 3")
 
 
 class HaH(Section):
@@ -379,7 +379,7 @@ class Experiment(Section):
         """Eq. 2's sigma of each HaH block."""
         return _per_block(self.model.divisive_norm.sigma, self.model.hah_blocks)
 
-    def blocks(self) -> list[architecture.Block]:
+    def blocks(self) -> list[architecture.BlockPlan]:
         """The convolution blocks of the network."""
         return architecture.blocks(self.model.architecture, self.model.width)
 

@@ -8,7 +8,7 @@ written out: the HaH gradient is a mask of three values, so dX = dgrad(g) and dW
 Inner loops run over slices from 0, because Numba tests an index that may be negative, and a test keeps a loop from
 becoming vector instructions; counts are floating-point numbers for the same reason.
 
-The reference it is tested against is the plain composition in `engine.nn.layers`.
+The reference it is tested against is the plain composition in `engine.nn.blocks`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from engine.nn.kernels import Settings, convolution_backward
+from engine.nn.convolution import convolution_backward
+from engine.nn.equations import BlockNumbers
 
 _APART = 16  # between maps, whose size is a power of two, so that their beginnings do not share a cache set
 _PARTS = 4  # that each thread takes one after the other, so that a thread that was held up leaves some to others
@@ -346,12 +347,12 @@ def _settle_ties(y, cut, K, to_weight, strong, weak):
             missing -= 1
 
 
-def hah_block(x: Tensor, weight: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+def hah_block(x: Tensor, weight: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor]:
     """The output [B, N, H, W] and HaH cost (scalar) of a block with the convolution ``weight`` [N, C, h, w].
 
     x: [B, C, H, W], float32 or float64, on the CPU.
     """
-    output, cost = _HaHBlock.apply(x, weight, settings)
+    output, cost = _HaHBlock.apply(x, weight, numbers)
     return output, cost
 
 
@@ -364,41 +365,41 @@ class _HaHBlock(torch.autograd.Function):
     # Inside, activations are [B, H * W, N]: filters lie side by side, as the convolution wants them.
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=torch.channels_last)
         u = F.conv2d(x, weight, padding=weight.shape[2] // 2).permute(0, 2, 3, 1).contiguous()
         B, H, W, N = u.shape
-        K, k, L = settings.K, settings.k, H * W
+        K, k, L = numbers.K, numbers.k, H * W
         y, o = u.view(B, L, N), torch.empty_like(u).view(B, L, N)
         divisor, peak, cut = y.new_empty(B, L), torch.zeros(B, dtype=torch.long), y.new_zeros(B, L if K else 0)
         sums = torch.zeros(B, 3, dtype=torch.float64)
-        mean_scale = -1.0 if settings.scale is None else settings.scale
-        numbers = (H, W, K, k, mean_scale, settings.sigma, settings.eps, settings.pool)
-        _each_part(_forward, (y, o, divisor, peak, cut, sums), numbers)
+        mean_scale = -1.0 if numbers.scale is None else numbers.scale
+        scalars = (H, W, K, k, mean_scale, numbers.sigma, numbers.eps, numbers.pool)
+        _each_part(_forward, (y, o, divisor, peak, cut, sums), scalars)
         strong, total, tied = sums.sum(0).tolist()
-        rest = settings.lambda_ / (N - K)
+        rest = numbers.lambda_ / (N - K)
         strengthen = 1 / K + rest if K else 0.0
         cost = y.new_tensor((strengthen * strong - rest * total) / (B * L))
         ctx.save_for_backward(x, weight, y, o, divisor, peak, cut)
-        ctx.settings, ctx.size, ctx.tied = settings, (H, W), tied > 0
+        ctx.numbers, ctx.size, ctx.tied = numbers, (H, W), tied > 0
         return o.view(B, H, W, N).permute(0, 3, 1, 2), cost
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_o: Tensor, g_cost: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, y, o, divisor, peak, cut = ctx.saved_tensors
-        settings: Settings = ctx.settings
-        (H, W), (B, L, N), K = ctx.size, y.shape, settings.K
+        numbers: BlockNumbers = ctx.numbers
+        (H, W), (B, L, N), K = ctx.size, y.shape, numbers.K
         factor = float(g_cost) / (B * L)
         kind = y.numpy().dtype.type
-        strong, weak = kind(factor / max(K, 1)), kind(-factor * settings.lambda_ / (N - K))
+        strong, weak = kind(factor / max(K, 1)), kind(-factor * numbers.lambda_ / (N - K))
         g = g_o.permute(0, 2, 3, 1).contiguous().view(B, L, N)
         # g moves the block's input, g + h its weights; with the full gradient both are the sum.
         to_weight = torch.empty_like(y)
-        separate = settings.local and K > 0 and ctx.needs_input_grad[0]
+        separate = numbers.local and K > 0 and ctx.needs_input_grad[0]
         to_input = torch.empty_like(y) if separate else to_weight
-        numbers = (H, W, K, settings.sigma, settings.pool, strong, weak, separate, ctx.tied)
-        _each_part(_backward, (g, y, o, divisor, peak, cut, to_input, to_weight), numbers)
+        scalars = (H, W, K, numbers.sigma, numbers.pool, strong, weak, separate, ctx.tied)
+        _each_part(_backward, (g, y, o, divisor, peak, cut, to_input, to_weight), scalars)
         del g, g_o  # what is not needed any more makes room for the convolutions
         size = (B, H, W, N)
         dw = convolution_backward(to_weight.view(size), x, weight, False) if ctx.needs_input_grad[1] else None
@@ -407,14 +408,14 @@ class _HaHBlock(torch.autograd.Function):
         return dx, dw, None
 
 
-def _each_part(work: Callable[..., None], tensors: tuple[Tensor, ...], numbers: tuple[Any, ...]) -> None:
+def _each_part(work: Callable[..., None], tensors: tuple[Tensor, ...], scalars: tuple[Any, ...]) -> None:
     """``work`` on some of the images of the tensors [B, ...] at a time, spread over torch's number of threads."""
     arrays, images = [tensor.numpy() for tensor in tensors], len(tensors[0])
     threads = min(torch.get_num_threads(), images)
     size = -(-images // (threads * _PARTS))
 
     def part(start: int) -> None:
-        work(*(array[start : start + size] for array in arrays), *numbers)
+        work(*(array[start : start + size] for array in arrays), *scalars)
 
     starts = range(0, images, size)
     for _ in map(part, starts) if threads == 1 else _threads(threads).map(part, starts):

@@ -26,7 +26,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from triton.errors import TritonError
 
-from engine.nn.kernels import Settings, convolution_backward
+from engine.nn.convolution import convolution_backward
+from engine.nn.equations import BlockNumbers
 
 LARGEST_BATCH = 1 << 31  # activations of a block, whose places are 32-bit numbers
 LARGEST_MAP = 4096  # locations of an image that fit one program of `normalize`
@@ -192,12 +193,12 @@ def _kth_largest(y, K, bits: tl.constexpr):
     return found.to(tl.float32, bitcast=True)
 
 
-def hah_block(x: Tensor, weight: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+def hah_block(x: Tensor, weight: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor]:
     """The output [B, N, H, W] and HaH cost (scalar) of a block with the convolution ``weight`` [N, C, h, w].
 
     x: [B, C, H, W] on the GPU, float32 or bfloat16; the output has its dtype, the cost is float32.
     """
-    output, cost = _HaHBlock.apply(x, weight, settings)
+    output, cost = _HaHBlock.apply(x, weight, numbers)
     return output, cost
 
 
@@ -208,7 +209,7 @@ def failed(error: Exception) -> bool:
 
 class _HaHBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=torch.channels_last)
         if len(x) * x.shape[2] * x.shape[3] * max(x.shape[1], len(weight)) >= LARGEST_BATCH:
             raise ValueError(
@@ -217,78 +218,76 @@ class _HaHBlock(torch.autograd.Function):
             )
         u = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[2] // 2).permute(0, 2, 3, 1).contiguous()
         with torch.cuda.device_of(u):
-            o, cost, field, source = forward(u, settings)
+            o, cost, field, source = forward(u, numbers)
         ctx.save_for_backward(x, weight, u, o, field, source)
-        ctx.settings = settings
+        ctx.numbers = numbers
         return o.permute(0, 3, 1, 2), cost
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_o: Tensor, g_cost: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, u, o, field, source = ctx.saved_tensors
-        settings: Settings = ctx.settings
+        numbers: BlockNumbers = ctx.numbers
         split = u.dtype != weight.dtype
         g = g_o.permute(0, 2, 3, 1).contiguous()
         with torch.cuda.device_of(u):
-            to_input, to_weight = backward(u, o, g, g_cost, field, source, settings, split)
+            to_input, to_weight = backward(u, o, g, g_cost, field, source, numbers, split)
         dx = convolution_backward(to_input, x, weight, True) if ctx.needs_input_grad[0] else None
         dw = None
         if ctx.needs_input_grad[1]:
             dw = convolution_backward(to_input if split else to_weight, x, weight, False).to(weight.dtype)
-        if (
-            split and settings.K
-        ):  # the mask has products of its own, and its factor is applied in the weights' precision
-            factor = g_cost / (settings.K * (u.numel() // u.shape[3]))
+        if split and numbers.K:  # the mask has products of its own, and its factor is applied in the weights' precision
+            factor = g_cost / (numbers.K * (u.numel() // u.shape[3]))
             if dw is not None:
                 dw = dw + factor * convolution_backward(to_weight, x, weight, False).to(weight.dtype)
-            if dx is not None and not settings.local:
+            if dx is not None and not numbers.local:
                 dx = dx + (factor * convolution_backward(to_weight, x, weight, True)).to(dx.dtype)
         return dx, dw, None
 
 
-def forward(u: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def forward(u: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Output, HaH cost, and what the backward pass needs, of convolution outputs u [B, H, W, N].
 
     Returns (o [B, H, W, N] in u's dtype, the cost, the field of Eq. 2 [B, H * W], where its maxima came from).
     """
-    strong, total, field, source = select(u, settings)
-    o = normalize(u, divisor_of(field, settings), settings)
-    rest = settings.lambda_ / (u.shape[3] - settings.K)
+    strong, total, field, source = select(u, numbers)
+    o = normalize(u, divisor_of(field, numbers), numbers)
+    rest = numbers.lambda_ / (u.shape[3] - numbers.K)
     cost = field.new_zeros(())
-    if settings.K:
+    if numbers.K:
         top, all_ = strong.sum(dtype=torch.float64), total.sum(dtype=torch.float64)
-        cost = (((1 / settings.K + rest) * top - rest * all_) / field.numel()).float()
+        cost = (((1 / numbers.K + rest) * top - rest * all_) / field.numel()).float()
     return o, cost, field, source
 
 
-def select(u: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def select(u: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of convolution outputs u [B, H, W, N]: the sums of the K strongest filters and of all at each location
     [B * H * W] (empty without a cost), the field of Eq. 2 [B, H * W], and where its maxima came from."""
     B, H, W, N = u.shape
     count = B * H * W
     tile, block = _tiles(N)
     field = u.new_empty(B, H * W, dtype=torch.float32)
-    strong, total = (u.new_empty(count if settings.K else 0, dtype=torch.float32) for _ in range(2))
-    source = u.new_empty(u.shape if settings.pool == 3 else 0, dtype=torch.uint8)
+    strong, total = (u.new_empty(count if numbers.K else 0, dtype=torch.float32) for _ in range(2))
+    source = u.new_empty(u.shape if numbers.pool == 3 else 0, dtype=torch.uint8)
     _select_kernel[(triton.cdiv(count, tile),)](
-        u, strong, total, field, source, H, W, count, N, settings.K,
-        pool=settings.pool, with_cost=settings.K > 0, bits=_bits(u), TILE=tile, BLOCK=block,
+        u, strong, total, field, source, H, W, count, N, numbers.K,
+        pool=numbers.pool, with_cost=numbers.K > 0, bits=_bits(u), TILE=tile, BLOCK=block,
     )  # fmt: skip
     return strong, total, field, source
 
 
-def normalize(u: Tensor, divisor: Tensor, settings: Settings) -> Tensor:
+def normalize(u: Tensor, divisor: Tensor, numbers: BlockNumbers) -> Tensor:
     """Eqs. 2 and 3: the output [B, H, W, N] of convolution outputs u and divisors [B, H * W]."""
     B, H, W, N = u.shape
     if H * W > LARGEST_MAP:  # a map too large for the registers of one program
         z = F.relu(u).float() / divisor.view(B, H, W, 1)
-        if settings.k:
-            z = z * (z > z.flatten(1, 2).kthvalue(settings.k, 1).values[:, None, None])
-        elif settings.scale is not None:
-            z = z * (z > settings.scale * z.mean((1, 2), keepdim=True))
+        if numbers.k:
+            z = z * (z > z.flatten(1, 2).kthvalue(numbers.k, 1).values[:, None, None])
+        elif numbers.scale is not None:
+            z = z * (z > numbers.scale * z.mean((1, 2), keepdim=True))
         return z.to(u.dtype)
     o = torch.empty_like(u)
-    mode = "fraction" if settings.k else "none" if settings.scale is None else "mean"
+    mode = "fraction" if numbers.k else "none" if numbers.scale is None else "mean"
     size = triton.next_power_of_2(H * W)
     few = min(triton.next_power_of_2(N), max(1, _MAP_ELEMENTS // size))
     _normalize_kernel[(B, triton.cdiv(N, few))](
@@ -297,8 +296,8 @@ def normalize(u: Tensor, divisor: Tensor, settings: Settings) -> Tensor:
         o,
         H * W,
         N,
-        settings.k,
-        settings.scale or 0.0,
+        numbers.k,
+        numbers.scale or 0.0,
         mode=mode,
         SIZE=size,
         BLOCK=few,
@@ -308,19 +307,19 @@ def normalize(u: Tensor, divisor: Tensor, settings: Settings) -> Tensor:
 
 
 def backward(
-    u: Tensor, o: Tensor, g: Tensor, g_cost: Tensor, field: Tensor, source: Tensor, settings: Settings, split: bool
+    u: Tensor, o: Tensor, g: Tensor, g_cost: Tensor, field: Tensor, source: Tensor, numbers: BlockNumbers, split: bool
 ) -> tuple[Tensor, Tensor]:
     """(what reaches the input, what reaches the weights) of the gradient at u, both [B, H, W, N].
 
     With ``split`` the second is the HaH mask alone, its values 1 and -lambda * K / (N - K).
     """
-    product, divisor = project(g, o), divisor_of(field, settings)
+    product, divisor = project(g, o), divisor_of(field, numbers)
     g_divisor = -product / divisor
-    g_field = (1 - settings.sigma) * g_divisor
+    g_field = (1 - numbers.sigma) * g_divisor
     peak = field.max(1, keepdim=True).indices
-    g_field.scatter_add_(1, peak, settings.sigma * g_divisor.sum(1, keepdim=True))
+    g_field.scatter_add_(1, peak, numbers.sigma * g_divisor.sum(1, keepdim=True))
     g_field /= u.shape[3]
-    return spread(u, o, g, divisor, g_field, source, g_cost, settings, split)
+    return spread(u, o, g, divisor, g_field, source, g_cost, numbers, split)
 
 
 def project(g: Tensor, o: Tensor) -> Tensor:
@@ -335,7 +334,7 @@ def project(g: Tensor, o: Tensor) -> Tensor:
 
 def spread(
     u: Tensor, o: Tensor, g: Tensor, divisor: Tensor, g_field: Tensor, source: Tensor, g_cost: Tensor,
-    settings: Settings, split: bool,
+    numbers: BlockNumbers, split: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`backward` once the gradient of the field is known, g_field [B, H * W]."""
     B, H, W, N = u.shape
@@ -344,17 +343,17 @@ def spread(
     to_input, to_weight = torch.empty_like(u), torch.empty_like(u)
     _backward_kernel[(triton.cdiv(count, tile),)](
         u, o, g, divisor, g_field, source, g_cost, to_input, to_weight,
-        H, W, count, N, settings.K, settings.lambda_,
-        pool=settings.pool, with_cost=settings.K > 0, split=split, local=settings.local, bits=_bits(u),
+        H, W, count, N, numbers.K, numbers.lambda_,
+        pool=numbers.pool, with_cost=numbers.K > 0, split=split, local=numbers.local, bits=_bits(u),
         TILE=tile, BLOCK=block,
     )  # fmt: skip
-    return to_input, to_weight if settings.K else to_input
+    return to_input, to_weight if numbers.K else to_input
 
 
-def divisor_of(field: Tensor, settings: Settings) -> Tensor:
+def divisor_of(field: Tensor, numbers: BlockNumbers) -> Tensor:
     """Eq. 2's divisor at each location, [B, H * W]."""
     peak = field.max(1, keepdim=True).values
-    divisor = settings.sigma * peak + (1 - settings.sigma) * field + settings.eps
+    divisor = numbers.sigma * peak + (1 - numbers.sigma) * field + numbers.eps
     return divisor.masked_fill_(divisor == 0, 1)
 
 

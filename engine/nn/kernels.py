@@ -12,44 +12,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.nn.equations import BlockNumbers, divisive_norm, hah_cost
+
 Kernels = Literal["auto", "reference", "fused"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a fused HaH block needs to know besides tensors (Eqs. 2 to 4)."""
-
-    sigma: float
-    pool: int
-    eps: float
-    k: int  # of the fraction threshold: tau is the k-th smallest location; 0: no such threshold
-    scale: float | None  # of the mean threshold; None: no such threshold
-    K: int  # filters strengthened at each location; 0: no cost is wanted
-    lambda_: float
-    local: bool  # the HaH gradient reaches this block's weights only
-
-
-Fused = Callable[[Tensor, Tensor, Settings], tuple[Tensor, Tensor]]
-
-
-def convolution_backward(g: Tensor, x: Tensor, weight: Tensor, to_input: bool) -> Tensor:
-    """The gradient of x [B, C, H, W] or of weight [N, C, h, w] for that of the output, g [B, H, W, N], in x's dtype."""
-    pad = weight.shape[2] // 2
-    result = torch.ops.aten.convolution_backward(
-        g.permute(0, 3, 1, 2), x, weight.to(x.dtype), None, [1, 1], [pad, pad], [1, 1], False, [0, 0], 1,
-        [to_input, not to_input, False],
-    )  # fmt: skip
-    gradient: Tensor = result[0 if to_input else 1]
-    return gradient
+Fused = Callable[[Tensor, Tensor, BlockNumbers], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Twin:
     """A fused block: its name, the module it is in, and the precisions of convolutions that it runs.
 
-    The module has ``hah_block``, which takes x [B, C, H, W], the weight its convolution uses [N, C, h, w] and settings,
-    and returns the output [B, N, H, W] and the HaH cost, a scalar; and ``failed``, which tells what a compiler or a
-    launch says from what is wrong with the input.
+    The module has ``hah_block``, which takes x [B, C, H, W], the weight its convolution uses [N, C, h, w] and the
+    block's numbers, and returns the output [B, N, H, W] and the HaH cost, a scalar; and ``failed``, which tells what a
+    compiler or a launch says from what is wrong with the input.
     """
 
     name: str
@@ -102,16 +77,13 @@ def check(block: Fused, device: torch.device, dtype: torch.dtype, K: int) -> Non
 
     Raises whatever a compiler says, and RuntimeError for a result that is not the reference's.
     """
-    from engine.nn.cost import hah_cost
-    from engine.nn.layers import divisive_norm
-
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         draw = torch.Generator().manual_seed(0)
         x, w = torch.randn(2, 4, 6, 6, generator=draw).to(device), torch.randn(24, 4, 3, 3, generator=draw).to(device)
         x = x.to(dtype)
         x.requires_grad_(), w.requires_grad_()
-        settings = Settings(sigma=0.1, pool=3, eps=1e-7, k=28, scale=None, K=K, lambda_=0.5, local=False)
-        o, cost = block(x, w, settings)
+        numbers = BlockNumbers(sigma=0.1, pool=3, eps=1e-7, k=28, scale=None, K=K, lambda_=0.5, local=False)
+        o, cost = block(x, w, numbers)
         ours = (o, cost, *torch.autograd.grad(o.float().square().sum() - cost, (x, w)))
         y = F.relu(F.conv2d(x, w.to(dtype), padding=1).float())
         z = divisive_norm(y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from engine.experiment import Experiment
 from engine.experiment.datasets import DATASETS
-from engine.nn.layers import DivisiveNorm, HaHBlock, StandardBlock, Threshold
+from engine.nn.blocks import DivisiveNorm, HaHBlock, StandardBlock, Threshold
 
 
 class VGG(nn.Module):
@@ -74,31 +75,36 @@ class VGG(nn.Module):
         dataset = DATASETS[experiment.data.dataset]
         return cls(blocks, [block.pooled for block in plan], experiment.classes, dataset.mean, dataset.std)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of images in [0, 1]."""
-        return self._run(images, None)
+    @overload
+    def forward(self, images: Tensor, *, costs: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, images: Tensor, *, costs: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def forward(self, images: Tensor, *, costs: bool) -> Tensor | tuple[Tensor, Tensor]: ...
+    def forward(self, images: Tensor, *, costs: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits of images in [0, 1], and with ``costs`` the HaH cost (Eq. 4) of each HaH block, [hah_blocks]."""
+        self._check(images)
+        x, found = (images - self.mean) / self.std, []
+        for block, pooled in zip(self.blocks, self.pooled, strict=True):
+            if costs and isinstance(block, HaHBlock):
+                x, cost = block(x, cost=True)
+                found.append(cost)
+            else:
+                x = block(x)
+            if pooled:
+                x = F.max_pool2d(x, 2)
+        logits: Tensor = self.classifier(x.flatten(1))
+        if not costs:
+            return logits
+        return logits, torch.stack(found) if found else logits.new_zeros(0)
 
-    def forward_with_costs(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and the HaH cost (Eq. 4) of each HaH block, [hah_blocks], in one pass."""
-        costs: list[Tensor] = []
-        logits = self._run(images, costs)
-        return logits, torch.stack(costs) if costs else logits.new_zeros(0)
+    if TYPE_CHECKING:
+        __call__ = forward  # that of nn.Module gives Any
 
-    def _run(self, images: Tensor, costs: list[Tensor] | None) -> Tensor:
+    def _check(self, images: Tensor) -> None:
         if images.ndim != 4 or images.shape[1] != self.mean.shape[1] or not images.is_floating_point():
             wanted = f"floating-point images [B, {self.mean.shape[1]}, H, W]"
             raise ValueError(f"a VGG takes {wanted}, got {images.dtype} {list(images.shape)}")
         if min(images.shape[2:]) >> sum(self.pooled) != 1 or images.shape[2] != images.shape[3]:
             side = 2 ** sum(self.pooled)
             raise ValueError(f"this VGG takes images of {side}x{side}, got {images.shape[2]}x{images.shape[3]}")
-        x = (images - self.mean) / self.std
-        for block, pooled in zip(self.blocks, self.pooled, strict=True):
-            if costs is not None and isinstance(block, HaHBlock):
-                x, cost = block.forward_with_cost(x)
-                costs.append(cost)
-            else:
-                x = block(x)
-            if pooled:
-                x = F.max_pool2d(x, 2)
-        logits: Tensor = self.classifier(x.flatten(1))
-        return logits

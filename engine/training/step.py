@@ -60,13 +60,12 @@ class Step:
         self.network, self.device, self._warn = network, device, warn
         self.autocast = autocast(experiment, device)
         self.optimizer = _optimizer(network, experiment)
-        self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = network.forward_with_costs
-        self._compiled = experiment.train.compile
-        if self._compiled:
+        self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+        if experiment.train.compile:
             for block in network.blocks:
                 if isinstance(block, HaHBlock):  # fused twins are compiled already, and torch cannot look into them
                     block.run_fused = torch.compiler.disable(block.run_fused)  # type: ignore[method-assign]
-            self._forward = torch.compile(self._forward)
+            self._compiled = torch.compile(network)
         self.configure(experiment)
         hah_blocks = experiment.model.hah_blocks
         self._rows = torch.zeros(experiment.observe.log_every, len(_COLUMNS) + hah_blocks, device=device)
@@ -126,19 +125,18 @@ class Step:
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if not self._with_costs:
             return self.network(images), images.new_zeros(self._rows.shape[1] - len(_COLUMNS))
-        if not self._compiled:
-            return self._forward(images)
-        try:
-            return self._forward(images)
-        except Exception as error:
-            from torch._dynamo.exc import TorchDynamoException  # torch.compile has loaded it
+        if self._compiled is not None:
+            try:
+                return self._compiled(images, costs=True)
+            except Exception as error:
+                from torch._dynamo.exc import TorchDynamoException  # torch.compile has loaded it
 
-            if not isinstance(error, TorchDynamoException):  # no compiler, or something it cannot compile
-                raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self._warn(f"torch.compile failed, the network runs as it is: {reason}")
-            self._compiled, self._forward = False, self.network.forward_with_costs
-            return self._forward(images)
+                if not isinstance(error, TorchDynamoException):  # no compiler, or something it cannot compile
+                    raise
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                self._warn(f"torch.compile failed, the network runs as it is: {reason}")
+                self._compiled = None
+        return self.network(images, costs=True)
 
     def _perturbed(self, images: Tensor, labels: Tensor, number: int) -> Tensor:
         train, seed = self._experiment.train, self._experiment.seed

@@ -11,7 +11,7 @@ from hah_tui.text import duration, shown_line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
-    from engine.experiment.architecture import Block
+    from engine.experiment.architecture import BlockPlan
     from hah_tui.draft import Draft, Speed
 
 Colour = Callable[[str], str]  # a colour of the theme, by its name
@@ -67,10 +67,10 @@ def facts(experiment: Experiment, speeds: Sequence[Speed], colour: Colour) -> Te
     return text
 
 
-def network(blocks: Sequence[Block], hah_blocks: int, colour: Colour) -> Text:
+def network(blocks: Sequence[BlockPlan], hah_blocks: int, colour: Colour) -> Text:
     """A line for each map size: the blocks there, HaH blocks in brackets and colour."""
     text = Text()
-    stages: dict[int, list[Block]] = {}
+    stages: dict[int, list[BlockPlan]] = {}
     for block in blocks:
         stages.setdefault(block.size, []).append(block)
     for size, members in stages.items():

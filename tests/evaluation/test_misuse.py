@@ -2,6 +2,7 @@
 clear error, and the model as it was."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_models_of_any_precision_are_attacked(name, dtype):
 MAPS = {
     "divisive_norm": hah_nn.divisive_norm, "hah_cost": hah_nn.hah_cost, "threshold_fraction": hah_nn.threshold_fraction,
     "threshold_mean": hah_nn.threshold_mean, "DivisiveNorm": hah_nn.DivisiveNorm(), "Threshold": hah_nn.Threshold(),
-    "HaHBlock": hah_nn.HaHBlock(16, 16), "with_cost": hah_nn.HaHBlock(16, 16).forward_with_cost,
+    "HaHBlock": hah_nn.HaHBlock(16, 16), "with_cost": partial(hah_nn.HaHBlock(16, 16), cost=True),
 }  # fmt: skip
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from engine.nn import HaHBlock, kernels, threshold_fraction, threshold_mean
-from engine.nn.cost import hah_cost
-from tests.nn.fused import KINDS, MET, composition, draw, reference, run_block, settings
+from engine.nn import HaHBlock, hah_cost, kernels, threshold_fraction, threshold_mean
+from tests.nn.fused import KINDS, MET, composition, draw, numbers, reference, run_block
 
 CUDA = torch.device("cuda")
 
@@ -36,7 +35,7 @@ def test_the_twin_works_here():
 @pytest.mark.parametrize("shape", [(2, 5, 7, 19), (1, 8, 8, 64), (3, 2, 2, 8), (2, 32, 32, 64)])
 def test_thresholds_are_kthvalues_to_the_bit(fused_triton, shape, dtype, kind):
     B, H, W, N = shape
-    u, s = draw(kind, *shape).to(CUDA, dtype), settings(N, H, W)
+    u, s = draw(kind, *shape).to(CUDA, dtype), numbers(N, H, W)
     o, _, field, _ = fused_triton.forward(u, s)
     z = torch.relu(u.float()) / fused_triton.divisor_of(field, s).view(B, H, W, 1)
     tau = z.flatten(1, 2).kthvalue(s.k, 1).values[:, None, None]
@@ -47,7 +46,7 @@ def test_thresholds_are_kthvalues_to_the_bit(fused_triton, shape, dtype, kind):
 @pytest.mark.parametrize(("size", "N"), MET)
 def test_every_shape_that_vggs_meet(fused_triton, size, N, dtype):
     u = draw("random", 4, size, size, N, seed=size + N).to(dtype)
-    s = settings(N, size, size)
+    s = numbers(N, size, size)
     o, cost, _, _ = fused_triton.forward(u.to(CUDA), s)
     y, z = reference(u, s)
     torch.testing.assert_close(cost.double().cpu(), hah_cost(y, 0.1, 0.1), rtol=1e-5, atol=1e-6)
@@ -68,7 +67,7 @@ def test_gradients_against_the_float64_reference(fused_triton, threshold, pool, 
     w = torch.randint(-3, 4, (20, 3, 3, 3), generator=draw_).double() + 0.01 * torch.arange(20).view(-1, 1, 1, 1)
     g = torch.randn(2, 20, 6, 5, generator=draw_).double()
     changes = {"fraction": {}, "mean": {"k": 0, "scale": 1.1}, "none": {"k": 0}}[threshold]
-    s = settings(20, 6, 5, pool=pool, local=local, lambda_=0.7, **changes)
+    s = numbers(20, 6, 5, pool=pool, local=local, lambda_=0.7, **changes)
     on_gpu = [tensor.float().to(CUDA) for tensor in (x, w, g)]
     wanted, ours = run_block(composition, x, w, g, s), run_block(fused_triton.hah_block, *on_gpu, s)
     for name, a, b in zip(("o", "cost", "dx", "dw"), ours, wanted, strict=True):
@@ -86,10 +85,9 @@ def test_autocast_inside_and_out(monkeypatch, first, with_cost):
     monkeypatch.setattr(kernels, "_works", {})
     block = HaHBlock(3, 64).to(CUDA)
     x = torch.rand(8, 3, 32, 32, device=CUDA)
-    run = block.forward_with_cost if with_cost else lambda x: (block(x), torch.zeros((), device=CUDA))
     for where in (first, "inside", "outside"):
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=where == "inside"):
-            output, cost = run(x)
+            output, cost = block(x, cost=True) if with_cost else (block(x), torch.zeros((), device=CUDA))
         assert block.ran == "triton"
         assert output.dtype == (torch.bfloat16 if where == "inside" else torch.float32)
         (output.float().sum() - cost).backward()
@@ -104,7 +102,7 @@ def test_bfloat16_selects_as_the_reference_in_bfloat16_does():
     results = []
     for block in blocks:
         with torch.autocast("cuda", dtype=torch.bfloat16):
-            output, cost = block.forward_with_cost(x)
+            output, cost = block(x, cost=True)
         cost.backward()
         results.append((output.float(), cost, block.conv.weight.grad))
     (ours, cost, gradient), (theirs, expected, wanted) = results
@@ -126,7 +124,7 @@ def test_a_second_gpu_is_launched_on_itself():
 
 def test_mean_and_no_threshold(fused_triton):
     u = draw("random", 2, 8, 8, 64).to(CUDA)
-    for s, cut in ((settings(64, 8, 8, k=0, scale=1.1), lambda z: threshold_mean(z, 1.1)),
-                   (settings(64, 8, 8, k=0), lambda z: z)):  # fmt: skip
+    for s, cut in ((numbers(64, 8, 8, k=0, scale=1.1), lambda z: threshold_mean(z, 1.1)),
+                   (numbers(64, 8, 8, k=0), lambda z: z)):  # fmt: skip
         o = fused_triton.forward(u, s)[0].double().cpu().permute(0, 3, 1, 2)
         torch.testing.assert_close(o, cut(reference(u.cpu(), s)[1]), rtol=1e-5, atol=1e-6)

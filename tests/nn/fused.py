@@ -1,14 +1,14 @@
-"""What fused blocks are tested against, on a GPU and in the interpreter: settings, inputs and the plain composition."""
+"""What fused blocks are tested against, on a GPU and in the interpreter: numbers, inputs and the plain composition."""
 
 import torch
 from torch.nn import functional as F
 
 from engine.experiment.architecture import blocks, strongest, suppressed
 from engine.nn import HaHBlock, divisive_norm
-from engine.nn.kernels import Settings
+from engine.nn.equations import BlockNumbers
 
 
-def settings(N, H, W, **changes):
+def numbers(N, H, W, **changes):
     made = {
         "sigma": 0.1,
         "pool": 3,
@@ -19,7 +19,7 @@ def settings(N, H, W, **changes):
         "lambda_": 0.1,
         "local": True,
     }
-    return Settings(**{**made, **changes})
+    return BlockNumbers(**{**made, **changes})
 
 
 def draw(kind, B, H, W, N, seed=0):
@@ -63,7 +63,7 @@ def run_block(function, x, w, g, s, g_cost=-0.3):
 
 
 def composition(x, w, s):
-    """The plain composition with the settings of a fused one."""
+    """The plain composition with the numbers of a fused one."""
     block = HaHBlock(x.shape[1], len(w), top_k=s.K / len(w) - 1e-9, lambda_=s.lambda_, kernels="reference")
     block.norm.sigma, block.norm.pool, block.norm.eps = s.sigma, s.pool, s.eps
     block.gradient = "local" if s.local else "full"
@@ -74,4 +74,4 @@ def composition(x, w, s):
     block.conv.weight_norm = False
     block.conv.weight = torch.nn.Parameter(w) if not w.requires_grad else block.conv.weight
     object.__setattr__(block.conv, "used_weight", lambda: w)
-    return block.forward_with_cost(x)
+    return block(x, cost=True)

@@ -14,7 +14,7 @@ def test_the_fused_twin_runs_and_the_block_says_so():
     for kind, expected in (("auto", "fused-cpu"), ("fused", "fused-cpu"), ("reference", "reference")):
         block = HaHBlock(3, 16, kernels=kind)
         assert block.ran == ""
-        block.forward_with_cost(torch.rand(2, 3, 8, 8))
+        block(torch.rand(2, 3, 8, 8), cost=True)
         assert block.ran == expected
     block = HaHBlock(3, 16, norm=nn.BatchNorm2d(16))
     block(torch.rand(2, 3, 8, 8))
@@ -34,8 +34,8 @@ def test_the_fused_twin_runs_and_the_block_says_so():
 def test_bad_input_is_said_and_the_next_batch_runs_fused(x, message, kind):
     block = HaHBlock(3, 16, kernels=kind)
     with pytest.raises(ValueError, match=re.escape(message)):
-        block.forward_with_cost(x)
-    block.forward_with_cost(torch.rand(2, 3, 8, 8))
+        block(x, cost=True)
+    block(torch.rand(2, 3, 8, 8), cost=True)
     assert block.ran == ("fused-cpu" if kind == "auto" else "reference")
 
 
@@ -72,13 +72,13 @@ def test_stages_refuse_what_cannot_be(make):
 def test_a_cost_of_every_filter_is_refused_by_both():
     for kind in ("auto", "reference"):
         with pytest.raises(ValueError, match="takes 1 of 1 filters"):
-            HaHBlock(3, 1, kernels=kind).forward_with_cost(torch.rand(2, 3, 8, 8))
+            HaHBlock(3, 1, kernels=kind)(torch.rand(2, 3, 8, 8), cost=True)
 
 
 def test_a_stride_is_what_the_reference_makes_of_it():
     block = HaHBlock(3, 16)
     block.conv.stride = (2, 2)
-    output, cost = block.forward_with_cost(torch.rand(2, 3, 8, 8))
+    output, cost = block(torch.rand(2, 3, 8, 8), cost=True)
     assert (output.shape, block.ran) == ((2, 16, 4, 4), "reference")
     assert cost.isfinite()
     block.conv.dilation = (2, 2)
@@ -97,7 +97,7 @@ def test_a_second_derivative_is_refused_not_wrong():
 def test_only_what_a_compiler_says_gives_a_twin_up(monkeypatch, said):
     from numba.core.errors import LoweringError
 
-    def broken(x, weight, settings):
+    def broken(x, weight, numbers):
         raise LoweringError("no vector registers here\nmore") if said == "compiler" else RuntimeError("wrong sizes")
 
     monkeypatch.setattr(kernels, "_works", {"fused-cpu": True})
@@ -109,10 +109,10 @@ def test_only_what_a_compiler_says_gives_a_twin_up(monkeypatch, said):
         assert kernels._works == {"fused-cpu": True}
         return
     with pytest.warns(RuntimeWarning, match="cannot run, the reference does: .*no vector registers"):
-        output, cost = block.forward_with_cost(x)
+        output, cost = block(x, cost=True)
     again = HaHBlock(3, 16, kernels="reference")
     again.load_state_dict(block.state_dict())
-    expected, expected_cost = again.forward_with_cost(x)
+    expected, expected_cost = again(x, cost=True)
     assert torch.equal(output, expected)
     assert torch.equal(cost, expected_cost)
     assert block.ran == "reference"

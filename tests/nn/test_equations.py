@@ -158,7 +158,7 @@ def test_the_hah_part_of_the_gradient_alone(kind, shape, gradient, kernels):
     _, saved = slow.block(x, w)
     leaf = tensor(x).requires_grad_()
     block = make_block(x, w, kernels, gradient, top_k=top_k, lam=lam)
-    output, cost = block.forward_with_cost(leaf)
+    output, cost = block(leaf, cost=True)
     np.testing.assert_allclose(float(cost.detach()), slow.cost(saved[2], top_k, lam), **TIGHT)
     np.testing.assert_allclose(output.detach().numpy(), slow.block(x, w)[0], **TIGHT)
     dx, dw = torch.autograd.grad(cost, (leaf, block.conv.weight), allow_unused=True)
@@ -204,7 +204,7 @@ def hah_mask(block, x):
     with torch.no_grad():
         twin.conv.weight.copy_(identity)
     u.requires_grad_()
-    return torch.autograd.grad(twin.forward_with_cost(u)[1], u)[0]
+    return torch.autograd.grad(twin(u, cost=True)[1], u)[0]
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -213,7 +213,7 @@ def test_an_all_zero_image_gives_zero_and_no_gradient(kernels):
     for eps in (1e-7, 0.0):
         leaf = tensor(x).requires_grad_()
         block = make_block(x, w, kernels, "full", eps=eps)
-        output, cost = block.forward_with_cost(leaf)
+        output, cost = block(leaf, cost=True)
         dx, dw = torch.autograd.grad(output.sum() - cost, (leaf, block.conv.weight))
         for result in (output, cost, dx, dw):
             assert not result.any()
@@ -237,7 +237,7 @@ def test_gradcheck_where_the_function_is_smooth(pool, kernels):
     weights = torch.arange(1.0, 81.0, dtype=torch.float64).view(1, 5, 4, 4)
 
     def loss(images):
-        output, cost = block.forward_with_cost(images)
+        output, cost = block(images, cost=True)
         return (output * weights).sum() / 80 + cost
 
     assert torch.autograd.gradcheck(loss, tensor(x).requires_grad_(), eps=1e-8, atol=1e-6)
@@ -252,7 +252,7 @@ def test_nan_stays_in_its_image_and_the_cost_says_it(kernels, pool, threshold):
     block.threshold = Threshold(threshold)
     without = block(tensor(x)).detach()
     x[1, 0, 2, 2] = np.nan
-    output, cost = block.forward_with_cost(tensor(x))
+    output, cost = block(tensor(x), cost=True)
     assert cost.isnan()
     assert output[1].isnan().all()
     assert torch.equal(output[[0, 2]], without[[0, 2]])

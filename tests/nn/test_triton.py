@@ -14,7 +14,7 @@ fused_triton = pytest.importorskip("engine.nn.fused_triton")
 
 from engine.experiment.architecture import strongest  # noqa: E402
 from engine.nn import HaHBlock, hah_cost, kernels, threshold_fraction, threshold_mean  # noqa: E402
-from tests.nn.fused import KINDS, MET, composition, draw, reference, run_block, settings  # noqa: E402
+from tests.nn.fused import KINDS, MET, composition, draw, numbers, reference, run_block  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,7 +24,7 @@ def test_thresholds_are_kthvalues_to_the_bit(shape, dtype, kind):
     """What is kept of z is exactly what torch.kthvalue keeps of the same z."""
     u = draw(kind, *shape).to(dtype)
     B, H, W, N = shape
-    s = settings(N, H, W)
+    s = numbers(N, H, W)
     o, _, field, _ = fused_triton.forward(u, s)
     divisor = fused_triton.divisor_of(field, s).view(B, H, W, 1)
     z = F.relu(u.float()) / divisor
@@ -40,7 +40,7 @@ def test_thresholds_are_kthvalues_to_the_bit(shape, dtype, kind):
 @pytest.mark.parametrize(("size", "N"), MET)
 def test_every_shape_that_vggs_meet(size, N):
     u = draw("random", 1, size, size, N, seed=size + N)
-    s = settings(N, size, size)
+    s = numbers(N, size, size)
     o, cost, _, _ = fused_triton.forward(u, s)
     y, z = reference(u, s)
     torch.testing.assert_close(cost.double(), hah_cost(y, 0.1, 0.1), rtol=1e-6, atol=1e-7)
@@ -54,7 +54,7 @@ def test_every_shape_that_vggs_meet(size, N):
 @pytest.mark.parametrize("B", [1, 2, 37, 512])
 def test_batch_sizes(B):
     u = draw("random", B, 2, 2, 16, seed=B)
-    s = settings(16, 2, 2, k=2)
+    s = numbers(16, 2, 2, k=2)
     o, cost, _, _ = fused_triton.forward(u, s)
     y, z = reference(u, s)
     torch.testing.assert_close(cost.double(), hah_cost(y, 0.1, 0.1), rtol=1e-6, atol=1e-7)
@@ -74,7 +74,7 @@ def test_the_sum_of_the_strongest_is_exact(N):
             value = candidate if (bits >= candidate).sum() >= K else value
         found[index] = np.int32(value).view(np.float32)
     assert (found == kth.numpy()).all()  # the scheme of `_kth_largest`, to the bit
-    _, cost, _, _ = fused_triton.forward(u, settings(N, 3, 3))
+    _, cost, _, _ = fused_triton.forward(u, numbers(N, 3, 3))
     torch.testing.assert_close(cost.double(), hah_cost(F.relu(u.double()).permute(0, 3, 1, 2)), rtol=1e-6, atol=1e-8)
 
 
@@ -88,7 +88,7 @@ def test_gradients_against_the_float64_reference(threshold, pool, local):
     w = torch.randint(-3, 4, (20, 3, 3, 3), generator=draw_).double() + 0.01 * torch.arange(20).view(-1, 1, 1, 1)
     g = torch.randn(2, 20, 6, 5, generator=draw_).double()
     changes = {"fraction": {}, "mean": {"k": 0, "scale": 1.1}, "none": {"k": 0}}[threshold]
-    s = settings(20, 6, 5, pool=pool, local=local, lambda_=0.7, **changes)
+    s = numbers(20, 6, 5, pool=pool, local=local, lambda_=0.7, **changes)
     wanted = run_block(composition, x, w, g, s)
     ours = run_block(fused_triton.hah_block, x.float(), w.float(), g.float(), s)
     for name, a, b in zip(("o", "cost", "dx", "dw"), ours, wanted, strict=True):
@@ -106,7 +106,7 @@ def test_in_bfloat16_the_hah_part_survives_beside_a_gradient_ten_thousand_times_
     draw_ = torch.Generator().manual_seed(2)
     x, w = torch.rand(2, 8, 6, 6, generator=draw_).bfloat16(), torch.randn(32, 8, 3, 3, generator=draw_)
     g = torch.randn(2, 32, 6, 6, generator=draw_)
-    s = settings(32, 6, 6, local=local)
+    s = numbers(32, 6, 6, local=local)
     _, _, _, alone = run_block(fused_triton.hah_block, x, w, 0 * g, s, g_cost=1.0)
     _, _, _, beside = run_block(fused_triton.hah_block, x, w, g, s, g_cost=0.0)
     scale = 1e4 * float(alone.norm() / beside.norm())
@@ -118,7 +118,7 @@ def test_in_bfloat16_the_hah_part_survives_beside_a_gradient_ten_thousand_times_
 
 def test_ties_strengthen_exactly_K():
     u = draw("tied", 2, 4, 4, 24)
-    s = settings(24, 4, 4, K=5, local=False, lambda_=0.5)
+    s = numbers(24, 4, 4, K=5, local=False, lambda_=0.5)
     o, _, field, source = fused_triton.forward(u, s)
     g = torch.zeros_like(u)
     _, mask = fused_triton.backward(u, o, g, torch.tensor(1.0), field, source, s, True)
@@ -131,7 +131,7 @@ def test_ties_strengthen_exactly_K():
 
 def test_zero_images_and_nan():
     u = torch.full((2, 4, 4, 16), -1.0)
-    s = settings(16, 4, 4)
+    s = numbers(16, 4, 4)
     o, cost, field, source = fused_triton.forward(u, s)
     assert not o.any()
     assert cost == 0
@@ -148,11 +148,11 @@ def test_zero_images_and_nan():
 
 def test_a_map_too_large_for_one_program_is_selected_all_the_same(monkeypatch):
     u = draw("random", 1, 9, 9, 8)
-    s = settings(8, 9, 9)
+    s = numbers(8, 9, 9)
     small = fused_triton.forward(u, s)[0]
     monkeypatch.setattr(fused_triton, "LARGEST_MAP", 16)
     torch.testing.assert_close(fused_triton.forward(u, s)[0], small)
-    mean = settings(8, 9, 9, k=0, scale=1.0)
+    mean = numbers(8, 9, 9, k=0, scale=1.0)
     _, z = reference(u, mean)
     torch.testing.assert_close(
         fused_triton.forward(u, mean)[0].double().permute(0, 3, 1, 2), threshold_mean(z), rtol=1e-5, atol=1e-6
@@ -173,7 +173,7 @@ def test_a_bfloat16_training_runs_on_triton_wherever_it_is_asked_first(on_triton
     if asked_first == "outside":
         assert kernels.fused("cpu", torch.bfloat16).name == "triton"
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output, cost = block.forward_with_cost(x) if with_cost else (block(x), torch.zeros(()))
+        output, cost = block(x, cost=True) if with_cost else (block(x), torch.zeros(()))
     assert block.ran == "triton"
     assert output.dtype == torch.bfloat16
     assert cost.dtype == torch.float32
@@ -208,7 +208,7 @@ def test_without_a_cost_the_output_is_the_same_and_frozen_weights_get_no_product
     block, x = HaHBlock(3, 16), torch.rand(2, 3, 8, 8, requires_grad=True)
     block(x.detach())  # the check at first use makes products of its own
     products.clear()
-    assert torch.equal(block(x), block.forward_with_cost(x)[0])
+    assert torch.equal(block(x), block(x, cost=True)[0])
     block.conv.weight.requires_grad_(False)
     torch.autograd.grad(block(x).square().sum(), x)
     assert products == ["input"]

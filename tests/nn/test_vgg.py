@@ -6,8 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.experiment import presets
-from engine.nn import VGG, HaHBlock, StandardBlock, fused_cpu, hah_cost
-from engine.nn import cost as cost_module
+from engine.nn import VGG, HaHBlock, StandardBlock, hah_cost
 
 
 def network(*sets, base="paper-hah"):
@@ -68,9 +67,23 @@ def test_batch_norm_takes_the_place_of_divisive_norm():
     net, experiment = network("model.divisive_norm.enabled=false")
     assert all(isinstance(block.norm, nn.BatchNorm2d) and block.norm.affine for block in net.blocks)
     assert {block.norm.momentum for block in net.blocks} == {experiment.model.batch_norm_momentum}
-    logits, costs = net.forward_with_costs(torch.rand(4, 3, 32, 32))
+    logits, costs = net(torch.rand(4, 3, 32, 32), costs=True)
     assert logits.isfinite().all()
     assert costs.shape == (6,)
+
+
+def test_what_hooks_forward_sees_the_costs_where_they_are_asked_for():
+    net, _ = network()
+    seen = {}
+    for module in (net, *net.blocks):
+        module.register_forward_hook(lambda module, inputs, output: seen.update({module: output}))
+    logits, costs = net(torch.rand(2, 3, 32, 32), costs=True)
+    assert seen.pop(net) == (logits, costs)
+    assert torch.equal(torch.stack([seen.pop(block)[1] for block in net.blocks[:6]]), costs)
+    assert all(isinstance(output, torch.Tensor) for output in seen.values())
+    net(torch.rand(2, 3, 32, 32))
+    assert all(isinstance(output, torch.Tensor) for output in seen.values())
+    assert len(seen) == 14
 
 
 @pytest.mark.parametrize("kernels", ["reference", "fused"])
@@ -78,7 +91,7 @@ def test_batch_norm_takes_the_place_of_divisive_norm():
 def test_a_step_calls_each_convolution_once(monkeypatch, gradient, kernels):
     """One forward of 13 convolutions, and no second one in the backward pass."""
     net, _ = network(f"hah.gradient={gradient}", f"compute.kernels={kernels}")
-    net.forward_with_costs(torch.rand(1, 3, 32, 32))  # a fused block is compared with the plain one on its first use
+    net(torch.rand(1, 3, 32, 32), costs=True)  # a fused block is compared with the plain one on its first use
     calls = 0
     original = F.conv2d
 
@@ -88,9 +101,7 @@ def test_a_step_calls_each_convolution_once(monkeypatch, gradient, kernels):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(F, "conv2d", counting)
-    monkeypatch.setattr(cost_module.F, "conv2d", counting)
-    monkeypatch.setattr(fused_cpu.F, "conv2d", counting)
-    logits, costs = net.forward_with_costs(torch.rand(4, 3, 32, 32))
+    logits, costs = net(torch.rand(4, 3, 32, 32), costs=True)
     (F.cross_entropy(logits, torch.arange(4)) - costs.sum()).backward()
     assert calls == 13
 
@@ -122,7 +133,7 @@ def test_the_local_gradient_is_what_the_authors_procedure_leaves(kernels):
     ours, _ = network(f"compute.kernels={kernels}")
     ours.double().load_state_dict(net.state_dict())
     alphas = torch.tensor(experiment.alphas, dtype=torch.float64)
-    logits, costs = ours.forward_with_costs(x)
+    logits, costs = ours(x, costs=True)
     alone = torch.autograd.grad((-alphas * costs).sum(), [b.conv.weight for b in ours.blocks[:6]], retain_graph=True)
     for got, wanted in zip(alone, hah_only, strict=True):
         assert wanted.any()
@@ -160,8 +171,8 @@ def test_a_block_in_somebody_elses_network():
             self.head = nn.Linear(32, 2)
 
         def forward(self, x):
-            x, first = self.first.forward_with_cost(x)
-            x, second = self.second.forward_with_cost(x)
+            x, first = self.first(x, cost=True)
+            x, second = self.second(x, cost=True)
             return self.head(x.mean((2, 3))), first, second
 
     torch.manual_seed(0)
@@ -185,7 +196,7 @@ def test_bfloat16_convolutions_leave_costs_and_selection_in_float32(kernels):
 
     def gradient(of_output, of_cost):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            output, cost = block.forward_with_cost(x)
+            output, cost = block(x, cost=True)
         assert output.dtype == cost.dtype == torch.float32
         generator = torch.Generator().manual_seed(1)
         direction = torch.randn(output.shape, generator=generator)

@@ -1,6 +1,7 @@
 """One step: Eq. 5, precision, noise, attacks, what is measured and what is refused."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_a_step_is_adam_on_eq_5(tiny, batch):
     plain, _ = make(experiment)
     optimizer = torch.optim.Adam(plain.parameters(), experiment.train.lr)
     # The optimizers agree after one step; after more, rounding at a threshold may have moved a location.
-    logits, costs = plain.forward_with_costs(to_images(batch[0]))
+    logits, costs = plain(to_images(batch[0]), costs=True)
     cross_entropy = F.cross_entropy(logits, batch[1])
     loss = cross_entropy - sum(alpha * cost for alpha, cost in zip(experiment.alphas, costs, strict=True))
     loss.backward()
@@ -113,7 +114,7 @@ def test_live_settings_take_effect_with_the_next_step(tiny, batch):
     changed = tiny("hah.lambda=0.5", "hah.top_k=0.5", "hah.alpha=[1, 0]", "train.weight_decay=0.01")
     step.configure(changed)
     assert {(block.lambda_, block.top_k) for block in network.blocks[:2]} == {(0.5, 0.5)}
-    logits, costs = network.forward_with_costs(to_images(batch[0]))
+    logits, costs = network(to_images(batch[0]), costs=True)
     expected = F.cross_entropy(logits, batch[1]) - costs[0]
     step(*batch, 1, 0.02)
     assert step.drain().columns["train/loss"][0] == pytest.approx(expected.item(), rel=1e-5)
@@ -158,12 +159,29 @@ def test_bfloat16_training_runs_and_learns(tiny, batch):
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
 
 
+@pytest.mark.parametrize("kernels", ["reference", "fused"])
+def test_what_is_compiled_trains_with_the_same_numbers(tiny, batch, monkeypatch, kernels):
+    """Everything but the code generator, which needs a compiler and minutes; what hooks forward sees the costs."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    measured, weights, seen = [], [], []
+    for compiled in ("false", "true"):
+        network, step = make(tiny(f"compute.kernels={kernels}", f"train.compile={compiled}"))
+        network.register_forward_hook(lambda network, images, output: seen.append(len(output)))
+        for number in (1, 2):
+            step(*batch, number, 1e-3)
+        measured.append(step.drain())
+        weights.append(network.state_dict())
+    assert measured[0] == measured[1]
+    assert all(torch.equal(one, other) for one, other in zip(*(each.values() for each in weights), strict=True))
+    assert seen == [2] * 4
+
+
 @pytest.mark.parametrize("error", [TorchDynamoException, RuntimeError])
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(tiny, batch, monkeypatch, error):
     """What a compiler says is no reason to stop; what is wrong with the images is no reason to give the compiler up."""
 
-    def broken(function):
-        def call(images):
+    def broken(network):
+        def call(images, costs):
             raise error("no C++ compiler\nand more")
 
         return call
@@ -192,7 +210,7 @@ def test_the_hah_cost_may_be_that_of_the_clean_images(tiny, batch, perturbed):
     for images in ("seen", "clean"):
         network, step = make(tiny(perturbed, f"hah.images={images}"))
         before, clean = network.state_dict(), to_images(batch[0])
-        costs = make(tiny())[0].train().forward_with_costs(clean)[1].detach()
+        costs = make(tiny())[0].train()(clean, costs=True)[1].detach()
         step(*batch, 1, 1e-3)
         measured[images] = step.drain().columns
         assert network.state_dict().keys() == before.keys()
