@@ -124,16 +124,16 @@ def test_an_archive_of_something_else_is_refused(folder, changes, words):
         assert words in str(caught.value)
 
 
-def test_every_command_says_what_is_wrong_with_an_archive_before_there_is_a_run(folder, runs, hah):
+def test_every_command_says_what_is_wrong_with_an_archive_before_there_is_a_run(folder, runs, here):
     words = "y_train must be 50000 whole numbers below 10, is uint8 [50000, 1]"
     np.savez(folder / "cifar10.npz", **arrays(y_train=np.zeros((50000, 1), np.uint8)))
     for command in (["run", "paper-hah"], ["data", "prepare", "cifar10"]):
-        done = hah(*command, check=False)
+        done = here(*command, check=False)
         assert done.returncode == 2
         assert words in done.stderr
     assert not runs.exists()
-    assert words in json.loads(hah("doctor", "--json").stdout)["problems"][0]
-    assert words in hah("data", "status").stderr
+    assert words in json.loads(here("doctor", "--json").stdout)["problems"][0]
+    assert words in here("data", "status").stderr
 
 
 def test_an_archive_is_never_unpickled(folder):

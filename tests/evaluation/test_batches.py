@@ -10,17 +10,18 @@ from engine.evaluation.pieces import Pieces
 from engine.evaluation.suites import Subject
 from engine.experiment.schema import AttackSuite, MaskingSuite, MinimumNormSuite, NoiseSuite
 
-COUNT = 110
+COUNT = 22  # in batches of 13 and 9, 20 and 2, and one
+SQUARES = 110
 
 
 @pytest.fixture(scope="module")
 def measured(trained):
-    """measured(suite, settings) -> its results with 64, 100 and 1,000 images at once."""
+    """measured(suite, settings) -> its results with 13, 20 and 1,000 images at once."""
     network, archive = trained[0].double(), archives.load("digits")
-    test = Split.of(archive.x_test, archive.y_test, torch.device("cpu")).first(COUNT)
+    every = Split.of(archive.x_test, archive.y_test, torch.device("cpu"))
 
-    def measure(suite, settings, sizes=(64, 100, 1000)):
-        found = []
+    def measure(suite, settings, sizes=(13, 20, 1000), count=COUNT):
+        found, test = [], every.first(count)
         for size in sizes:
             subject = Subject(Doubled(network), list(network.blocks), test, archive, "digits", seed=3, batch=size)
             found.append(suites.measure(suite, subject, settings, Pieces()))
@@ -67,7 +68,7 @@ def test_minimum_norms(measured):
 
 def test_masking_and_square(measured):
     """Square draws for a hundred places together, so batches are multiples of that."""
-    first, second = measured("masking", MaskingSuite(steps=3, queries=10, eps=0.02), sizes=(100, 1000))
+    first, second = measured("masking", MaskingSuite(steps=3, queries=10, eps=0.02), (100, 1000), SQUARES)
     for one, two in zip(first["checks"], second["checks"], strict=True):
         assert one["name"] == two["name"]
         assert one["verdict"] == two["verdict"]
