@@ -5,13 +5,12 @@ import torch
 
 from engine.data import archives
 from engine.data.batches import Split
-from engine.evaluation import suites
+from engine.evaluation import attacks, suites
 from engine.evaluation.pieces import Pieces
 from engine.evaluation.suites import Subject
 from engine.experiment.schema import AttackSuite, MaskingSuite, MinimumNormSuite, NoiseSuite
 
 COUNT = 22  # in batches of 13 and 9, 20 and 2, and one
-SQUARES = 110
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ class Doubled(torch.nn.Module):
 
 
 def test_noise(measured):
-    first, *others = measured("noise", NoiseSuite(levels=[0.1, 0.3], draws=2, examples=0))
+    first, *others = measured("noise", NoiseSuite(levels=[0.1, 0.3], draws=2, examples=0), count=66)
     for other in others:
         for one, two in zip(first["levels"], other["levels"], strict=True):
             assert one["accuracy"] == two["accuracy"]
@@ -66,9 +65,10 @@ def test_minimum_norms(measured):
             assert [value or -1 for value in other["norms"][norm]["values"]] == pytest.approx(values, rel=1e-6)
 
 
-def test_masking_and_square(measured):
-    """Square draws for a hundred places together, so batches are multiples of that."""
-    first, second = measured("masking", MaskingSuite(steps=3, queries=10, eps=0.02), (100, 1000), SQUARES)
+def test_masking_and_square(measured, monkeypatch):
+    """Square draws for so many places together, here ten of them, so batches are multiples of that."""
+    monkeypatch.setattr(attacks, "SQUARE_BATCH", 10)
+    first, second = measured("masking", MaskingSuite(steps=3, queries=10, eps=0.02), sizes=(10, 1000))
     for one, two in zip(first["checks"], second["checks"], strict=True):
         assert one["name"] == two["name"]
         assert one["verdict"] == two["verdict"]
