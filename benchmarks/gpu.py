@@ -36,7 +36,7 @@ NEEDED = {  # package: what is imported of it; beside PyTorch, Triton and NumPy
     "pydantic": "pydantic", "pydantic-core": "pydantic_core", "annotated-types": "annotated_types",
     "typing-inspection": "typing_inspection", "pyyaml": "yaml", "platformdirs": "platformdirs",
     "tensorboard": "tensorboard", "nvidia-ml-py": "pynvml", "pyautoattack": "pyautoattack", "scipy": "scipy",
-    "pillow": "PIL", "scikit-learn": "sklearn", "safetensors": "safetensors", "torchvision": "torchvision",
+    "pillow": "PIL", "safetensors": "safetensors", "torchvision": "torchvision",
     "pytest": "pytest",
 }  # fmt: skip
 LAST = 20.0  # seconds before the end in which nothing is begun

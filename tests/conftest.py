@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.inside import call
 from tests.terminal import Terminal
 
 # Networks here are tiny and tests run side by side: more threads would only wait for each other.
@@ -61,6 +62,20 @@ def hah():
         return done
 
     return call
+
+
+@pytest.fixture
+def here():
+    """As ``hah``, in this process: for commands whose words are looked at, and which start no engine that stays."""
+
+    def run(*arguments, check=True):
+        done = subprocess.CompletedProcess(arguments, *call(*arguments))
+        assert "Traceback" not in done.stderr, done.stderr
+        if check:
+            assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+        return done
+
+    return run
 
 
 @pytest.fixture

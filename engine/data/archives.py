@@ -31,6 +31,7 @@ Array = npt.NDArray[np.uint8]
 _NO_ARCHIVE = (
     OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
+_DIGITS = Path(__file__).with_name("digits.npz")
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -149,14 +150,15 @@ def _digits() -> Images:
     """scikit-learn's 1,797 handwritten digits: every fifth image of a class is for testing.
 
     8x8 grey values from 0 to 16 are scaled to 0 to 255, each pixel repeated 4x4, the same in all three channels.
+    digits.npz has what sklearn.datasets.load_digits() gives, whose import alone takes as long as reading this
+    thousands of times; it was made from ``images`` and ``target`` by
+    np.savez_compressed("digits.npz", images=images.astype(np.uint8), labels=target.astype(np.uint8)).
     """
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    with np.load(_DIGITS, allow_pickle=False) as kept:
+        digits, labels = kept["images"], kept["labels"]
+    grey = np.round(digits * (255 / 16)).astype(np.uint8)
     factor = IMAGE_SIZE // grey.shape[1]
     images = np.repeat(grey.repeat(factor, 1).repeat(factor, 2)[..., None], 3, axis=3)
-    labels = digits.target.astype(np.uint8)
     place_in_class = np.empty(len(labels), int)
     for label in range(10):
         place_in_class[labels == label] = np.arange((labels == label).sum())

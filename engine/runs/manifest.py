@@ -12,8 +12,8 @@ from engine import disk
 from engine.runs.layout import RunDirectory
 
 _PACKAGES = (
-    "hah-tui", "torch", "torchvision", "numpy", "numba", "triton", "scipy", "pillow", "scikit-learn", "tensorboard",
-    "pydantic", "pyautoattack",
+    "hah-tui", "torch", "torchvision", "numpy", "numba", "triton", "scipy", "pillow", "tensorboard", "pydantic",
+    "pyautoattack",
 )  # fmt: skip
 
 

@@ -52,6 +52,26 @@ def test_digits_are_scikit_learns_split_by_class():
     assert scaled.std() == pytest.approx(dataset.std[0], abs=5e-5)
 
 
+def test_digits_are_to_the_bit_what_scikit_learn_has():
+    """The 8x8 images in the package, and what is made of them, against the library that they were taken from."""
+    from sklearn.datasets import load_digits
+
+    digits, ours = load_digits(), archives.load("digits")
+    with np.load(archives._DIGITS) as kept:
+        assert np.array_equal(kept["images"], digits.images)
+        assert np.array_equal(kept["labels"], digits.target)
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # as it was made before there was a copy
+    for test, images, labels in ((False, ours.x_train, ours.y_train), (True, ours.x_test, ours.y_test)):
+        seen, places = [0] * 10, []
+        for place, label in enumerate(digits.target):
+            seen[label] += 1
+            if (seen[label] % 5 == 0) == test:
+                places.append(place)
+        assert np.array_equal(labels, digits.target[places])
+        assert np.array_equal(images[:, ::4, ::4, 1], grey[places])
+    assert ours.source == "scikit-learn"
+
+
 def test_digits_are_the_same_every_time():
     assert archives.load("digits").fingerprint == archives.load("digits").fingerprint
     assert archives.load("digits").fingerprint.startswith("6df1632b03b0a567")
@@ -104,16 +124,16 @@ def test_an_archive_of_something_else_is_refused(folder, changes, words):
         assert words in str(caught.value)
 
 
-def test_every_command_says_what_is_wrong_with_an_archive_before_there_is_a_run(folder, runs, hah):
+def test_every_command_says_what_is_wrong_with_an_archive_before_there_is_a_run(folder, runs, here):
     words = "y_train must be 50000 whole numbers below 10, is uint8 [50000, 1]"
     np.savez(folder / "cifar10.npz", **arrays(y_train=np.zeros((50000, 1), np.uint8)))
     for command in (["run", "paper-hah"], ["data", "prepare", "cifar10"]):
-        done = hah(*command, check=False)
+        done = here(*command, check=False)
         assert done.returncode == 2
         assert words in done.stderr
     assert not runs.exists()
-    assert words in json.loads(hah("doctor", "--json").stdout)["problems"][0]
-    assert words in hah("data", "status").stderr
+    assert words in json.loads(here("doctor", "--json").stdout)["problems"][0]
+    assert words in here("data", "status").stderr
 
 
 def test_an_archive_is_never_unpickled(folder):

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
+from tests.once import once
 
 TINY = [
     "model.width=0.0625", "model.hah_blocks=2", "hah.alpha=[0.09, 0.05]", "hah.top_k=0.3", "data.train_limit=150",
@@ -29,6 +32,46 @@ def settings(values):
 def program():
     """The path of the installed `hah`."""
     return str(Path(sys.executable).with_name("hah"))
+
+
+# What many tests begin with, made once in a session by real engines: what `hah` is told, and what it goes on from.
+KEPT = {
+    "finished": ("", [["run", "quickstart", *settings(TINY)]]),
+    "evaluated": ("finished", [["eval", "@last", "--suite", "sparsity", "--images", "20"], ["tag", "@last", "good"]]),
+    "stopped": ("", [["run", "quickstart", "--detach", *settings(LONG)], ["stop", "@last"]]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory, program):
+    """kept("finished") -> the RunDirectory that was made once: to read and to copy, not to write to."""
+
+    def find(name):
+        before, commands = KEPT[name]
+
+        def make(folder):
+            if before:
+                shutil.copytree(find(before).path.parent, folder, dirs_exist_ok=True)
+            elsewhere = {f"XDG_{kind}_HOME": str(folder.with_name("nobody")) for kind in ("CONFIG", "DATA", "CACHE")}
+            env = {**os.environ, **elsewhere, "HAH_RUNS": str(folder)}
+            for arguments in commands:
+                subprocess.run([program, *arguments], check=True, capture_output=True, env=env)
+
+        (run,) = store.all_runs(once(tmp_path_factory, name, make))
+        return run
+
+    return find
+
+
+@pytest.fixture
+def copied(kept, runs):
+    """copied("finished") -> a copy of that run in the runs folder of this test."""
+
+    def copy(name):
+        run = kept(name)
+        return RunDirectory(Path(shutil.copytree(run.path, runs / run.id)))
+
+    return copy
 
 
 @pytest.fixture(autouse=True)

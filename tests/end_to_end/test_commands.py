@@ -16,7 +16,6 @@ from engine.runs import store
 from engine.runs.layout import create
 from engine.runs.process import identity
 from engine.runs.state import State
-from tests.end_to_end.conftest import TINY, settings
 
 
 def cpu_seconds(command):
@@ -38,42 +37,43 @@ def test_help_names_every_command(hah):
         assert f" {command} " in said
 
 
-def test_presets_ls_show_check_and_new(hah, own_presets, tmp_path):
-    listed = json.loads(hah("presets", "ls", "--json").stdout)["presets"]
+def test_presets_ls_show_check_and_new(here, own_presets, tmp_path):
+    listed = json.loads(here("presets", "ls", "--json").stdout)["presets"]
     assert {"quickstart", "paper-hah", "blocks-6"} <= {preset["name"] for preset in listed}
-    assert "paper-hah" in hah("presets").stdout
-    assert hah("presets", "show", "paper-hah").stdout.startswith(
+    assert "paper-hah" in here("presets").stdout
+    assert here("presets", "show", "paper-hah").stdout.startswith(
         "# 14,722,250 parameters, 313.2 M multiply-accumulates"
     )
-    shown = json.loads(hah("presets", "show", "paper-hah", "-s", "hah.lambda=0.4", "--json").stdout)
+    shown = json.loads(here("presets", "show", "paper-hah", "-s", "hah.lambda=0.4", "--json").stdout)
     assert shown["config"]["hah"]["lambda"] == 0.4
     bad = tmp_path / "bad.yaml"
     bad.write_text("hah: {lambda: -1}\ntrain: {epoch: 3}\n")
-    done = hah("presets", "check", "paper-hah", bad, check=False)
+    done = here("presets", "check", "paper-hah", bad, check=False)
     assert done.returncode == 2
     assert "paper-hah: good" in done.stdout
     assert f"{bad}:1: hah.lambda: must be a number from 0 to 1000000, got -1" in done.stderr
     assert f"{bad}:2: train.epoch: unknown; did you mean train.epochs?" in done.stderr
-    written = hah("presets", "new", "mine", "--from", "paper-hah", "-s", "hah.lambda=0.5").stdout.strip()
+    written = here("presets", "new", "mine", "--from", "paper-hah", "-s", "hah.lambda=0.5").stdout.strip()
     assert written == str(own_presets / "mine.yaml")
     (own_presets / "paper-hah.yaml").write_text("extends: paper-hah\nhah: {lambda: nonsense}\n")
-    assert "broken: " in hah("presets", "ls").stdout
-    said = hah("run", "paper-hah", check=False)
+    assert "broken: " in here("presets", "ls").stdout
+    said = here("run", "paper-hah", check=False)
     assert "hides the shipped one" in said.stderr
     assert said.returncode == 2
 
 
-def test_data_status(hah, tmp_path):
-    facts = json.loads(hah("data", "status", "--json", env={"HAH_DATA": str(tmp_path)}).stdout)
+def test_data_status(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("HAH_DATA", str(tmp_path))
+    facts = json.loads(here("data", "status", "--json").stdout)
     there = {one["name"]: one["there"] for one in facts["datasets"]}
     assert there == {"cifar10": False, "cifar100": False, "digits": True}
     assert facts["folder"] == str(tmp_path)
-    assert "not there" in hah("data", env={"HAH_DATA": str(tmp_path)}).stdout
-    assert hah("data", "prepare", "imagenet", check=False).returncode == 2
+    assert "not there" in here("data").stdout
+    assert here("data", "prepare", "imagenet", check=False).returncode == 2
 
 
-def test_doctor(hah, tmp_path):
-    facts = json.loads(hah("doctor", "--json").stdout)
+def test_doctor(hah, here, tmp_path):
+    facts = json.loads(here("doctor", "--json").stdout)
     assert {"versions", "torch", "gpus", "driver", "terminal", "folders", "data", "free_gib", "problems"} <= set(facts)
     assert facts["torch"]["torch"] == facts["versions"]["torch"].partition("+")[0] or facts["torch"]["torch"]
     locked = tmp_path / "file"
@@ -133,28 +133,28 @@ def test_nothing_read_back_from_disk_reaches_the_terminal_raw(hostile, terminal,
     assert "\u202e".encode() not in screen.output
 
 
-def test_hostile_runs_as_json_are_json(hah, hostile):
-    facts = json.loads(hah("show", hostile.id, "--json").stdout)
+def test_hostile_runs_as_json_are_json(here, hostile):
+    facts = json.loads(here("show", hostile.id, "--json").stdout)
     assert facts["status"] == "failed"
-    assert json.loads(hah("ls", "--json").stdout)["total"] == 1
+    assert json.loads(here("ls", "--json").stdout)["total"] == 1
 
 
-def test_wrong_references_end_with_2(hah, hostile):
+def test_wrong_references_end_with_2(here, hostile):
     for reference in ("nobody", "../x", "", "@first", "\x1b[31m"):
-        done = hah("show", reference, check=False)
+        done = here("show", reference, check=False)
         assert done.returncode == 2
         assert "\x1b" not in done.stderr
-    assert hah("tag", hostile.id, "a b", check=False).returncode == 2
-    assert hah("set", hostile.id, "hah.lambda", check=False).returncode == 2
+    assert here("tag", hostile.id, "a b", check=False).returncode == 2
+    assert here("set", hostile.id, "hah.lambda", check=False).returncode == 2
 
 
-def test_without_runs_commands_say_so(hah, runs):
-    assert "no runs in" in hah("ls").stderr
-    assert "there are no runs in" in hah("show", "@last", check=False).stderr
+def test_without_runs_commands_say_so(here, runs):
+    assert "no runs in" in here("ls").stderr
+    assert "there are no runs in" in here("show", "@last", check=False).stderr
     assert not runs.exists()
 
 
-def test_pages_of_5000_runs(hah, runs, program):
+def test_pages_of_5000_runs(here, runs, program):
     """The first page reads only its own runs; the whole list reads them all. Times are not tested, work is."""
     runs.mkdir()
     (runs / "seed-aaaa").mkdir()
@@ -165,10 +165,10 @@ def test_pages_of_5000_runs(hah, runs, program):
         folder.mkdir()
         (folder / "config.yaml").write_text("")
         replace(state, id=folder.name).write(store.RunDirectory(folder), durable=False)
-    done = hah("ls", "-n", "5")
+    done = here("ls", "-n", "5")
     assert len(done.stdout.splitlines()) == 6
     assert "4,996 more" in done.stderr
-    everything = json.loads(hah("ls", "--all", "--sort", "name", "--json").stdout)
+    everything = json.loads(here("ls", "--all", "--sort", "name", "--json").stdout)
     assert everything["total"] == 5001
     assert everything["runs"][0]["id"] == "many-0000"
     code = (
@@ -225,10 +225,8 @@ def test_shell_completion_completes_runs_presets_and_settings(program, runs):
     assert "hah.lambda=" in done.stdout
 
 
-def test_tensorboard_serves_a_run_and_its_evaluation_on_loopback_only(hah, runs, program):
-    hah("run", "quickstart", *settings(TINY))
-    run = store.all_runs(runs)[0]
-    hah("eval", run.id, "--suite", "sparsity", "--images", "20")
+def test_tensorboard_serves_a_run_and_its_evaluation_on_loopback_only(copied, program):
+    run = copied("evaluated")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -5,44 +5,50 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
+from engine.training.record import Record
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from engine.evaluation.work import Evaluation
 from engine.experiment import presets
 from engine.runs import store
+from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory, create
-from engine.runs.state import read_state
+from engine.runs.state import State, read_state
 from tests.end_to_end.conftest import TINY, eventually, settings
 
 SHORT = ["evaluate.noise.levels=[0.05, 0.1]", "evaluate.attacks.methods=[pgd]", "evaluate.attacks.steps=40"]
 SHORT += ["evaluate.attacks.linf=[8/255]", "evaluate.attacks.l2=[0.5]"]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small run that has finished, trained once."""
-    folder = tmp_path_factory.mktemp("trained")
-    command = [Path(sys.executable).with_name("hah"), "run", "quickstart", "--runs-dir", folder, *settings(TINY)]
-    subprocess.run(command, check=True, capture_output=True)
-    return store.all_runs(folder)[0]
-
-
 @pytest.fixture
-def run(finished, runs):
-    """A copy of that run for one test."""
-    runs.mkdir(exist_ok=True)
-    return RunDirectory(Path(shutil.copytree(finished.path, runs / finished.id)))
+def run(copied):
+    """A small run that has finished, trained once, copied for one test."""
+    return copied("finished")
+
+
+def measured_here(run):
+    """What `python -m engine eval` does with the job of a run, in this process; the kinds of events that it wrote."""
+    experiment = presets.load(str(run.evaluation.config), [])
+    record = Record(run.evaluation, State(device="cpu"))
+    evaluation = Evaluation(run, experiment, "last", record, torch.device("cpu"))
+    evaluation.prepare()
+    tail = Tail(run.evaluation.events, from_end=True)
+    try:
+        evaluation()
+    finally:
+        record.close()
+    return [event["kind"] for event in tail]
 
 
 def results(run):
     return {path.name: path.read_bytes() for path in run.results.glob("[!.]*.json")}
 
 
-def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, run):
+def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, here, run):
     answer = hah("eval", run.id, "--suite", "noise", "--suite", "sparsity", "--images", "30", *settings(SHORT))
     assert "noise: 30 images, at most about" in answer.stdout
     assert f"{run.id}-evaluation finished" in answer.stdout
@@ -69,16 +75,20 @@ def test_suites_leave_one_result_each_and_are_not_measured_twice(hah, run):
         text = damaged.read_text()
         assert was in text
         damaged.write_text(text.replace(was, now))
-        hah("eval", run.id, "--suite", "noise", "--images", "30", *settings(SHORT))
+        assert "already" not in measured_here(run)
         assert results(run) == before
+        assert "already" in measured_here(run)
     document = json.loads(hah("eval", run.id, "-S", "sparsity", "--images", "30", "--json").stdout)
     assert document["status"] == "finished"
     assert document["results"][0]["suite"] == "sparsity"
-    assert json.loads(hah("show", run.id, "--json").stdout)["status"] == "finished"
+    assert json.loads(here("show", run.id, "--json").stdout)["status"] == "finished"
 
 
 def test_every_suite_measures_64_images(hah, run):
     few = ["evaluate.suites=[noise, sparsity, corruptions, attacks, minimum_norm, masking]"]
+    # Every attack and probe on every image, each of fewer steps: what they find is for tests/evaluation to judge.
+    few += ["evaluate.attacks.steps=10", "evaluate.minimum_norm.steps=20", "evaluate.masking.steps=10"]
+    few += ["evaluate.masking.queries=50"]
     other = shutil.copytree(run.path, run.path.with_name("other-2222"))  # any network to transfer attacks from
     few += [f"evaluate.masking.standard={other.name}"]
     hah("eval", run.id, "--images", "64", *settings(few), timeout=500)
@@ -104,15 +114,15 @@ def test_an_experiment_is_evaluated_when_its_training_has_ended(hah, runs):
     assert store.look(run).status == "finished"
 
 
-def test_transfer_is_from_a_network_of_the_same_data(hah, runs, run):
+def test_transfer_is_from_a_network_of_the_same_data(here, runs, run):
     other = create(runs, "other", presets.dumped(presets.load("paper-standard")))
     asked = ["--suite", "masking", "--set", f"evaluate.masking.standard={other.id}"]
-    done = hah("eval", run.id, *asked, check=False)
+    done = here("eval", run.id, *asked, check=False)
     assert done.returncode == 2
     assert f"{other.id} has learned cifar10, not digits" in done.stderr
 
 
-def test_wrong_requests_are_refused_before_anything_is_made(hah, run):
+def test_wrong_requests_are_refused_before_anything_is_made(here, run):
     for arguments, words in (
         (["--suite", "sparsty"], "evaluate.suites"),
         ([], "names no evaluate.suites; give --suite"),
@@ -123,15 +133,15 @@ def test_wrong_requests_are_refused_before_anything_is_made(hah, run):
         (["--suite", "noise", "--device", "cuda:7"], "cuda:7 is not there"),
         (["--suite", "masking", "--set", f"evaluate.masking.standard={run.id}"], "is the run itself; name another"),
     ):
-        refused = hah("eval", run.id, *arguments, check=False)
+        refused = here("eval", run.id, *arguments, check=False)
         assert refused.returncode == 2, arguments
         assert words in " ".join(refused.stderr.split()), arguments
         assert "Traceback" not in refused.stderr
     assert not run.evaluation.path.exists()
 
 
-def test_the_cost_is_told_before_it_is_paid(hah, run):
-    found = json.loads(hah("eval", run.id, "-S", "noise", "-S", "attacks", "--estimate", "--json").stdout)
+def test_the_cost_is_told_before_it_is_paid(here, run):
+    found = json.loads(here("eval", run.id, "-S", "noise", "-S", "attacks", "--estimate", "--json").stdout)
     noise, attacks = found["suites"]["noise"], found["suites"]["attacks"]
     assert noise["images"] == 355
     assert 0 < noise["seconds"] < attacks["seconds"]
@@ -139,17 +149,17 @@ def test_the_cost_is_told_before_it_is_paid(hah, run):
     assert not results(run)
 
 
-def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, run):
+def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, here, run):
     slow = [*SHORT, "evaluate.attacks.steps=3000", "evaluate.attacks.linf=[1e-4]"]  # too small to break any soon
     arguments = ["--suite", "attacks", "--images", "40", *settings(slow)]
     job = RunDirectory(run.evaluation.path)
     assert json.loads(hah("eval", run.id, *arguments, "--detach", "--json").stdout)["id"] == job.id
     eventually(lambda: store.look(job).status == "running")
-    busy = hah("eval", run.id, "--suite", "noise", check=False)
+    busy = here("eval", run.id, "--suite", "noise", check=False)
     assert busy.returncode == 2
     assert f"{job.id} is being run by process {read_state(job).engine['pid']}" in busy.stderr
-    assert f"{run.id}  finished, evaluation running" in hah("ls").stdout
-    refused = hah("rm", run.id, "--yes", check=False)
+    assert f"{run.id}  finished, evaluation running" in here("ls").stdout
+    refused = here("rm", run.id, "--yes", check=False)
     assert refused.returncode == 2
     assert "is being evaluated" in refused.stderr
     hah("pause", run.id)
@@ -170,25 +180,22 @@ def test_json_is_of_what_was_asked_for_not_of_the_newest_files(hah, run):
         answer = json.loads(hah("eval", run.id, *arguments, "--json").stdout)
         return [(document["suite"], document["images"]) for document in answer["results"]]
 
-    few, more = ["--suite", "sparsity", "--images", "30"], ["--suite", "sparsity", "--images", "60"]
-    assert measured(*few) == [("sparsity", 30)]
-    assert measured(*more) == [("sparsity", 60)]
-    assert measured(*few) == [("sparsity", 30)]  # measured already, and the other one is newer
     both = ["--suite", "sparsity", "--suite", "noise", "--images", "30", *settings(SHORT)]
     assert measured(*both) == [("sparsity", 30), ("noise", 30)]  # in the order they ran
+    assert measured("--suite", "sparsity", "--images", "60") == [("sparsity", 60)]
+    assert measured("--suite", "sparsity", "--images", "30") == [("sparsity", 30)]  # measured already, others are newer
 
 
-def test_a_result_is_of_the_network_it_transferred_from_and_of_the_sources_it_had(hah, runs, run):
+def test_a_result_is_of_the_network_it_transferred_from_and_of_the_sources_it_had(hah, run):
     """What lies outside the settings but changes the numbers is measured anew when it has changed."""
-    hah("run", "quickstart", "--name", "other", *settings(TINY))
-    other = store.resolve("other", runs)
+    other = RunDirectory(Path(shutil.copytree(run.path, run.path.with_name("other-2222"))))
     few = ["--suite", "masking", "--images", "4", *settings(["evaluate.masking.steps=2", "evaluate.masking.queries=2"])]
-    few += ["--set", f"evaluate.masking.standard={other.id}"]
-    hah("eval", run.id, *few)
-    assert "measured already" in hah("eval", run.id, *few).stdout
-    hah("resume", other.id, "--epochs", "4")
-    assert "measured already" not in hah("eval", run.id, *few).stdout
+    hah("eval", run.id, *few, "--set", f"evaluate.masking.standard={other.id}")
+    assert "already" in measured_here(run)
+    shutil.copyfile(other.checkpoints / "previous.pt", other.checkpoints / "last.pt")  # as if trained differently
+    assert "already" not in measured_here(run)
     assert len(results(run)) == 2
+    assert "already" in measured_here(run)
     official = ["--suite", "corruptions", "--images", "4", "--set", "evaluate.corruptions.source=official"]
     refused = hah("eval", run.id, *official, check=False)
     assert refused.returncode == 1
@@ -198,8 +205,8 @@ def test_a_result_is_of_the_network_it_transferred_from_and_of_the_sources_it_ha
 
 
 def test_killed_at_random_points_and_continued_the_results_are_those_of_an_undisturbed_one(hah, run):
-    """Killed when a random number of pieces more are kept: those are not measured again."""
-    arguments = ["--suite", "noise", "--suite", "attacks", "--suite", "masking", "--images", "350", *settings(SHORT)]
+    """Killed when a random number of pieces more are kept, of 32 in two batches: those are not measured again."""
+    arguments = ["--suite", "noise", "--suite", "attacks", "--suite", "masking", "--images", "130", *settings(SHORT)]
     arguments += settings(["evaluate.masking.steps=3", "evaluate.masking.queries=3"])
     hah("eval", run.id, *arguments)
     undisturbed = results(run)

@@ -34,13 +34,12 @@ def starting(runs):
 
 @pytest.mark.parametrize("moment", [0.0, 0.5])
 @pytest.mark.parametrize("how", ["run", "run --detach", "resume", "eval"])
-def test_ctrl_c_while_an_engine_starts_leaves_none_that_trains_unseen(hah, detached, program, runs, how, moment):
+def test_ctrl_c_while_an_engine_starts_leaves_none_that_trains_unseen(hah, copied, program, runs, how, moment):
     """At once, when it may not even be started yet, or while it imports torch."""
     if how.startswith("run"):
         arguments = [*how.split()[:1], "quickstart", *how.split()[1:], *settings(LONG)]
     else:
-        run = detached(*LONG)
-        hah("stop", run.id)
+        run = copied("stopped")
         arguments = [how, run.id, *(["--suite", "minimum-norm"] if how == "eval" else [])]
     command = subprocess.Popen([program, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True)
     run = starting(runs)
@@ -70,7 +69,7 @@ def test_a_signal_in_an_engines_first_moments_waits_until_it_can_be_answered(hah
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPWR"])
-def test_what_clusters_send_before_they_take_a_machine_saves_and_stops(hah, detached, name):
+def test_what_clusters_send_before_they_take_a_machine_saves_and_stops(here, detached, name):
     run = detached(*LONG)
     eventually(lambda: read_state(run).step > 3)
     os.kill(read_state(run).engine["pid"], getattr(signal, name))
@@ -79,23 +78,21 @@ def test_what_clusters_send_before_they_take_a_machine_saves_and_stops(hah, deta
     assert checkpoints.newest(run).checkpoint["step"] == state.step
     assert (state.stopped_by, said["by"]) == (2 * ("limit" if name == "SIGXCPU" else "signal",))
     assert said["signal"] == name
-    watched = hah("watch", run.id, check=False)
+    watched = here("watch", run.id, check=False)
     assert watched.returncode == 130
     assert f"stopped by {name}" in watched.stdout
-    assert json.loads(hah("show", run.id, "--json").stdout)["stopped_by"] == state.stopped_by
+    assert json.loads(here("show", run.id, "--json").stdout)["stopped_by"] == state.stopped_by
 
 
-def test_what_a_person_stopped_says_so(hah, detached):
-    run = detached(*LONG)
-    hah("stop", run.id)
+def test_what_a_person_stopped_says_so(hah, copied):
+    run = copied("stopped")
     assert read_state(run).stopped_by == last(run, "stopped")["by"] == "person"
     hah("resume", run.id, "--detach")
     assert read_state(run).stopped_by == ""
 
 
-def test_the_last_words_are_those_of_the_last_engine(hah, detached, monkeypatch, tmp_path):
-    run = detached(*LONG)
-    hah("stop", run.id)
+def test_the_last_words_are_those_of_the_last_engine(hah, copied, tmp_path):
+    run = copied("stopped")
     with run.log.open("a") as log:
         log.write("words of the first engine\n")
     (tmp_path / "sitecustomize.py").write_text(
@@ -125,10 +122,8 @@ def contents(run):
     return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
 
-def test_on_a_full_disk_every_command_says_so_and_changes_nothing(hah, detached, full, runs, own_presets):
-    run = detached(*TINY)
-    eventually(lambda: status(run) == "finished")
-    hah("eval", run.id, "--suite", "sparsity", "--images", "20")
+def test_on_a_full_disk_every_command_says_so_and_changes_nothing(copied, full, runs, own_presets):
+    run = copied("evaluated")
     before = contents(run)
     writing = [
         ["run", "quickstart", *settings(TINY)], ["run", "quickstart", "--detach"], ["resume", run.id, "--epochs", "9"],
@@ -220,10 +215,9 @@ def test_the_checkouts_index_is_not_locked_by_who_looks_at_it():
     assert "--no-optional-locks" in source.read_text()
 
 
-def test_a_refused_resume_leaves_the_run_as_it_was(hah, detached):
+def test_a_refused_resume_leaves_the_run_as_it_was(hah, copied):
     """Refused by the engine, which alone knows what the record says."""
-    run = detached(*TINY)
-    eventually(lambda: status(run) == "finished")
+    run = copied("finished")
     done = hah("resume", run.id, "--epochs", "5", "--without-set", "hah.lambda", check=False)
     assert done.returncode == 2
     assert "hah.lambda has not been changed" in done.stderr
@@ -258,11 +252,10 @@ def test_commands_and_checkpoints_go_through_no_link(hah, detached, tmp_path):
     assert [path.name for path in elsewhere.iterdir()] == ["mine.json"]
 
 
-def test_what_cannot_be_deleted_is_still_there(hah, detached, monkeypatch):
+def test_what_cannot_be_deleted_is_still_there(copied, monkeypatch):
     from engine.experiment import RequestError
 
-    run = detached(*TINY)
-    eventually(lambda: status(run) == "finished")
+    run = copied("finished")
 
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
@@ -283,9 +276,8 @@ def test_a_reader_who_has_seen_enough_is_no_failure(program, runs, arguments):
     assert done.returncode == 2
 
 
-def test_half_an_export_does_not_stay(hah, detached, tmp_path, program):
-    run = detached(*TINY)
-    eventually(lambda: status(run) == "finished")
+def test_half_an_export_does_not_stay(hah, copied, tmp_path, program):
+    run = copied("finished")
     for bytes_ in (0, 100):
         subprocess.run(
             [program, "export", run.id, "--to", "there"], cwd=tmp_path, capture_output=True,

@@ -17,6 +17,7 @@ from engine.runs import store
 from engine.runs.events import Tail
 from engine.runs.state import read_state
 from tests.end_to_end.conftest import LONG, TINY, eventually, kill, settings, status
+from tests.terminal import Terminal
 
 
 def step(run):
@@ -115,21 +116,17 @@ def test_sigterm_to_hah_run_leaves_the_engine_and_the_terminal_as_they_were(term
     assert status(run) == "running"
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "hang-up", "kill"])
-def test_leaving_watch_does_not_touch_the_engine(detached, terminal, program, how):
+def test_leaving_watch_does_not_touch_the_engine(detached, terminal, program):
+    """By Ctrl-C, a hang-up and a kill: one engine for all of them, which shows that it lived on."""
     run = detached(*LONG)
-    screen = terminal(program, "watch", run.id)
-    screen.expect("images/s")
-    if how == "ctrl-c":
-        screen.interrupt()
-    elif how == "hang-up":
-        screen.hang_up()
-    else:
-        screen.process.kill()
-    screen.wait()
-    at = step(run)
-    eventually(lambda: step(run) > at + 10)
-    assert status(run) == "running"
+    for leave in (Terminal.interrupt, Terminal.hang_up, lambda screen: screen.process.kill()):
+        screen = terminal(program, "watch", run.id)
+        screen.expect("images/s")
+        leave(screen)
+        screen.wait()
+        at = step(run)
+        eventually(lambda at=at: step(run) > at + 10)
+        assert status(run) == "running"
 
 
 def test_kill_9_of_the_launcher_does_not_touch_the_engine(terminal, program, runs):
@@ -143,19 +140,33 @@ def test_kill_9_of_the_launcher_does_not_touch_the_engine(terminal, program, run
     assert status(run) == "running"
 
 
-def test_a_killed_engine_is_lost_within_5_seconds_and_commands_to_it_say_so(hah, detached):
+def test_a_killed_engine_is_lost_within_5_seconds_and_commands_to_it_say_so(hah, here, detached, terminal, program):
     run = detached(*LONG)
+    refused = here("rm", run.id, "--yes", check=False)
+    assert refused.returncode == 2
+    assert "is running" in refused.stderr
     kill(run)
     killed = time.monotonic()
     eventually(lambda: status(run) == "lost", seconds=5)
     assert time.monotonic() - killed < 5
     for verb in ("stop", "pause"):
-        done = hah(verb, run.id, check=False)
+        done = here(verb, run.id, check=False)
         assert done.returncode == 2
         assert f"{run.id} is lost: no engine to {verb}" in done.stderr
-    watched = hah("watch", run.id, check=False)
+    watched = here("watch", run.id, check=False)
     assert watched.returncode == 1
     assert f"hah resume {run.id}" in watched.stdout
+    # And it can be deleted now: rm asks, and takes all that failed.
+    screen = terminal(program, "rm", run.id)
+    screen.expect("Delete this run")
+    screen.send("n\n")
+    assert screen.wait() != 0
+    assert run.path.exists()
+    assert hah("rm", run.id, check=False).returncode != 0  # nobody there to answer
+    assert run.path.exists()
+    here("rm", "--all-failed", "--yes")
+    assert not run.path.exists()
+    assert here("rm", "--all-failed", "--yes", check=False).returncode == 2
 
 
 def test_signals(hah, detached):
@@ -175,9 +186,8 @@ def test_signals(hah, detached):
     assert checkpoints.newest(run).checkpoint["step"] == step(run)
 
 
-def test_of_12_simultaneous_resumes_one_wins(hah, detached, program, runs):
-    run = detached(*LONG)
-    hah("stop", run.id)
+def test_of_12_simultaneous_resumes_one_wins(hah, copied, program):
+    run = copied("stopped")
     command = [program, "resume", run.id, "--detach"]
     racers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(12)]
     answers = [(*racer.communicate(timeout=120), racer.returncode) for racer in racers]
@@ -215,17 +225,16 @@ def test_random_kills_and_resumes_end_with_the_same_weights_to_the_bit(hah, deta
     assert left == []
 
 
-def test_extending_a_finished_run(hah, runs):
-    hah("run", "quickstart", *settings(TINY))
-    run = store.all_runs(runs)[0]
-    refused = hah("resume", run.id, check=False)
+def test_extending_a_finished_run(hah, here, copied):
+    run = copied("finished")
+    refused = here("resume", run.id, check=False)
     assert refused.returncode == 2
     assert "is finished; give --epochs N" in refused.stderr
-    less = hah("resume", run.id, "--epochs", "2", check=False)
+    less = here("resume", run.id, "--epochs", "2", check=False)
     assert less.returncode == 2
     done = hah("resume", run.id, "--epochs", "5")
     assert "epoch 5/5" in done.stdout
-    assert json.loads(hah("show", run.id, "--json").stdout)["config"]["train"]["epochs"] == 5
+    assert json.loads(here("show", run.id, "--json").stdout)["config"]["train"]["epochs"] == 5
     assert_losses_have_no_gap_and_no_contradiction(run)
 
 
@@ -275,52 +284,32 @@ def _is_json(line):
     return True
 
 
-def test_rm_refuses_live_runs_asks_and_takes_all_failed(hah, detached, terminal, program, runs):
-    run = detached(*LONG)
-    refused = hah("rm", run.id, "--yes", check=False)
-    assert refused.returncode == 2
-    assert "is running" in refused.stderr
-    kill(run)
-    eventually(lambda: status(run) == "lost")
-    screen = terminal(program, "rm", run.id)
-    screen.expect("Delete this run")
-    screen.send("n\n")
-    assert screen.wait() != 0
-    assert run.path.exists()
-    assert hah("rm", run.id, check=False).returncode != 0  # nobody there to answer
-    assert run.path.exists()
-    hah("rm", "--all-failed", "--yes")
-    assert not run.path.exists()
-    assert hah("rm", "--all-failed", "--yes", check=False).returncode == 2
-
-
-def test_export_tag_note_and_log(hah, runs, tmp_path):
+def test_export_tag_note_and_log(here, copied, tmp_path):
     from safetensors.torch import load_file
 
-    hah("run", "quickstart", *settings(TINY))
-    run = store.all_runs(runs)[0]
-    answer = json.loads(hah("export", run.id, "--to", tmp_path / "out", "--json").stdout)
+    run = copied("finished")
+    answer = json.loads(here("export", run.id, "--to", tmp_path / "out", "--json").stdout)
     exported = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.equal(exported[name], value) for name, value in weights(run).items())
     assert answer["step"] == 15
     assert (tmp_path / "out" / "config.yaml").exists()
-    assert hah("export", run.id, "--to", tmp_path / "out", check=False).returncode == 2
-    assert "there is best, last, previous" in hah("export", run.id, "--checkpoint", "epoch-7", check=False).stderr
-    kept = json.loads(hah("export", run.id, "--results", "--weights", "--to", tmp_path / "kept", "--json").stdout)
+    assert here("export", run.id, "--to", tmp_path / "out", check=False).returncode == 2
+    assert "there is best, last, previous" in here("export", run.id, "--checkpoint", "epoch-7", check=False).stderr
+    kept = json.loads(here("export", run.id, "--results", "--weights", "--to", tmp_path / "kept", "--json").stdout)
     assert tmp_path / "kept" / run.id / "model.safetensors" in map(Path, kept["files"])
-    assert "--weights belongs to --results" in hah("export", run.id, "--weights", check=False).stderr
-    compared = hah("compare", run.id, run.id, "--results", tmp_path / "kept", check=False)
+    assert "--weights belongs to --results" in here("export", run.id, "--weights", check=False).stderr
+    compared = here("compare", run.id, run.id, "--results", tmp_path / "kept", check=False)
     assert "at least two different runs" in compared.stderr
-    hah("tag", run.id, "good", "figure-2")
-    hah("note", run.id, "keep\x1b[31m this")
-    shown = hah("show", run.id).stdout
+    here("tag", run.id, "good", "figure-2")
+    here("note", run.id, "keep\x1b[31m this")
+    shown = here("show", run.id).stdout
     assert "good figure-2" in shown
     assert "\x1b" not in shown
-    assert [one["id"] for one in json.loads(hah("ls", "--tag", "good", "--json").stdout)["runs"]] == [run.id]
-    assert json.loads(hah("ls", "--tag", "bad", "--json").stdout)["runs"] == []
-    assert json.loads(hah("ls", "--status", "running", "--json").stdout)["runs"] == []
-    assert '"kind": "finished"' in hah("log", run.id, "--events").stdout
-    assert hah("ls", "--sort", "colour", check=False).returncode == 2
+    assert [one["id"] for one in json.loads(here("ls", "--tag", "good", "--json").stdout)["runs"]] == [run.id]
+    assert json.loads(here("ls", "--tag", "bad", "--json").stdout)["runs"] == []
+    assert json.loads(here("ls", "--status", "running", "--json").stdout)["runs"] == []
+    assert '"kind": "finished"' in here("log", run.id, "--events").stdout
+    assert here("ls", "--sort", "colour", check=False).returncode == 2
 
 
 FAKE_NVML = """

@@ -79,18 +79,15 @@ def test_cifar10_smoke_learns_more_than_chance(hah, runs):
     assert manifest["dataset"]["name"] == "cifar10"
 
 
-def test_a_file_of_ones_own_by_relative_path(hah, runs, tmp_path):
+def test_a_file_of_ones_own_by_relative_path_beside_a_torch_py_that_is_never_executed(hah, tmp_path):
+    """In the foreground, with --json: the whole output is one document."""
+    (tmp_path / "torch.py").write_text(f"open({str(tmp_path / 'fooled')!r}, 'w')")
     (tmp_path / "mine.yaml").write_text("extends: quickstart\ntags: [mine]\n")
-    done = hah("run", "mine.yaml", "--name", "renamed", *settings(TINY), cwd=tmp_path)
-    assert "renamed-" in done.stdout
-    facts = json.loads(hah("show", "renamed", "--json").stdout)
+    facts = json.loads(hah("run", "mine.yaml", "--name", "renamed", "--json", *settings(TINY), cwd=tmp_path).stdout)
+    assert facts["id"].startswith("renamed-")
     assert (facts["name"], facts["preset"], facts["tags"]) == ("renamed", "mine", ["mine"])
-    assert facts["config"]["model"]["width"] == 0.0625
-
-
-def test_json_in_the_foreground_is_one_document(hah):
-    facts = json.loads(hah("run", "quickstart", "--json", *settings(TINY)).stdout)
-    assert facts["status"] == "finished"
+    assert (facts["status"], facts["config"]["model"]["width"]) == ("finished", 0.0625)
+    assert not (tmp_path / "fooled").exists()
 
 
 @pytest.mark.parametrize(
@@ -112,8 +109,9 @@ def test_json_in_the_foreground_is_one_document(hah):
         (["paper-hah", "--set", "data.dataset=cifar100"], "hah data prepare cifar100"),
     ],
 )
-def test_wrong_requests_end_with_2_one_message_and_nothing_created(hah, runs, tmp_path, arguments, words):
-    done = hah("run", *arguments, check=False, env={"HAH_DATA": str(tmp_path / "none")})
+def test_wrong_requests_end_with_2_one_message_and_nothing_created(here, runs, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setenv("HAH_DATA", str(tmp_path / "none"))
+    done = here("run", *arguments, check=False)
     assert done.returncode == 2
     assert words in done.stderr
     assert all(line.startswith("hah: ") for line in done.stderr.splitlines())
@@ -132,12 +130,6 @@ def test_an_engine_that_cannot_start_is_reported_with_its_last_words(hah, runs, 
     assert "libtorch.so.7: cannot open shared object file" in done.stderr
     (run,) = store.all_runs(runs)
     assert store.look(run).status == "failed"
-
-
-def test_a_torch_py_in_the_persons_folder_is_never_executed(hah, tmp_path):
-    (tmp_path / "torch.py").write_text("open('/tmp/hah-was-fooled', 'w')")
-    hah("run", "quickstart", *settings(TINY), cwd=tmp_path)
-    assert not os.path.exists("/tmp/hah-was-fooled")
 
 
 def test_a_run_that_diverges_says_what_where_and_what_is_left(hah, runs):

@@ -5,22 +5,22 @@ import torch
 
 from engine.data import archives
 from engine.data.batches import Split
-from engine.evaluation import suites
+from engine.evaluation import attacks, suites
 from engine.evaluation.pieces import Pieces
 from engine.evaluation.suites import Subject
 from engine.experiment.schema import AttackSuite, MaskingSuite, MinimumNormSuite, NoiseSuite
 
-COUNT = 110
+COUNT = 22  # in batches of 13 and 9, 20 and 2, and one
 
 
 @pytest.fixture(scope="module")
 def measured(trained):
-    """measured(suite, settings) -> its results with 64, 100 and 1,000 images at once."""
+    """measured(suite, settings) -> its results with 13, 20 and 1,000 images at once."""
     network, archive = trained[0].double(), archives.load("digits")
-    test = Split.of(archive.x_test, archive.y_test, torch.device("cpu")).first(COUNT)
+    every = Split.of(archive.x_test, archive.y_test, torch.device("cpu"))
 
-    def measure(suite, settings, sizes=(64, 100, 1000)):
-        found = []
+    def measure(suite, settings, sizes=(13, 20, 1000), count=COUNT):
+        found, test = [], every.first(count)
         for size in sizes:
             subject = Subject(Doubled(network), list(network.blocks), test, archive, "digits", seed=3, batch=size)
             found.append(suites.MEASURES[suite].measure(subject, settings, Pieces(), None))
@@ -42,7 +42,7 @@ class Doubled(torch.nn.Module):
 
 
 def test_noise(measured):
-    first, *others = measured("noise", NoiseSuite(levels=[0.1, 0.3], draws=2, examples=0))
+    first, *others = measured("noise", NoiseSuite(levels=[0.1, 0.3], draws=2, examples=0), count=66)
     for other in others:
         for one, two in zip(first["levels"], other["levels"], strict=True):
             assert one["accuracy"] == two["accuracy"]
@@ -65,9 +65,10 @@ def test_minimum_norms(measured):
             assert [value or -1 for value in other["norms"][norm]["values"]] == pytest.approx(values, rel=1e-6)
 
 
-def test_masking_and_square(measured):
-    """Square draws for a hundred places together, so batches are multiples of that."""
-    first, second = measured("masking", MaskingSuite(steps=3, queries=10, eps=0.02), sizes=(100, 1000))
+def test_masking_and_square(measured, monkeypatch):
+    """Square draws for so many places together, here ten of them, so batches are multiples of that."""
+    monkeypatch.setattr(attacks, "SQUARE_BATCH", 10)
+    first, second = measured("masking", MaskingSuite(steps=3, queries=10, eps=0.02), sizes=(10, 1000))
     for one, two in zip(first["checks"], second["checks"], strict=True):
         assert one["name"] == two["name"]
         assert one["verdict"] == two["verdict"]

@@ -53,10 +53,20 @@ build(
 """
 
 
-@pytest.mark.parametrize("architecture", ["80", "90", "100"])
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-def test_every_kernel_compiles(dtype, architecture, monkeypatch):
+EVERY = [(dtype, architecture) for dtype in ("bf16", "fp32") for architecture in ("80", "90", "100")]
+IN_ONE_PROCESS = f"""
+import sys
+code = sys.argv[1]
+for case in {EVERY}:
+    sys.argv[1:] = case
+    exec(code, {{"__name__": "__main__"}})
+    print(*case, flush=True)
+"""
+
+
+def test_every_kernel_compiles(monkeypatch):
+    """In one process, which loads torch and Triton once for all."""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    command = [sys.executable, "-c", COMPILE, dtype, architecture]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = subprocess.run([sys.executable, "-c", IN_ONE_PROCESS, COMPILE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout, done.stderr[-3000:])
+    assert done.stdout.splitlines() == [" ".join(case) for case in EVERY]

@@ -75,6 +75,17 @@ def session():
     return Session
 
 
+_PLAIN = {}
+
+
+@pytest.fixture
+def plain(tiny, new_run, session):
+    """The weights of an undisturbed training of ``tiny()``, trained once."""
+    if not _PLAIN:
+        _PLAIN.update(session(new_run(tiny())).train())
+    return _PLAIN
+
+
 def events(run, kind):
     return [event for event in Tail(run.events) if event["kind"] == kind]
 

@@ -50,10 +50,10 @@ def test_a_run_leaves_a_whole_record(tiny, new_run, session):
         json.loads(line, parse_constant=pytest.fail)  # no NaN
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, new_run, session):
-    a, b, c = (session(new_run(tiny(*sets))).train() for sets in ([], [], ["seed=7"]))
-    assert same(a, b)
-    assert not same(a, c)
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, new_run, session, plain):
+    again, other = (session(new_run(tiny(*sets))).train() for sets in ([], ["seed=7"]))
+    assert same(again, plain)
+    assert not same(other, plain)
 
 
 def test_probes_and_logging_do_not_touch_the_weights(tiny, new_run, session):
@@ -62,26 +62,39 @@ def test_probes_and_logging_do_not_touch_the_weights(tiny, new_run, session):
     assert same(plain, watched)
 
 
+_NOISY = ["train.noise_std=0.1", "data.augment=crop-flip"]
+_WHOLE = []
+
+
+@pytest.fixture
+def whole(tiny, new_run, session):
+    """(weights, losses, epochs) of an uninterrupted run with noise and crops, trained once."""
+    if not _WHOLE:
+        run = new_run(tiny(*_NOISY))
+        _WHOLE.extend([session(run).train(), losses(run), timeless(events(run, "epoch"))])
+    return _WHOLE
+
+
+def timeless(found):
+    return [{k: v for k, v in event.items() if k != "time"} for event in found]
+
+
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 10, 12])
-def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tiny, new_run, session, stop_after):
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tiny, new_run, session, whole, stop_after):
     """Stopped within an epoch, at its end, and while observing; noise and crops included."""
-    sets = ["train.noise_std=0.1", "data.augment=crop-flip"]
-    whole_run = new_run(tiny(*sets))
-    whole = session(whole_run).train()
-    run = new_run(tiny(*sets))
+    weights, whole_losses, epochs = whole
+    run = new_run(tiny(*_NOISY))
     first = session(run, asked_to_stop=lambda: first.training.step >= stop_after)
     with pytest.raises(Stopped):
         first.train()
     assert first.training.step == stop_after
     second = session(run)
-    assert same(second.train(), whole)
-    assert losses(run) == losses(whole_run)
-    for a, b in zip(events(run, "epoch"), events(whole_run, "epoch"), strict=True):
-        assert {k: v for k, v in a.items() if k != "time"} == {k: v for k, v in b.items() if k != "time"}
+    assert same(second.train(), weights)
+    assert losses(run) == whole_losses
+    assert timeless(events(run, "epoch")) == epochs
 
 
-def test_stopped_in_the_middle_of_an_observation(tiny, new_run, session, monkeypatch):
-    whole = session(new_run(tiny())).train()
+def test_stopped_in_the_middle_of_an_observation(tiny, new_run, session, plain, monkeypatch):
     run = new_run(tiny())
     first = session(run)
     training = first.prepare()
@@ -98,12 +111,11 @@ def test_stopped_in_the_middle_of_an_observation(tiny, new_run, session, monkeyp
     monkeypatch.setattr(loop, "observe", original)
     assert (training.epoch, training.batch) == (0, 5)
     assert events(run, "epoch") == []
-    assert same(session(run).train(), whole)
+    assert same(session(run).train(), plain)
     assert [event["epoch"] for event in events(run, "epoch")] == [1, 2, 3]
 
 
-def test_a_run_killed_after_its_checkpoint_repeats_the_same_steps(tiny, new_run, session):
-    whole = session(new_run(tiny())).train()
+def test_a_run_killed_after_its_checkpoint_repeats_the_same_steps(tiny, new_run, session, plain):
     run = new_run(tiny())
     first = session(run)
     training = first.prepare()
@@ -112,7 +124,7 @@ def test_a_run_killed_after_its_checkpoint_repeats_the_same_steps(tiny, new_run,
         training.train()
     assert sorted(losses(run)) == [1, 2, 3, 4, 5, 6, 7]  # step 8 was not drained; the checkpoint is of step 5
     second = session(run)
-    assert same(second.train(), whole)
+    assert same(second.train(), plain)
     assert [event["step"] for event in events(run, "position")] == [0, 5]
     assert sorted(losses(run)) == list(range(1, 16))
 
@@ -128,7 +140,7 @@ def test_extending_a_finished_run_equals_a_longer_one(tiny, new_run, session):
     assert read_state(run).changed == {"train.epochs": 4}
 
 
-def test_pause_and_resume_change_nothing_but_the_clock(tiny, new_run, session):
+def test_pause_and_resume_change_nothing_but_the_clock(tiny, new_run, session, plain):
     run = new_run(tiny())
     first = session(run)
     training = first.prepare()
@@ -144,11 +156,11 @@ def test_pause_and_resume_change_nothing_but_the_clock(tiny, new_run, session):
         patch.setattr(loop.time, "sleep", sleep)
         training.train()
     assert seen == ["paused"] * 3
-    assert same(first.weights(), session(new_run(tiny())).train())
+    assert same(first.weights(), plain)
 
 
 @pytest.mark.parametrize(("verb", "saved"), [("stop", 7), ("stop-now", 5)])
-def test_stop_saves_and_stop_now_does_not(tiny, new_run, session, verb, saved):
+def test_stop_saves_and_stop_now_does_not(tiny, new_run, session, plain, verb, saved):
     run = new_run(tiny())
     first = session(run)
     command(run, first.prepare(), 7, verb)
@@ -156,7 +168,7 @@ def test_stop_saves_and_stop_now_does_not(tiny, new_run, session, verb, saved):
         first.training.train()
     first.record.close()
     assert checkpoints.newest(run).checkpoint["step"] == saved
-    assert same(session(run).train(), session(new_run(tiny())).train())
+    assert same(session(run).train(), plain)
 
 
 def test_divergence_fails_with_the_last_good_checkpoint(tiny, new_run, session):
@@ -216,15 +228,14 @@ def test_a_checkpoint_of_another_network_is_refused(tiny, new_run, session):
         session(b).prepare()
 
 
-def test_a_damaged_checkpoint_is_warned_of_in_the_record(tiny, new_run, session):
-    whole = session(new_run(tiny())).train()
+def test_a_damaged_checkpoint_is_warned_of_in_the_record(tiny, new_run, session, plain):
     run = new_run(tiny())
     first = session(run, asked_to_stop=lambda: first.training.step >= 12)
     with pytest.raises(Stopped):
         first.train()
     last = run.checkpoints / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
-    assert same(session(run).train(), whole)
+    assert same(session(run).train(), plain)
     assert "last.pt is damaged" in events(run, "warning")[0]["text"]
 
 

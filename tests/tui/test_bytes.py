@@ -23,7 +23,7 @@ def test_a_live_run_sends_few_bytes(runs, columns, lines, ceiling):
         terminal.expect("scripted-aaaa")
         terminal.send("\r")
         terminal.expect("Throughput" if columns == 160 else "Accuracy")
-        terminal.read(3)
+        terminal.read(1)
         before, began = len(terminal.output), time.monotonic()
         while time.monotonic() - began < SECONDS:
             made.records(10)

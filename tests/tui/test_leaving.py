@@ -21,8 +21,8 @@ WAYS = [
     "space down space v", "space down space v p", "d", "d y", "t", "a", "e", "e enter", "s", "z", "r", "slash",
     "question_mark", "ctrl+p", "P", "T", "C",
 ]  # fmt: skip
-STAGES = [0.0, 0.25]  # seconds between keys, and to when it is left
-SLOW = 0.1  # seconds that a disk or an engine takes
+STAGES = [0.0, 0.1]  # seconds between keys, and to when it is left: before and after what is slow
+SLOW = 0.04  # seconds that a disk or an engine takes
 
 
 @pytest.fixture
