@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.training.record import Record
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.evaluation.work import Evaluation
 from engine.experiment import presets
+from engine.job.record import Record
 from engine.runs import store
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory, create

@@ -75,7 +75,7 @@ def walk(network, x, y, norm, steps):
         return heard[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fmn, "_try", listen)
+        patch.setattr(search, "_try", listen)
         found = minimum_norm(network, x, y, norm, steps)
     with torch.no_grad():
         right = network(x).argmax(1) == y
