@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engine.runs import control, launch
 from engine.runs.events import Event, Tail
@@ -16,6 +16,7 @@ from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from engine.runs.watcher import Look, Watcher
 from hah_tui.cli.output import discard, is_terminal, note, print_json
+from hah_tui.event_line import event_line, per_block
 from hah_tui.text import duration, number, percent, shown_line
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class _Lines(_Nothing):
         self._run, self._status, self._epochs = run, "", 0
 
     def event(self, event: Event) -> None:
-        text = line(event, self._epochs)
+        text = event_line(event, self._epochs)
         if text:
             print(text, flush=True)
 
@@ -187,60 +188,10 @@ class _Panels:
 
     def event(self, event: Event) -> None:
         if event["kind"] in ("engine", "warning", "set", "position", "failed", "suite", "result", "already"):
-            self._console.print(line(event, 0), markup=False)
+            self._console.print(event_line(event, 0), markup=False)
 
     def look(self, look: Look) -> None:
         self._live.update(panel(look), refresh=True)
-
-
-def line(event: Event, epochs: int) -> str:
-    """An event as one plain line, safe to show; '' where it is not worth one."""
-    return shown_line(_line(event, epochs), 700)
-
-
-def _line(event: Event, epochs: int) -> str:
-    match event:
-        case {"kind": "epoch", "epoch": int(epoch), "values": dict(values)}:
-            metrics = {name: value for name, value in values.items() if isinstance(value, int | float)}
-            parts = [
-                f"epoch {epoch}/{epochs}" if epochs else f"epoch {epoch}",
-                f"step {event.get('step')}",
-                f"loss {number(metrics.get('train/loss'), 4)}",
-                f"train {percent(metrics.get('train/accuracy'))}",
-            ]
-            if "test/accuracy" in metrics:
-                parts.append(f"clean {percent(metrics['test/accuracy'])}")
-                parts.append(f"noisy {percent(metrics.get('test/noisy_accuracy'))}")
-            for name, digits in (("sparsity", 2), ("snr_db", 3)):
-                found = _per_block(metrics, name)
-                if found:
-                    parts.append(f"{name} " + " ".join(number(value, digits) for value in found))
-            return "  ".join(parts)
-        case {"kind": "stopped", "signal": str(name)} if name:
-            return f"stopped by {name}"
-        case {"kind": "warning" | "failed" as kind, "text": text}:
-            return f"{kind}: {text}"
-        case {"kind": "set", "name": name, "new": value, "step": step, "withdrawn": _}:
-            return f"step {step}: {name} stays {value}; what was changed of it after this step is left out"
-        case {"kind": "set", "name": name, "old": old, "new": new, "step": step}:
-            return f"step {step}: {name} changed from {old} to {new}"
-        case {"kind": "engine", "pid": pid, "host": host, "device": device, "why": why}:
-            return f"engine: process {pid} on {host}, {event.get('gpu') or device} ({why})"
-        case {"kind": "position", "step": int(step)} if step > 0:
-            return f"continues from step {step}"
-        case {"kind": "suite", "suite": suite, "images": images, "seconds": int() | float() as seconds}:
-            return f"{suite}: {images} images, at most about {duration(seconds)}"
-        case {"kind": "result", "suite": suite, "file": file, "values": dict(values)}:
-            numbers = "  ".join(
-                f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float)
-            )
-            return f"{suite}: {file}{event.get('said', '')}  {numbers}"
-        case {"kind": "already", "suite": suite, "file": file}:
-            return f"{suite}: measured already, {file}"
-        case {"kind": "checkpoint", "name": name, "step": step}:
-            return f"checkpoint {name} at step {step}"
-        case _:
-            return ""
 
 
 def panel(look: Look) -> RenderableType:
@@ -279,7 +230,7 @@ def panel(look: Look) -> RenderableType:
     loss = "   ".join(f"{title} {number(metrics.get(name), 4)}" for title, name in losses)
     rates = (("train", "train/accuracy"), ("clean", "test/accuracy"), ("noisy", "test/noisy_accuracy"))
     accuracy = "accuracy   " + "   ".join(f"{title} {percent(metrics.get(name))}" for title, name in rates)
-    sparsity, snr = _per_block(metrics, "sparsity"), _per_block(metrics, "snr_db")
+    sparsity, snr = per_block(metrics, "sparsity"), per_block(metrics, "snr_db")
     blocks = Table.grid(padding=(0, 1))
     blocks.add_column(justify="left")
     for _ in sparsity:
@@ -289,10 +240,3 @@ def panel(look: Look) -> RenderableType:
         blocks.add_row("sparsity", *(f"{value:.2f}" for value in sparsity))
         blocks.add_row("SNR dB", *(f"{value:.1f}"[:4] for value in snr))
     return Group(head, bar, Text(loss), Text(accuracy), blocks)
-
-
-def _per_block(values: dict[str, Any], name: str) -> list[float]:
-    found: list[float] = []
-    while isinstance(value := values.get(f"block/{len(found) + 1}/{name}"), int | float):
-        found.append(float(value))
-    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -20,12 +20,12 @@ from textual.widgets import Input, OptionList, Select, Static
 from engine.experiment.datasets import SUITES, Suite
 from engine.experiment.mistakes import RequestError
 from engine.runs.layout import RunDirectory
-from hah_tui import orders
+from hah_tui import engines
+from hah_tui.base import app_of
 from hah_tui.text import duration, shown_line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
-    from hah_tui.app import HahApp
 
 TYPING_SECONDS = 0.7  # without a key before another estimate is asked for
 _KEY = r"[\w.-]+\s*="  # what a setting begins with
@@ -103,8 +103,8 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         chosen = [suite for suite in SUITES if suite in self._chosen]
         if not chosen:
             raise RequestError("choose one suite or more with space")
-        experiment = orders.evaluation(self._experiment, chosen, self._images(), self._sets())
-        orders.check_packages(experiment)
+        experiment = engines.evaluation(self._experiment, chosen, self._images(), self._sets())
+        engines.check_packages(experiment)
         return experiment
 
     def _look(self) -> None:
@@ -112,7 +112,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         if not self.size.width:
             return
         try:
-            self._estimate_for(orders.evaluation(self._experiment, SUITES, None, self._sets()))
+            self._estimate_for(engines.evaluation(self._experiment, SUITES, None, self._sets()))
             self._list(self._images())
             self._say(self._total(self._meant()), False)
         except RequestError as error:
@@ -135,9 +135,8 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
                 self._estimate = found
                 self._look()
 
-        app = cast("HahApp", self.app)
-        app.in_background(
-            self, lambda: orders.estimate(self._run, experiment, checkpoint), came,
+        app_of(self).in_background(
+            self, lambda: engines.estimate(self._run, experiment, checkpoint), came,
             lambda error: came(f"no estimate: {shown_line(str(error), 200)}"),
         )  # fmt: skip
 
