@@ -71,11 +71,9 @@ class CompareScreen(PanelScreen):
     def subject(self) -> str:
         return "-".join(source.run.id for source in self.runs)[:80]
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def prepare(self) -> None:
         for source in self.runs:
             self.hah.in_background(self, partial(_settings, source.run), partial(self._know, source.run.id))
-        self.frame()
 
     def _know(self, name: str, settings: dict[str, Any] | str) -> None:
         self.experiments[name] = settings

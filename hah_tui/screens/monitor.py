@@ -138,11 +138,9 @@ class MonitorScreen(PanelScreen, RunActions):
 
     # Reading and drawing
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def prepare(self) -> None:
         self.take_reference(self.hah.settings.reference)
         self._learn()
-        self.frame()
 
     def _learn(self) -> None:
         """Ask for the experiment as it is now; what cannot be read stays unknown."""

@@ -192,11 +192,16 @@ class PanelScreen(Page):
                 yield panel
         yield Footer(show_command_palette=False, compact=True)
 
+    def prepare(self) -> None:
+        """What else is to be done as it opens (Textual calls every class's `on_mount`, without `super`)."""
+
     def on_mount(self) -> None:
         self.wanted = {str(panel.id): True for panel in self.panels()}
         self.current = str(self.panels()[0].id)
         self.set_interval(1 / self.hah.settings.frames_per_second, self.frame)
         self.lay_out()
+        self.prepare()
+        self.frame()
 
     def frame(self) -> None:
         """Ask for what is new, and draw it; called at a fixed rate."""
