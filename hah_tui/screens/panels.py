@@ -95,6 +95,9 @@ class PanelScreen(Page):
         """What files that are written from here are called after."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """What else is to be done as it opens (Textual calls every class's `on_mount`, without `super`)."""
+
     # What is on the screen
 
     def all_sources(self) -> list[Source]:
@@ -191,9 +194,6 @@ class PanelScreen(Page):
                 panel.add_class("panel")
                 yield panel
         yield Footer(show_command_palette=False, compact=True)
-
-    def prepare(self) -> None:
-        """What else is to be done as it opens (Textual calls every class's `on_mount`, without `super`)."""
 
     def on_mount(self) -> None:
         self.wanted = {str(panel.id): True for panel in self.panels()}
