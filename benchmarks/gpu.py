@@ -148,17 +148,17 @@ def training(session: Session, preset: str, seed: int) -> dict[str, Any]:
     """Train a preset, or go on with it, until it is finished or the time is up; what its record says."""
     from engine.experiment import presets
     from engine.runs import store
-    from hah_tui import orders
+    from hah_tui import engines
 
     experiment, sets = experiment_of(session, preset, seed)
     run = found(session, preset, seed)
     if run is None:
         preset_ = presets.find(preset)
-        run, process = orders.begin(experiment, preset, preset_.path, sets, session.folder / "runs")
+        run, process = engines.begin(experiment, preset, preset_.path, sets, session.folder / "runs")
     elif store.look(run).status == "finished":
         return told(run)
     else:
-        process = orders.resume(run)
+        process = engines.resume(run)
     wait(session, run, process)
     return told(run)
 
@@ -207,7 +207,7 @@ def evaluation(session: Session, preset: str, seed: int, suite: str) -> dict[str
     from engine.disk import read_json
     from engine.experiment import presets
     from engine.runs.state import read_state
-    from hah_tui import orders
+    from hah_tui import engines
 
     run = found(session, preset, seed)
     if run is None or read_state(run).status != "finished":
@@ -220,8 +220,8 @@ def evaluation(session: Session, preset: str, seed: int, suite: str) -> dict[str
     if "masking" in suites and standard is not None and standard != run:
         sets = [*sets, f"evaluate.masking.standard={standard.id}"]
     if not (session.rehearse and list(run.results.glob(f"{suite}-*.json"))):
-        experiment = orders.evaluation(presets.load(str(run.config)), suites, None, sets)
-        wait(session, run.evaluation, orders.evaluate(run, experiment, "last"))
+        experiment = engines.evaluation(presets.load(str(run.config)), suites, None, sets)
+        wait(session, run.evaluation, engines.evaluate(run, experiment, "last"))
     state = read_state(run.evaluation)
     status = {"finished": "finished", "stopped": "stopped"}.get(state.status, "failed")
     results = {path.name: read_json(path, 1 << 28)["result"] for path in run.results.glob(f"{suite}-*.json")}

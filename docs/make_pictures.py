@@ -23,7 +23,8 @@ from engine.runs import store
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from hah_tui.app import HahApp
-from hah_tui.cli.watching import line, panel
+from hah_tui.cli.watching import panel
+from hah_tui.event_line import event_line
 from hah_tui.widgets.picture import placed
 
 HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ def session(run: RunDirectory) -> None:
     console.print("[bold]$ hah run quickstart[/bold]")
     for event in Tail(run.events):
         if event["kind"] == "engine":
-            console.print(line(event, 0), markup=False)
+            console.print(event_line(event, 0), markup=False)
     console.print(panel(store.look(run)))
     (HERE / "session.svg").write_text(placed(console.export_svg(title="hah run quickstart")), encoding="utf-8")
 

@@ -9,41 +9,34 @@ import argparse
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import termios
-import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
-from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.theme import Theme
 
 from engine import disk
-from engine.experiment.mistakes import RequestError
-from engine.runs.launch import LaunchError
 from engine.runs.layout import RunDirectory, runs_folder
 from hah_tui import keys
-from hah_tui.settings import Settings
-from hah_tui.text import shown, shown_line
+from hah_tui.base import BaseApp, Page
+from hah_tui.keys import Place
+from hah_tui.text import shown_line
 from hah_tui.themes import SERIES, THEMES
 
-T = TypeVar("T")
 ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 
-class HahApp(App[None]):
-    """The app: the runs folder, the settings, and what every screen shares."""
+class HahApp(BaseApp):
+    """The app with its screens, from the first to the last."""
 
     TITLE = "hah-tui"
     CSS_PATH = "hah.tcss"
@@ -51,131 +44,43 @@ class HahApp(App[None]):
     COMMAND_PALETTE_BINDING = "ctrl+p"
 
     def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = folder
-        self.settings, self._said = Settings.load()
-        self._engines: list[subprocess.Popen[bytes]] = []
+        super().__init__(folder)
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.settings.theme
 
-    # What screens ask of it
+    def open(self, place: Place, *runs: RunDirectory) -> None:
+        self.push_screen(screen_of(place, *runs))
 
-    @property
-    def plain(self) -> bool:
-        """ASCII mode: no braille, no blocks, no box drawing."""
-        return self.settings.ascii
+    def tell(self, title: str, text: str) -> None:
+        from hah_tui.screens.dialogs import Message
 
-    @property
-    def series(self) -> tuple[str, ...]:
-        """The colours of curves in the present theme."""
-        return SERIES.get(self.theme, SERIES["hah-dark"])
-
-    def colour(self, name: str) -> str:
-        """A colour of the present theme: good, bad, waiting, quiet, live, or one of Textual's."""
-        return self.theme_variables.get(name, "")
-
-    def change(self, **settings: Any) -> None:
-        """Change settings and keep them; where they cannot be kept that is said and they hold until the end."""
-        self.settings = replace(self.settings, **settings)
-        try:
-            self.settings.save()
-        except OSError as error:
-            self.say(f"settings cannot be kept: {error.strerror}", "warning")
-
-    def say(self, text: object, severity: str = "information") -> None:
-        """A remark in the corner; what came from a disk or a person is made safe."""
-        long = 4 if severity == "information" else 10
-        self.notify(shown(text, 600), markup=False, severity=severity, timeout=long)  # type: ignore[arg-type]
-
-    def in_background(
-        self,
-        owner: DOMNode,
-        work: Callable[[], T],
-        then: Callable[[T], object] = lambda _: None,
-        failed: Callable[[Exception], object] | None = None,
-    ) -> None:
-        """Do something that may wait for a disk or an engine; ``then`` or ``failed`` gets the outcome, in the app.
-
-        ``owner`` is the screen or widget that the outcome is for: what comes after that has gone is dropped. It is the
-        app itself where the outcome counts wherever the person is by then; failures without a ``failed`` do always.
-        The thread is a daemon: nothing that hangs keeps `q` from leaving at once.
-        """
-
-        def body() -> None:
-            try:
-                answer = work()
-            except (RequestError, LaunchError, OSError) as error:
-                self.hand_over(self if failed is None else owner, partial(failed or self.complain, error))
-            else:
-                self.hand_over(owner, partial(then, answer))
-
-        threading.Thread(target=body, daemon=True).start()
-
-    def hand_over(self, owner: DOMNode, callback: Callable[[], object]) -> None:
-        """Call something in the app's own thread, from any other, if its ``owner`` is still there then."""
-        with suppress(RuntimeError):  # the event loop is closed
-            self.call_later(lambda: callback() if self.holds(owner) else None)
-
-    def holds(self, node: DOMNode) -> bool:
-        """Whether a screen or a widget is still part of the app (`is_mounted` stays true when a screen has gone)."""
-        screen = next((one for one in node.ancestors_with_self if isinstance(one, Screen)), None)
-        return node is self or (screen in self.screen_stack and node.is_attached)
-
-    def complain(self, error: Exception) -> None:
-        """Say what went wrong."""
-        if isinstance(error, LaunchError):
-            from hah_tui.screens.dialogs import Message
-
-            self.push_screen(Message("The engine did not start", str(error)))
-        elif isinstance(error, OSError):
-            self.say(f"{error.filename or self.folder}: {error.strerror or error}", "error")
-        else:
-            self.say(error, "error")
-
-    def adopt(self, process: subprocess.Popen[bytes]) -> None:
-        """Keep the handle of an engine started here, so that it is no zombie when it has ended."""
-        self._engines = [engine for engine in self._engines if engine.poll() is None] + [process]
-
-    def release(self) -> None:
-        """Let go of engines: they go on, nobody waits for them."""
-        for engine in self._engines:
-            if engine.poll() is None:
-                engine.returncode = 0  # Popen would warn that it is still running, which is the point
-        self._engines = []
-
-    def open_run(self, run: RunDirectory) -> None:
-        """Watch a run."""
-        from hah_tui.screens.monitor import MonitorScreen
-
-        self.push_screen(MonitorScreen(run))
+        self.push_screen(Message(title, text))
 
     # Life
 
     def on_mount(self) -> None:
-        from hah_tui.screens.runs import RunsScreen
-
         self.set_class(self.plain, "-ascii")
         self.theme_changed_signal.subscribe(self, self._keep_theme)
-        self.push_screen(RunsScreen())
-        self.set_interval(5.0, self._reap)
+        self.open("runs")
+        self.set_interval(5.0, self._look_after)
         for number in ENDINGS:
             asyncio.get_running_loop().add_signal_handler(number, partial(self._end, number))
-        if self._said:
-            self.say(self._said, "warning")
+        if self.settings_problem:
+            self.say(self.settings_problem, "warning")
 
     def _end(self, number: int) -> None:
         """Somebody ends this program: the terminal is left as it was."""
         self.release()
         self.exit(None, return_code=128 + number)
 
-    def _reap(self) -> None:
+    def _look_after(self) -> None:
         if not self.is_headless:
             try:
-                termios.tcgetattr(sys.__stdin__)  # type: ignore[arg-type]
-            except (OSError, ValueError, termios.error):
+                termios.tcgetattr(0)
+            except termios.error:
                 os._exit(129)  # the terminal is gone and no SIGHUP came; reading its end would keep a core busy
-        self._engines = [engine for engine in self._engines if engine.poll() is None]
+        self.reap()
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Paste):  # a paste may carry what a terminal would obey
@@ -189,7 +94,7 @@ class HahApp(App[None]):
 
     def _redraw(self) -> None:
         for screen in self.screen_stack:
-            if hasattr(screen, "redraw"):
+            if isinstance(screen, Page):
                 screen.redraw()
 
     # Actions of keys.ACTIONS that are everywhere
@@ -245,7 +150,7 @@ class HahApp(App[None]):
     @property
     def place(self) -> str:
         """The name of the present screen in the table of keys."""
-        return next((name for screen in reversed(self.screen_stack) if (name := getattr(screen, "PLACE", ""))), "all")
+        return next((screen.PLACE for screen in reversed(self.screen_stack) if isinstance(screen, Page)), "all")
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The command palette: every action of the screen it was called from, and those that are everywhere."""
@@ -259,6 +164,31 @@ class HahApp(App[None]):
         for theme in THEMES:
             title = f"Theme {theme.name.removeprefix('hah-')}"
             yield SystemCommand(title, "take this theme", partial(setattr, self, "theme", theme.name))
+
+
+def screen_of(place: Place, *runs: RunDirectory) -> Page:
+    """The screen of a place; each is imported when somebody goes there first, so that the first is painted at once."""
+    match place:
+        case "runs":
+            from hah_tui.screens.runs import RunsScreen
+
+            return RunsScreen()
+        case "new":
+            from hah_tui.screens.new_run import NewRunScreen
+
+            return NewRunScreen(*runs)
+        case "monitor":
+            from hah_tui.screens.monitor import MonitorScreen
+
+            return MonitorScreen(*runs)
+        case "compare":
+            from hah_tui.screens.comparison import CompareScreen
+
+            return CompareScreen(runs)
+        case "results":
+            from hah_tui.screens.results import ResultsScreen
+
+            return ResultsScreen(*runs)
 
 
 def main() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from textual.binding import Binding, BindingType
+
+Place = Literal["runs", "new", "monitor", "compare", "results"]  # where one can be; each is a screen
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Action:
     id: str
     keys: str  # in Textual's names, separated by commas; '' for the palette only
     label: str  # for the footer, one or two words
-    screen: str  # runs | new | monitor | compare | results | all; several are separated by |
+    screen: str  # a place, or all; several are separated by |
     help: str
     footer: bool = False  # whether the footer has room for it
     each: bool = False  # the key pressed is the method's argument

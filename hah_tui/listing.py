@@ -28,7 +28,7 @@ EVERY = 60  # updates after which it is listed anyway
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedRun:
     """A run as the list shows it."""
 
     look: Look
@@ -58,7 +58,7 @@ class Listing:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, ListedRun] = {}
         self.version = 0
         self.problem = ""
         self._watchers: dict[str, Watcher] = {}
@@ -119,7 +119,7 @@ class Listing:
         if settled and stamp == self._stamps.get(run.id):
             return
         watcher = self._watchers.setdefault(run.id, Watcher(run))
-        row = Row(watcher.look(), store.labels(run))
+        row = ListedRun(watcher.look(), store.labels(run))
         self._stamps[run.id] = stamp
         if row != known:
             self.rows[run.id] = row
@@ -150,7 +150,7 @@ def _stamp(run: RunDirectory) -> tuple[int, ...]:
     return tuple(found)
 
 
-def matcher(text: str) -> Callable[[Row], bool]:
+def matcher(text: str) -> Callable[[ListedRun], bool]:
     """A filter: words that must all be found; status:, tag: and preset: with what they begin with, any of several."""
     wanted: dict[str, list[str]] = {}
     for word in text.lower().split():
@@ -159,7 +159,7 @@ def matcher(text: str) -> Callable[[Row], bool]:
             value if colon and key in ("status", "tag", "preset") else word
         )
 
-    def fits(row: Row) -> bool:
+    def fits(row: ListedRun) -> bool:
         of = {"status": (row.look.status,), "tag": row.tags, "preset": (row.look.state.preset,)}
         return all(word in row.words for word in wanted.get("", ())) and all(
             any(have.lower().startswith(value) for have in of[key] for value in values)
@@ -176,7 +176,7 @@ def unknown_statuses(text: str) -> list[str]:
     return [word for word in asked if not any(status.startswith(word) for status in (*LIVE, *ENDED))]
 
 
-def ordered(rows: Iterable[Row], order: str, reverse: bool) -> list[Row]:
+def ordered(rows: Iterable[ListedRun], order: str, reverse: bool) -> list[ListedRun]:
     """Rows in an order of the store's, by its name."""
     key = ORDERS[order]
     return sorted(rows, key=lambda row: key(row.look), reverse=reverse)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -78,35 +77,3 @@ def save_draft(draft: dict[str, Any] | None) -> None:
 def stored_draft() -> dict[str, Any]:
     """The draft that was kept; {} for none."""
     return read_json(draft_path())
-
-
-class Keeper:
-    """Keeps the latest draft on the disk without a key press waiting for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[dict[str, Any] | None] = []
-        self._busy = False
-        self.problem = ""
-
-    def keep(self, draft: dict[str, Any] | None) -> None:
-        """Write this draft (None: none) as soon as the one before is written."""
-        with self._lock:
-            self._waiting = [draft]
-            if self._busy:
-                return
-            self._busy = True
-        threading.Thread(target=self._write, daemon=True).start()
-
-    def _write(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._busy = False
-                    return
-                draft = self._waiting.pop()
-            try:
-                save_draft(draft)
-                self.problem = ""
-            except OSError as error:
-                self.problem = f"the draft cannot be kept: {error.strerror}"

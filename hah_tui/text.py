@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
@@ -18,6 +19,12 @@ def shown(text: object, limit: int = 2000) -> str:
 def shown_line(text: object, limit: int = 200) -> str:
     """`shown` on one line."""
     return shown(str(text).replace("\n", " ").replace("\t", " "), limit)
+
+
+def home(path: object) -> str:
+    """A path as text, the home folder as ~."""
+    text, start = shown_line(path, 300), os.path.expanduser("~")  # noqa: PTH111 (Path.home raises where there is none)
+    return "~" + text[len(start) :] if start != "/" and text.startswith(f"{start}/") else text
 
 
 def percent(fraction: float | None) -> str:

@@ -1,7 +1,9 @@
 """The two wings stay apart, and importing does nothing."""
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,14 @@ def test_import_contracts():
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([program], cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_terminal_uses_a_name_once_starts_threads_in_one_place_and_mounts_once():
+    sources = {path: path.read_text() for path in Path(__file__).parents[1].joinpath("hah_tui").rglob("*.py")}
+    names = Counter(name for text in sources.values() for name in re.findall(r"^class (\w+)", text, re.MULTILINE))
+    assert [name for name, times in names.items() if times > 1] == []
+    assert [path.name for path, text in sources.items() if "Thread(" in text] == ["base.py"]
+    assert not [path for path, text in sources.items() if "super().on_mount" in text]  # Textual calls every class's
 
 
 def test_no_file_has_grown_a_second_reason_to_exist():

@@ -12,7 +12,7 @@ import typer
 from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
-from hah_tui.cli import evaluating, inspecting, keeping, output, preparing, reporting, running
+from hah_tui.cli import evaluating, inspecting, organizing, output, preparing, reporting, running
 from hah_tui.text import shown, shown_line
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
 running.add_to(app)
 evaluating.add_to(app)
 inspecting.add_to(app)
-keeping.add_to(app)
+organizing.add_to(app)
 preparing.add_to(app)
 reporting.add_to(app)
 

@@ -8,7 +8,7 @@ import typer
 
 from engine.disk import read_json
 from engine.experiment.datasets import SUITE_NAMES
-from hah_tui import orders
+from hah_tui import engines
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, print_json, print_table
 from hah_tui.text import duration
@@ -56,13 +56,13 @@ def eval_(
     run = output.resolve(reference, runs_dir)
     sets = [*(set_ or []), *([f"compute.device={device}"] if device is not None else [])]
     trained = store.experiment_of(run, read_state(run))
-    experiment = orders.evaluation(trained, suite or [], images, sets)
+    experiment = engines.evaluation(trained, suite or [], images, sets)
     if estimate:
-        _print_forecast(orders.forecast(run, experiment, checkpoint), json)
+        _print_forecast(engines.forecast(run, experiment, checkpoint), json)
         return
     job = run.evaluation
     tail, events = Tail(job.events, from_end=True), Tail(job.events, from_end=True)
-    look = watching.stay(job, orders.evaluate(run, experiment, checkpoint), detach, json, tail)
+    look = watching.stay(job, engines.evaluate(run, experiment, checkpoint), detach, json, tail)
     if look is None:
         return
     if json:

@@ -11,7 +11,7 @@ from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from engine.runs.watcher import Look
-from hah_tui import orders
+from hah_tui import engines
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
 
@@ -61,7 +61,7 @@ def run(
         note(f"using your own preset {found.path}, which hides the shipped one of the same name")
     experiment = presets.load(preset, sets, name)
     _say_idle(experiment)
-    directory, process = orders.begin(experiment, found.name, found.path, sets, layout.runs_folder(runs_dir))
+    directory, process = engines.begin(experiment, found.name, found.path, sets, layout.runs_folder(runs_dir))
     _stay(directory, process, detach, json)
 
 
@@ -97,11 +97,11 @@ def resume(
     sets = dict(map(assigned, set_ or []))
     if epochs is not None:
         sets["train.epochs"] = epochs
-    directory = directory if sets or without else orders.meant(directory)
+    directory = directory if sets or without else engines.meant(directory)
     before = store.look(directory)
     if not before.verified:
         note(f"{directory.id} is {before.status}, {before.reason}: waiting for a sign of life")
-    process = orders.resume(directory, sets, without or [])
+    process = engines.resume(directory, sets, without or [])
     if process is None:
         print(f"{directory.id}: resume done")
     else:
@@ -125,14 +125,14 @@ def stop(
     """Save a run and stop it."""
     from hah_tui.cli import watching
 
-    directory = orders.meant(output.resolve(reference, runs_dir))
-    print(watching.outcome(orders.stop(directory, now, _not_yet)))
+    directory = engines.meant(output.resolve(reference, runs_dir))
+    print(watching.outcome(engines.stop(directory, now, _not_yet)))
 
 
 def pause(reference: RunArgument, runs_dir: RunsDir = None) -> None:
     """Hold a run between two steps; 'hah resume' lets it go on exactly there. It keeps its GPU memory."""
-    directory = orders.meant(output.resolve(reference, runs_dir))
-    orders.ask(directory, "pause", waiting=_not_yet)
+    directory = engines.meant(output.resolve(reference, runs_dir))
+    engines.ask(directory, "pause", waiting=_not_yet)
     print(f"{directory.id}: pause done")
 
 
@@ -143,7 +143,7 @@ def set_(
 ) -> None:
     """Change a hyperparameter of a running engine between two steps; the record keeps old and new value."""
     directory = output.resolve(reference, runs_dir)
-    name, value, experiment = orders.change(directory, assignment, _not_yet)
+    name, value, experiment = engines.change(directory, assignment, _not_yet)
     _say_idle(experiment)
     print(f"{directory.id}: {name} is {value}")
 

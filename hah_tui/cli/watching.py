@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +17,8 @@ from engine.runs.metrics import CLEAN, LOSS, METRICS, NOISY, SNR, SPARSITY
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
 from hah_tui.cli.output import discard, is_terminal, note, print_json
-from hah_tui.text import duration, number, shown_line
+from hah_tui.event_line import event_line, named, per_block
+from hah_tui.text import duration, shown_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -155,7 +156,7 @@ class _Lines(_Nothing):
         self._run, self._status, self._epochs = run, "", 0
 
     def event(self, event: Event) -> None:
-        text = line(event, self._epochs)
+        text = event_line(event, self._epochs)
         if text:
             print(text, flush=True)
 
@@ -187,58 +188,10 @@ class _Panels:
 
     def event(self, event: Event) -> None:
         if event["kind"] in ("engine", "warning", "set", "position", "failed", "suite", "result", "already"):
-            self._console.print(line(event, 0), markup=False)
+            self._console.print(event_line(event, 0), markup=False)
 
     def look(self, look: Look) -> None:
         self._live.update(panel(look), refresh=True)
-
-
-def line(event: Event, epochs: int) -> str:
-    """An event as one plain line, safe to show; '' where it is not worth one."""
-    return shown_line(_line(event, epochs), 700)
-
-
-def _line(event: Event, epochs: int) -> str:
-    match event:
-        case {"kind": "epoch", "epoch": int(epoch), "values": dict(values)}:
-            metrics = {name: value for name, value in values.items() if isinstance(value, int | float)}
-            parts = [
-                f"epoch {epoch}/{epochs}" if epochs else f"epoch {epoch}",
-                f"step {event.get('step')}",
-                *_named((LOSS, "train/accuracy"), metrics),
-            ]
-            if CLEAN in metrics:
-                parts += _named((CLEAN, NOISY), metrics)
-            for name, digits in ((SPARSITY, 2), (SNR, 3)):
-                found = _per_block(metrics, name)
-                if found:
-                    parts.append(f"{METRICS[name].word} " + " ".join(number(value, digits) for value in found))
-            return "  ".join(parts)
-        case {"kind": "stopped", "signal": str(name)} if name:
-            return f"stopped by {name}"
-        case {"kind": "warning" | "failed" as kind, "text": text}:
-            return f"{kind}: {text}"
-        case {"kind": "set", "name": name, "new": value, "step": step, "withdrawn": _}:
-            return f"step {step}: {name} stays {value}; what was changed of it after this step is left out"
-        case {"kind": "set", "name": name, "old": old, "new": new, "step": step}:
-            return f"step {step}: {name} changed from {old} to {new}"
-        case {"kind": "engine", "pid": pid, "host": host, "device": device, "why": why}:
-            return f"engine: process {pid} on {host}, {event.get('gpu') or device} ({why})"
-        case {"kind": "position", "step": int(step)} if step > 0:
-            return f"continues from step {step}"
-        case {"kind": "suite", "suite": suite, "images": images, "seconds": int() | float() as seconds}:
-            return f"{suite}: {images} images, at most about {duration(seconds)}"
-        case {"kind": "result", "suite": suite, "file": file, "values": dict(values)}:
-            numbers = "  ".join(
-                f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float)
-            )
-            return f"{suite}: {file}{event.get('said', '')}  {numbers}"
-        case {"kind": "already", "suite": suite, "file": file}:
-            return f"{suite}: measured already, {file}"
-        case {"kind": "checkpoint", "name": name, "step": step}:
-            return f"checkpoint {name} at step {step}"
-        case _:
-            return ""
 
 
 def panel(look: Look) -> RenderableType:
@@ -272,9 +225,9 @@ def panel(look: Look) -> RenderableType:
     )
     if state.kind == "evaluation":
         return Group(head, bar)
-    loss = "   ".join(_named((LOSS, "train/cross_entropy", "train/hah_cost"), metrics))
-    accuracy = "   ".join(("accuracy", *_named(("train/accuracy", CLEAN, NOISY), metrics)))
-    sparsity, snr = _per_block(metrics, SPARSITY), _per_block(metrics, SNR)
+    loss = "   ".join(named((LOSS, "train/cross_entropy", "train/hah_cost"), metrics))
+    accuracy = "   ".join(("accuracy", *named(("train/accuracy", CLEAN, NOISY), metrics)))
+    sparsity, snr = per_block(metrics, SPARSITY), per_block(metrics, SNR)
     blocks = Table.grid(padding=(0, 1))
     blocks.add_column(justify="left")
     for _ in sparsity:
@@ -290,15 +243,3 @@ def _position(state: State) -> str:
     if state.kind == "evaluation":
         return f"suite {min(state.suite + 1, state.suites)}/{state.suites}  piece {state.piece:,}/{state.pieces:,}"
     return f"epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}  step {state.step:,}/{state.steps:,}"
-
-
-def _named(names: Sequence[str], values: Mapping[str, float]) -> list[str]:
-    """Metrics with their values, '-' for what there is not."""
-    return [f"{METRICS[name].word} {METRICS[name].said(values.get(name))}" for name in names]
-
-
-def _per_block(values: Mapping[str, float], name: str) -> list[float]:
-    found: list[float] = []
-    while isinstance(value := values.get(METRICS[name].of(len(found) + 1)), int | float):
-        found.append(float(value))
-    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -21,12 +21,12 @@ from engine.experiment.datasets import SUITE_NAMES, Suite
 from engine.experiment.mistakes import RequestError
 from engine.results.suites import check_packages
 from engine.runs.layout import RunDirectory
-from hah_tui import orders
+from hah_tui import engines
+from hah_tui.base import app_of
 from hah_tui.text import duration, shown_line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
-    from hah_tui.app import HahApp
 
 TYPING_SECONDS = 0.7  # without a key before another estimate is asked for
 _KEY = r"[\w.-]+\s*="  # what a setting begins with
@@ -104,7 +104,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         chosen = [suite for suite in SUITE_NAMES if suite in self._chosen]
         if not chosen:
             raise RequestError("choose one suite or more with space")
-        experiment = orders.evaluation(self._experiment, chosen, self._images(), self._sets())
+        experiment = engines.evaluation(self._experiment, chosen, self._images(), self._sets())
         check_packages(experiment)
         return experiment
 
@@ -113,7 +113,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         if not self.size.width:
             return
         try:
-            self._ask_for_forecast(orders.evaluation(self._experiment, SUITE_NAMES, None, self._sets()))
+            self._ask_for_forecast(engines.evaluation(self._experiment, SUITE_NAMES, None, self._sets()))
             self._list(self._images())
             self._say(self._total(self._meant()), False)
         except RequestError as error:
@@ -136,9 +136,8 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
                 self._forecast = found
                 self._look()
 
-        app = cast("HahApp", self.app)
-        app.in_background(
-            self, lambda: orders.forecast(self._run, experiment, checkpoint), came,
+        app_of(self).in_background(
+            self, lambda: engines.forecast(self._run, experiment, checkpoint), came,
             lambda error: came(f"no estimate: {shown_line(str(error), 200)}"),
         )  # fmt: skip
 

@@ -17,17 +17,17 @@ from engine.runs.events import Event
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from engine.runs.watcher import Look
-from hah_tui import keys, orders
-from hah_tui.record import Curves, Replay, Source
-from hah_tui.screens.acts import RunActs
-from hah_tui.screens.dialogs import Message, SetDialog
+from hah_tui import engines, keys
+from hah_tui.curves import Curves, Replay, Source
+from hah_tui.screens.dialogs import SetDialog
 from hah_tui.screens.panels import PanelScreen, block_lines
+from hah_tui.screens.run_actions import RunActions, go_on
 from hah_tui.text import duration, shown, shown_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets import canvas
 from hah_tui.widgets.bars import Bars
 from hah_tui.widgets.canvas import QUIET, STRONG, TEXT, Canvas
-from hah_tui.widgets.chart import Chart, Line
+from hah_tui.widgets.chart import Chart, ChartLine
 from hah_tui.widgets.feed import Feed
 
 _INKS = {"quiet": QUIET, "waiting": canvas.WAITING, "live": canvas.LIVE, "good": canvas.GOOD, "bad": canvas.BAD}
@@ -49,7 +49,7 @@ _CURVES = {  # by panel: metric, label, ink, whether it has a band
 _BLOCKS = {"sparsity": "sparsity", "snr": "snr_db", "cost": "hah_cost"}
 
 
-class MonitorScreen(PanelScreen, RunActs):
+class MonitorScreen(PanelScreen, RunActions):
     """The monitor of one run."""
 
     PLACE = "monitor"
@@ -121,28 +121,26 @@ class MonitorScreen(PanelScreen, RunActs):
                     panel.empty = "a standard network has none"
         self._draw_head()
 
-    def _lines(self, panel: str, curves: Curves, reference: Curves | None) -> list[Line]:
+    def _lines(self, panel: str, curves: Curves, reference: Curves | None) -> list[ChartLine]:
         lines = []
         for metric, label, ink, band in _CURVES[panel]:
             if self.standard and metric in ("train/hah_cost", "train/loss"):
                 continue
             if len(curves[metric]) or metric.startswith("train/"):
-                lines.append(Line(label, curves[metric], curves, ink, band=band))
+                lines.append(ChartLine(label, curves[metric], curves, ink, band=band))
         if reference is not None and self.reference is not None:
             metrics = [metric for metric, *_ in _CURVES[panel] if len(reference[metric])]
             for metric in metrics:
-                lines.append(Line("", reference[metric], reference, canvas.REFERENCE, True, False))
+                lines.append(ChartLine("", reference[metric], reference, canvas.REFERENCE, True, False))
             if metrics:
                 lines[-1].label = self.reference.run.id
         return lines
 
     # Reading and drawing
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def prepare(self) -> None:
         self.take_reference(self.hah.settings.reference)
         self._learn()
-        self.frame()
 
     def _learn(self) -> None:
         """Ask for the experiment as it is now; what cannot be read stays unknown."""
@@ -186,7 +184,7 @@ class MonitorScreen(PanelScreen, RunActs):
             self.call_after_refresh(self.lay_out)
         head.show(rows)
 
-    def _head_rows(self, width: int) -> list[canvas.Row]:
+    def _head_rows(self, width: int) -> list[canvas.InkedRow]:
         look, plain = self.source.look, self.hah.plain
         if look is None or self.source.gone:
             said = "its directory is gone; what was read stays" if self.source.gone else "reading"
@@ -232,7 +230,7 @@ class MonitorScreen(PanelScreen, RunActs):
             rows.append(canvas.row((" saved and stopped; r goes on exactly there", QUIET), width=width))
         return rows
 
-    def _progress_row(self, width: int, ink: int) -> canvas.Row:
+    def _progress_row(self, width: int, ink: int) -> canvas.InkedRow:
         look, curves = self.source.look, self.curves
         assert look is not None
         state, plain = look.state, self.hah.plain
@@ -336,8 +334,8 @@ class MonitorScreen(PanelScreen, RunActs):
         if assignment is not None and look is not None:
             from engine.experiment.document import assigned
 
-            go_on = partial(self.go_on, sets=dict([assigned(assignment)]))
-            self._each("resume", go_on, "goes on", [look])
+            with_it = partial(go_on, self.hah, sets=dict([assigned(assignment)]))
+            self._each("resume", with_it, "goes on", [look])
 
     def _set(self, assignment: str | None) -> None:
         if assignment is None:
@@ -348,7 +346,7 @@ class MonitorScreen(PanelScreen, RunActs):
             if self.hah.holds(self):
                 self._learn()
 
-        self.hah.in_background(self.hah, lambda: orders.change(self.run, assignment), done)
+        self.hah.in_background(self.hah, lambda: engines.change(self.run, assignment), done)
 
     # Other things to look at
 
@@ -368,7 +366,7 @@ class MonitorScreen(PanelScreen, RunActs):
             return "\n".join(parts)
 
         def show(text: str) -> None:
-            self.app.push_screen(Message(f"Manifest of {self.run.id}", text))
+            self.hah.tell(f"Manifest of {self.run.id}", text)
 
         self.hah.in_background(self, read, show)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from rich.text import Text
@@ -18,18 +18,51 @@ from textual.widgets import Footer, Input, Select, Static, Switch, Tab, Tabs
 from engine.experiment.mistakes import RequestError
 from engine.runs import launch
 from engine.runs.layout import RunDirectory
-from hah_tui import keys, orders
+from hah_tui import engines, keys
+from hah_tui.base import BaseApp, Follower, Page
 from hah_tui.catalogue import speeds
-from hah_tui.screens import Page, summary
+from hah_tui.screens import summary
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.form import BlockRow, FieldRow, Fields, Sheet, device_choices, explained, rows, sheets
-from hah_tui.screens.presets import Presets
-from hah_tui.settings import Keeper
+from hah_tui.screens.pick_preset import PickPreset
+from hah_tui.settings import save_draft
 from hah_tui.text import shown_line
 
 if TYPE_CHECKING:
     from engine.runs.devices import Gpu
     from hah_tui.draft import Draft, Speed
+
+
+class Keeper:
+    """Keeps the latest draft on the disk without a key press waiting for it, even if the form is left meanwhile."""
+
+    def __init__(self, app: BaseApp) -> None:
+        self._waiting: list[dict[str, Any] | None] = []
+        self._follower = Follower(app, self._write, self._wrote)
+        self.problem = ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being written."""
+        return self._follower.busy
+
+    def keep(self, draft: dict[str, Any] | None) -> None:
+        """Write this draft (None: none) as soon as the one before is written."""
+        self._waiting = [draft]
+        self._follower.wake()
+
+    def _write(self) -> str:
+        problem = ""
+        while self._waiting:
+            try:
+                save_draft(self._waiting.pop())
+                problem = ""
+            except OSError as error:
+                problem = f"the draft cannot be kept: {error.strerror}"
+        return problem
+
+    def _wrote(self, problem: str) -> None:
+        self.problem = problem
 
 
 class NewRunScreen(Page):
@@ -55,11 +88,10 @@ class NewRunScreen(Page):
         self._into = True  # whether the cursor goes into the fields of a tab that opens
         self._wanted = ""  # the setting to put the cursor on when its tab is there
         self._busy = ""  # what a launch waits for
-        self._keeper = Keeper()
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
-        yield Presets()
+        yield PickPreset()
         with Vertical(id="form"):
             yield Tabs(id="tabs")
             with Horizontal(id="middle"):
@@ -70,25 +102,26 @@ class NewRunScreen(Page):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
+        app = self.hah
+        self._keeper = Keeper(app)
         self.add_class("choosing")
         self._head()
-        app = self.hah
         if self._run is not None:
-            self.query_one(Presets).say(Text("reading the run..."))
+            self.query_one(PickPreset).say(Text("reading the run..."))
             app.in_background(self, partial(_draft_of, self._run), self.begin, self._cannot_begin)
         else:
-            self.query_one(Presets).read()
+            self.query_one(PickPreset).read()
         app.in_background(self, _gpus, self._devices_known)
         app.in_background(self, partial(speeds, app.folder), self._speeds_known)
 
     def redraw(self) -> None:
         """Draw everything again: another theme, ASCII mode."""
         self._head()
-        self.query_one(Presets).redraw()
+        self.query_one(PickPreset).redraw()
         self._summary()
 
-    @on(Presets.Taken)
-    def _taken(self, event: Presets.Taken) -> None:
+    @on(PickPreset.Taken)
+    def _taken(self, event: PickPreset.Taken) -> None:
         from hah_tui.draft import Draft
 
         if isinstance(event.start, str):
@@ -244,7 +277,7 @@ class NewRunScreen(Page):
             self._mount_sheet()
 
     def _speeds_known(self, found: list[Speed]) -> None:
-        self._speeds = self.query_one(Presets).speeds = found
+        self._speeds = self.query_one(PickPreset).speeds = found
         self.redraw()
 
     # Actions
@@ -259,7 +292,7 @@ class NewRunScreen(Page):
         if self.draft is not None and self._run is None:
             self.draft = None
             self.add_class("choosing")
-            self.query_one(Presets).read()
+            self.query_one(PickPreset).read()
             self._head()
             self.refresh_bindings()
         else:
@@ -316,7 +349,10 @@ class NewRunScreen(Page):
             name, found, at = (row.name or "").partition("[")
             if name == bare:
                 text = draft.row(name)[int(at[:-1]) - 1] if found else draft.text(name)
-                row.value = text == "true" if isinstance(row, Switch) else text  # type: ignore[attr-defined]
+                if isinstance(row, Switch):
+                    row.value = text == "true"
+                elif isinstance(row, Input | Select):
+                    row.value = text
         self._look()
 
     def action_discard(self) -> None:
@@ -364,7 +400,7 @@ class NewRunScreen(Page):
         experiment, app = draft.experiment, self.hah
 
         def work() -> RunDirectory:
-            run, process = orders.begin(experiment, draft.preset, draft.preset_path, draft.sets(), app.folder)
+            run, process = engines.begin(experiment, draft.preset, draft.preset_path, draft.sets(), app.folder)
             app.adopt(process)
             app.hand_over(self, partial(self._now, f"{run.id} is starting..."))
             for text in launch.await_start(run, process):
@@ -385,7 +421,7 @@ class NewRunScreen(Page):
         self._now("")
         if self.is_current:
             self.hah.pop_screen()
-            self.hah.open_run(run)
+            self.hah.open("monitor", run)
 
     def _not_begun(self, error: Exception) -> None:
         """What only the engine's side could know stands beside its field too."""

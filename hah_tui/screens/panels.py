@@ -19,13 +19,13 @@ from textual.widgets import Footer
 
 from engine.runs import store
 from engine.runs.layout import RunDirectory
-from hah_tui.record import Curves, Reading, Source
-from hah_tui.screens import Page
+from hah_tui.base import Page
+from hah_tui.curves import Curves, Reading, Source
 from hah_tui.screens.dialogs import PickRun
 from hah_tui.widgets import picture
 from hah_tui.widgets.bars import Bars
 from hah_tui.widgets.canvas import REFERENCE, Canvas
-from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, Line, View, position, window
+from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, ChartLine, View, position, window
 from hah_tui.widgets.feed import Lines
 from hah_tui.widgets.sparing import spare
 
@@ -95,6 +95,9 @@ class PanelScreen(Page):
         """What files that are written from here are called after."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """What else is to be done as it opens (Textual calls every class's `on_mount`, without `super`)."""
+
     # What is on the screen
 
     def all_sources(self) -> list[Source]:
@@ -105,7 +108,7 @@ class PanelScreen(Page):
         """The curves of all of them."""
         return [source.curves for source in self.all_sources()]
 
-    def metrics(self, chart: Chart) -> list[tuple[str, str, Line]]:
+    def metrics(self, chart: Chart) -> list[tuple[str, str, ChartLine]]:
         """(run, metric, line) of a chart."""
         found = []
         for line in chart.lines:
@@ -197,6 +200,8 @@ class PanelScreen(Page):
         self.current = str(self.panels()[0].id)
         self.set_interval(1 / self.hah.settings.frames_per_second, self.frame)
         self.lay_out()
+        self.prepare()
+        self.frame()
 
     def frame(self) -> None:
         """Ask for what is new, and draw it; called at a fixed rate."""
@@ -212,7 +217,9 @@ class PanelScreen(Page):
         if not self.hah.holds(self) or not self.size.width:
             return
         box = self.query_one("#panels")
-        height = self.size.height - 1 - self.query_one("#head").styles.height.value  # type: ignore[union-attr]
+        head = self.query_one("#head").styles.height
+        assert head is not None
+        height = self.size.height - 1 - head.value
         wanted = [str(panel.id) for panel in self.panels() if self.wanted[str(panel.id)]]
         if self.current not in wanted:
             self.current = wanted[0]
@@ -405,7 +412,7 @@ class PanelScreen(Page):
         if chart is not None:
             x = window(self.view, self.all_curves())
             title = f"{chart.heading}: {self.subject()}"
-            picture_ = picture.as_svg(chart, self.view, x, title, self.hah.series, self.app.current_theme.dark)
+            picture_ = picture.as_svg(chart, self.view, x, title, self.hah.curve_colours, self.app.current_theme.dark)
             self._write(chart, ".svg", picture_)
 
     def _write(self, chart: Chart, suffix: str, text: str) -> None:
@@ -419,14 +426,16 @@ class PanelScreen(Page):
         self.hah.in_background(self.hah, write, lambda path: self.hah.say(f"saved {path}"))
 
 
-def block_lines(curves: Curves, metric: str, reference: Curves | None = None) -> list[Line]:
+def block_lines(curves: Curves, metric: str, reference: Curves | None = None) -> list[ChartLine]:
     """A line for each block of a run, those of a reference behind them."""
     behind = []
     if reference is not None:
         numbers = reference.blocks(metric)
-        behind = [Line(str(n), reference[f"block/{n}/{metric}"], reference, REFERENCE, True, False) for n in numbers]
+        behind = [
+            ChartLine(str(n), reference[f"block/{n}/{metric}"], reference, REFERENCE, True, False) for n in numbers
+        ]
     numbers = curves.blocks(metric)
     return [
-        *(Line(str(n), curves[f"block/{n}/{metric}"], curves, 1 + (n - 1) % 8, band=False) for n in numbers),
+        *(ChartLine(str(n), curves[f"block/{n}/{metric}"], curves, 1 + (n - 1) % 8, band=False) for n in numbers),
         *behind,
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -23,15 +22,14 @@ from engine.runs import launch, store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from engine.runs.watcher import Look, Watcher
-from hah_tui import keys, orders
-from hah_tui.screens import Page
+from hah_tui import engines, keys
+from hah_tui.base import BaseApp, Page
 from hah_tui.screens.evaluate import EvaluateDialog
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, mark
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
-    from hah_tui.app import HahApp
 
 ROUND_SECONDS = 1.0  # between two looks at the evaluation that runs
 _HUES = {"clear": "good", "suspect": "bad"}  # of verdicts; every other one is a warning
@@ -53,7 +51,7 @@ class ResultsScreen(Page):
         self.found = RunResults([], [], [])
         self.job: Look | None = None
         self._read = False
-        self._wake, self._over = threading.Event(), False
+        self._stamp: object = None  # of the results that were read last
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
@@ -67,11 +65,8 @@ class ResultsScreen(Page):
     def on_mount(self) -> None:
         self.query_one(DataTable).focus()
         self._show()
-        threading.Thread(target=self._follow, args=(self.hah,), daemon=True).start()
-
-    def on_unmount(self) -> None:
-        self._over = True
-        self._wake.set()
+        look = partial(self._look, self.hah, Watcher(self.run_directory.evaluation))
+        self.follow(look, self._looked, ROUND_SECONDS)
 
     def on_resize(self, event: events.Resize) -> None:
         self._show()
@@ -80,33 +75,24 @@ class ResultsScreen(Page):
         """Draw everything again: another theme, ASCII mode."""
         self._show()
 
-    def _follow(self, app: HahApp) -> None:
-        """Read the results when there are others, look at the evaluation now and then."""
-        run, stamp = self.run_directory, object()
-        watcher = Watcher(run.evaluation)
-        while not self._over:
-            now = _stamp(run)
-            if now != stamp:
-                stamp = now
-                try:
-                    found = one_run.read(run, app.settings.reference)
-                except (OSError, RequestError) as error:
-                    found = RunResults([], [], [str(error)])
-                app.hand_over(self, partial(self._arrived, found))
-            look = watcher.look() if run.evaluation.state.exists() else None
-            app.hand_over(self, partial(self._job_seen, look))
-            self._wake.wait(ROUND_SECONDS)
-            if self._wake.is_set():
-                stamp = object()
-            self._wake.clear()
+    def _look(self, app: BaseApp, watcher: Watcher) -> tuple[RunResults | None, Look | None]:
+        """The results where there are others, and the evaluation, if there is one; for a thread."""
+        run, found, stamp = self.run_directory, None, _stamp(self.run_directory)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                found = one_run.read(run, app.settings.reference)
+            except (OSError, RequestError) as error:
+                found = RunResults([], [], [str(error)])
+        return found, watcher.look() if run.evaluation.state.exists() else None
 
-    def _arrived(self, found: RunResults) -> None:
-        self.found, self._read = found, True
-        self._show()
-
-    def _job_seen(self, look: Look | None) -> None:
-        if look != self.job:
-            self.job = look
+    def _looked(self, looked: tuple[RunResults | None, Look | None]) -> None:
+        found, job = looked
+        if found is not None:
+            self.found, self._read = found, True
+            self._show()
+        if job != self.job:
+            self.job = job
             self._show_job()
             self.refresh_bindings()
 
@@ -200,7 +186,8 @@ class ResultsScreen(Page):
         table.move_cursor(row=table.cursor_row + by)
 
     def action_reload(self) -> None:
-        self._wake.set()
+        self._stamp = None
+        self.wake()
 
     def action_copy(self) -> None:
         self.hah.copy_to_clipboard(self.run_directory.id)
@@ -233,7 +220,7 @@ class ResultsScreen(Page):
         run = self.run_directory
 
         def read() -> tuple[Experiment, list[str]]:
-            return store.experiment_of(run, read_state(run)), orders.checkpoints(run)
+            return store.experiment_of(run, read_state(run)), engines.checkpoints(run)
 
         def ask(known: tuple[Experiment, list[str]]) -> None:
             if self.is_current:
@@ -247,12 +234,12 @@ class ResultsScreen(Page):
         run, app = self.run_directory, self.hah
 
         def begin() -> None:
-            process = orders.evaluate(run, *asked)
+            process = engines.evaluate(run, *asked)
             app.adopt(process)
             launch.await_start(run.evaluation, process)
 
         app.say("asking for device and data...")
-        app.in_background(self, begin, lambda _: self._wake.set())
+        app.in_background(self, begin, lambda _: self.action_reload())
 
     def action_stop_evaluation(self) -> None:
         if self.job is None or not self.job.live:
@@ -260,7 +247,7 @@ class ResultsScreen(Page):
             return
         job = self.run_directory.evaluation
         said = partial(self.hah.say, "the evaluation has stopped")
-        self.hah.in_background(self.hah, partial(orders.ask, job, "stop"), lambda _: said())
+        self.hah.in_background(self.hah, partial(engines.ask, job, "stop"), lambda _: said())
 
 
 def _stamp(run: RunDirectory) -> tuple[Any, ...]:

@@ -6,26 +6,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.events import MouseScrollDown, MouseScrollUp
+from textual.message import Message
 from textual.widgets import DataTable
 
-from hah_tui.listing import Row, sampled_losses
+from hah_tui.base import BaseApp
+from hah_tui.listing import ListedRun, sampled_losses
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, line_of, mark
 
-if TYPE_CHECKING:
-    from hah_tui.app import HahApp
-
 LOSS_SECONDS = 4.0  # between two looks at the losses of a run
 
-Cell = tuple[str, str]  # text and style
+RunCell = tuple[str, str]  # text and style
 
 
 @dataclass(frozen=True)
-class Column:
+class RunColumn:
     """A column of the table; width 0 takes what the others leave."""
 
     name: str
@@ -40,27 +40,27 @@ class Column:
         return Text(title)
 
 
-def columns(width: int) -> list[Column]:
+def columns(width: int) -> list[RunColumn]:
     """The columns that a terminal of so many cells has room for."""
     wide = width >= 150
     every = [
-        (0, Column("mark", "", 2)),
-        (0, Column("id", "run", 0, order="name")),
-        (64, Column("status", "status", 9, order="status")),
-        (64, Column("progress", "progress", 19 if wide else 12)),
-        (0, Column("percent", "", 5, True)),
-        (70, Column("eta", "ETA", 8, True)),
-        (0, Column("clean", "clean", 7, True, "accuracy")),
-        (64, Column("noisy", "noisy", 7, True, "noisy")),
-        (78, Column("loss", "loss", 17 if wide else 9)),
-        (116, Column("preset", "preset", 20 if wide else 14)),
-        (100, Column("device", "device", 8)),
-        (90, Column("age", "age", 8, True, "created")),
-        (140, Column("tags", "tags", 18)),
+        (0, RunColumn("mark", "", 2)),
+        (0, RunColumn("id", "run", 0, order="name")),
+        (64, RunColumn("status", "status", 9, order="status")),
+        (64, RunColumn("progress", "progress", 19 if wide else 12)),
+        (0, RunColumn("percent", "", 5, True)),
+        (70, RunColumn("eta", "ETA", 8, True)),
+        (0, RunColumn("clean", "clean", 7, True, "accuracy")),
+        (64, RunColumn("noisy", "noisy", 7, True, "noisy")),
+        (78, RunColumn("loss", "loss", 17 if wide else 9)),
+        (116, RunColumn("preset", "preset", 20 if wide else 14)),
+        (100, RunColumn("device", "device", 8)),
+        (90, RunColumn("age", "age", 8, True, "created")),
+        (140, RunColumn("tags", "tags", 18)),
     ]
     chosen = [column for least, column in every if width >= least]
     left = width - 1 - sum(column.width for column in chosen)
-    return [Column(c.name, c.title, left, c.right, c.order) if c.width == 0 else c for c in chosen]
+    return [RunColumn(c.name, c.title, left, c.right, c.order) if c.width == 0 else c for c in chosen]
 
 
 class Losses:
@@ -100,14 +100,34 @@ class RunTable(DataTable[Text]):
         Binding("G", "scroll_bottom", "last", show=False),
     ]
 
+    class Opened(Message):
+        """The run under the cursor is to be opened."""
+
+    class Jumped(Message):
+        """The cursor is to go to the first run of the list, or the last."""
+
+        def __init__(self, last: bool) -> None:
+            super().__init__()
+            self.last = last
+
+    class Scrolled(Message):
+        """Other slots are on the screen."""
+
+    class Pushed(Message):
+        """The wheel turns on at an end of the slots."""
+
+        def __init__(self, down: bool) -> None:
+            super().__init__()
+            self.down = down
+
     def action_select_cursor(self) -> None:
-        self.screen.run_action_open()  # type: ignore[attr-defined]
+        self.post_message(self.Opened())
 
     def action_scroll_top(self) -> None:
-        self.screen.slide_to(0)  # type: ignore[attr-defined]
+        self.post_message(self.Jumped(last=False))
 
     def action_scroll_bottom(self) -> None:
-        self.screen.slide_to(-1)  # type: ignore[attr-defined]
+        self.post_message(self.Jumped(last=True))
 
     action_scroll_home = action_scroll_top
     action_scroll_end = action_scroll_bottom
@@ -115,27 +135,34 @@ class RunTable(DataTable[Text]):
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
         if self.is_mounted and new != old:
-            self.screen.see()  # type: ignore[attr-defined]
+            self.post_message(self.Scrolled())
 
-    def on_mouse_scroll_down(self) -> None:
-        if self.scroll_y >= self.max_scroll_y:
-            self.screen.slide(max(1, self.max_scroll_y // 2))  # type: ignore[attr-defined]
+    def at_end(self, down: bool) -> bool:
+        """Whether there are no more slots that way."""
+        return self.scroll_y >= self.max_scroll_y if down else self.scroll_y <= 0
 
-    def on_mouse_scroll_up(self) -> None:
-        if self.scroll_y <= 0:
-            self.screen.slide(-max(1, self.max_scroll_y // 2))  # type: ignore[attr-defined]
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        self._push(event, True)
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        self._push(event, False)
+
+    def _push(self, event: MouseScrollDown | MouseScrollUp, down: bool) -> None:
+        if self.at_end(down):  # whoever slides the list scrolls it after that
+            event.prevent_default().stop()
+            self.post_message(self.Pushed(down))
 
 
 def cells(
-    row: Row, columns: Sequence[Column], losses: list[float], picked: bool, pinned: bool, app: HahApp
-) -> list[Cell]:
+    row: ListedRun, columns: Sequence[RunColumn], losses: list[float], picked: bool, pinned: bool, app: BaseApp
+) -> list[RunCell]:
     """What stands in the columns of a run."""
     state, look, plain, colour = row.look.state, row.look, app.plain, app.colour
     hue, quiet = colour(MARKS.get(look.status, ("", "", "quiet"))[2]), colour("quiet")
     done = state.progress
     pin = (" ^" if plain else " ◈") if pinned else ""
 
-    def cell(column: Column) -> Cell:
+    def cell(column: RunColumn) -> RunCell:
         width = column.width
         match column.name:
             case "mark":
@@ -168,7 +195,7 @@ def cells(
     return list(map(cell, columns))
 
 
-def text(cell: Cell) -> Text:
+def text(cell: RunCell) -> Text:
     """A cell as the table takes it."""
     return Text(cell[0], cell[1], no_wrap=True)
 

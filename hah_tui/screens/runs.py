@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events, on
@@ -20,23 +19,36 @@ from engine.runs.state import ENDED, LIVE
 from engine.runs.store import Labels
 from engine.runs.watcher import Look
 from hah_tui import keys
-from hah_tui.listing import Listing, Row, matcher, ordered, unknown_statuses
-from hah_tui.screens import home, run_table
-from hah_tui.screens.acts import ListActs
-from hah_tui.screens.run_table import Cell, Column, Losses, RunTable
-from hah_tui.text import shown_line
+from hah_tui.base import BaseApp
+from hah_tui.listing import ListedRun, Listing, matcher, ordered, unknown_statuses
+from hah_tui.screens import run_table
+from hah_tui.screens.run_actions import ListActions
+from hah_tui.screens.run_table import Losses, RunCell, RunColumn, RunTable
+from hah_tui.text import home, shown_line
 from hah_tui.themes import MARKS, mark
-
-if TYPE_CHECKING:
-    from hah_tui.app import HahApp
 
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
 SILENCE_SECONDS = 5.0  # without a round after which the folder is said not to answer
 
 
-class RunsScreen(ListActs):
-    """The list of runs, kept up to date by one thread."""
+@dataclass(frozen=True)
+class Known:
+    """What is known of the folder: its runs, losses of those that were looked at, and why it cannot be read."""
+
+    rows: dict[str, ListedRun]
+    losses: dict[str, list[float]]
+    problem: str
+    fresh: bool  # whether there are new losses
+
+    @classmethod
+    def of(cls, listing: Listing, losses: Losses, fresh: bool = False) -> Known:
+        """As it is now, whatever is found after that."""
+        return cls(dict(listing.rows), dict(losses.of), listing.problem, fresh)
+
+
+class RunsScreen(ListActions):
+    """The list of runs, kept up to date."""
 
     PLACE = "runs"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -46,12 +58,12 @@ class RunsScreen(ListActs):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, ListedRun] = {}
         self._losses: dict[str, list[float]] = {}
-        self._order: list[Row] = []  # filtered and sorted
+        self._order: list[ListedRun] = []  # filtered and sorted
         self._offset = 0  # of the first slot in it
-        self._columns: list[Column] = []
-        self._cells: list[list[Cell]] = []  # what the slots show
+        self._columns: list[RunColumn] = []
+        self._cells: list[list[RunCell]] = []  # what the slots show
         self._current = ""  # id of the run under the cursor
         self._selected: dict[str, None] = {}
         self._said: dict[str, Text] = {}
@@ -61,7 +73,6 @@ class RunsScreen(ListActs):
         self._loaded = False  # one whole round is done
         self._heard = time.monotonic()
         self._visible: tuple[str, ...] = ()
-        self._wake, self._over, self._watched = threading.Event(), False, True
 
     # Layout
 
@@ -77,11 +88,9 @@ class RunsScreen(ListActs):
     def on_mount(self) -> None:
         self.table.focus()
         self.set_interval(1.0, self._tick)
-        threading.Thread(target=self._follow, args=(self.hah, self.hah.folder), daemon=True).start()
-
-    def on_unmount(self) -> None:
-        self._over = True
-        self._wake.set()
+        folder = self.hah.folder
+        look = partial(self._look, self.hah, Listing(folder), Losses(folder))
+        self.follow(look, self._whole, ROUND_SECONDS)
 
     @property
     def table(self) -> RunTable:
@@ -90,12 +99,7 @@ class RunsScreen(ListActs):
     def on_resize(self, event: events.Resize) -> None:
         self._lay_out(event.size.width)
 
-    def on_screen_suspend(self) -> None:
-        self._watched = False
-
     def on_screen_resume(self) -> None:
-        self._watched = True
-        self._wake.set()
         self._sort()
 
     def redraw(self) -> None:
@@ -112,42 +116,36 @@ class RunsScreen(ListActs):
                 self.table.add_column(column.heading, width=column.width, key=column.name)
             self._show()
 
-    # The thread that reads the folder
+    # Reading the folder
 
-    def _follow(self, app: HahApp, folder: Path) -> None:
-        listing = Listing(folder)
-        shown, losses = -1, Losses(folder)
+    def _look(self, app: BaseApp, listing: Listing, losses: Losses) -> Known:
+        """One round over the folder, for a thread; what it finds is handed over piece by piece."""
+        shown = listing.version
+        for _ in listing.update(self._visible):
+            if listing.version != shown:
+                shown = listing.version
+                app.hand_over(self, partial(self._arrived, Known.of(listing, losses)))
+            time.sleep(0.002)  # the screen has a turn
+        fresh = [name for name in self._visible if name in listing.rows and losses.look(name)]
+        return Known.of(listing, losses, bool(fresh))
 
-        def give(whole: bool, drawn: bool = False) -> None:
-            found = dict(listing.rows), dict(losses.of), listing.problem
-            app.hand_over(self, partial(self._arrived, *found, whole, drawn))
+    def _whole(self, known: Known) -> None:
+        """A round is done."""
+        first, self._loaded = not self._loaded, True
+        self._arrived(known, first)
+        self._followed = self._followed or self.seen
 
-        while not self._over:
-            for _ in listing.update(self._visible):
-                if listing.version != shown:
-                    shown = listing.version
-                    give(False)
-                time.sleep(0.002)  # the screen has a turn
-            read = [name for name in self._visible if name in listing.rows and losses.look(name)]
-            give(True, bool(read))
-            self._wake.wait(ROUND_SECONDS if self._watched else 4 * ROUND_SECONDS)
-            self._wake.clear()
-
-    def _arrived(
-        self, rows: dict[str, Row], losses: dict[str, list[float]], problem: str, whole: bool, drawn: bool
-    ) -> None:
+    def _arrived(self, known: Known, first: bool = False) -> None:
         self._heard = time.monotonic()
-        changed = rows != self._rows or problem != self._problem or whole > self._loaded
-        self._rows, self._losses, self._problem = rows, losses, problem
-        self._loaded = self._loaded or whole
+        changed = first or known.rows != self._rows or known.problem != self._problem
+        self._rows, self._losses, self._problem = known.rows, known.losses, known.problem
         if not self.seen:
             return  # drawing under another screen would repaint all of that one
         if changed:
-            self._selected = {name: None for name in self._selected if name in rows}
+            self._selected = {name: None for name in self._selected if name in self._rows}
             self._sort()
-        elif drawn:
+        elif known.fresh:
             self._show()
-        self._followed = self._followed or whole
 
     def _tick(self) -> None:
         """Ages, remaining times, and whether the folder still answers."""
@@ -202,17 +200,26 @@ class RunsScreen(ListActs):
             self.see()
             self._show_around()
 
-    def _cells_of(self, row: Row) -> list[Cell]:
+    def _cells_of(self, row: ListedRun) -> list[RunCell]:
         losses, picked = self._losses.get(row.id, []), row.id in self._selected
         return run_table.cells(row, self._columns, losses, picked, row.id == self.hah.settings.reference, self.hah)
 
+    @on(RunTable.Scrolled)
     def see(self) -> None:
         """Tell the thread which runs are on the screen."""
         top = self._offset + int(self.table.scroll_y)
         self._visible = tuple(row.id for row in self._order[top : top + max(self.table.size.height, 1)])
 
-    def slide(self, by: int) -> None:
-        """The wheel is at an end of the slots: move the list through them, the picture standing still."""
+    @on(RunTable.Pushed)
+    def _pushed(self, event: RunTable.Pushed) -> None:
+        """The wheel is at an end of the slots: there are others then, through which it goes on."""
+        table, way = self.table, 1 if event.down else -1
+        if table.at_end(event.down):  # an earlier turn has not slid the list yet
+            self._slide(way * max(1, table.max_scroll_y // 2))
+        table.scroll_to(y=table.scroll_y + way * self.app.scroll_sensitivity_y, animate=False, immediate=True)
+
+    def _slide(self, by: int) -> None:
+        """Move the list through the slots, the picture standing still."""
         table, old = self.table, self._offset
         offset = max(0, min(old + by, len(self._order) - PAGE))
         if offset == old:
@@ -224,11 +231,12 @@ class RunsScreen(ListActs):
         table.scroll_to(y=top, animate=False, immediate=True)
         self.see()
 
-    def slide_to(self, index: int) -> None:
-        """Put the cursor on a run by its place in the list; -1 is the last."""
+    @on(RunTable.Jumped)
+    def _jumped(self, event: RunTable.Jumped) -> None:
+        """Put the cursor on the first or the last run of the list."""
         if self._order:
-            self._current = self._order[index].id
-            place = len(self._order) - 1 if index < 0 else index
+            place = len(self._order) - 1 if event.last else 0
+            self._current = self._order[place].id
             self._offset = max(0, min(place, len(self._order) - PAGE))
             self._show()
 
@@ -341,7 +349,7 @@ class RunsScreen(ListActs):
 
     def on_click(self, event: events.Click) -> None:
         if event.chain == 2 and event.widget is self.table and event.y > 0:
-            self.run_action_open()
+            self.action_open()
 
     @on(Input.Changed, "#filter")
     def _narrow(self, event: Input.Changed) -> None:
@@ -368,11 +376,11 @@ class RunsScreen(ListActs):
         self._sort()
 
     def action_refresh(self) -> None:
-        self._wake.set()
+        self.wake()
 
     def action_sort(self) -> None:
-        orders_ = list(store.ORDERS)
-        following = orders_[(orders_.index(self.hah.settings.sort) + 1) % len(orders_)]
+        orders = list(store.ORDERS)
+        following = orders[(orders.index(self.hah.settings.sort) + 1) % len(orders)]
         self.hah.change(sort=following, reverse=False)
         self._sort()
 
@@ -417,33 +425,26 @@ class RunsScreen(ListActs):
 
     def acted(self) -> None:
         """The folder is read again now."""
-        self._wake.set()
+        self.wake()
 
-    def run_action_open(self) -> None:
+    @on(RunTable.Opened)
+    def action_open(self) -> None:
         """Watch the run under the cursor."""
         look = self.target()
         if look is not None:
-            self.hah.open_run(look.run)
-
-    action_open = run_action_open
+            self.hah.open("monitor", look.run)
 
     def action_new(self) -> None:
-        from hah_tui.screens.new_run import NewRunScreen
-
-        self.hah.push_screen(NewRunScreen())
+        self.hah.open("new")
 
     def action_clone(self) -> None:
-        from hah_tui.screens.new_run import NewRunScreen
-
         look = self.target()
         if look is not None:
-            self.hah.push_screen(NewRunScreen(look.run))
+            self.hah.open("new", look.run)
 
     def action_compare(self) -> None:
         looks = self.targets()
         if len(looks) < 2:
             self.hah.say("select two runs or more with space, then compare them", "warning")
-            return
-        from hah_tui.screens.compare import CompareScreen
-
-        self.hah.push_screen(CompareScreen([look.run for look in looks]))
+        else:
+            self.hah.open("compare", *(look.run for look in looks))

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from hah_tui import themes
+from hah_tui.series import Limits, labels, limits, ticks
 from hah_tui.widgets import canvas, raster
-from hah_tui.widgets.canvas import QUIET, TEXT, Row
-from hah_tui.widgets.chart import Chart, Line, shown_number
-from hah_tui.widgets.series import Limits, labels, limits, ticks
+from hah_tui.widgets.canvas import QUIET, TEXT, InkedRow
+from hah_tui.widgets.chart import Chart, ChartLine, shown_number
 
 _ACROSS, _UP = " ▏▎▍▌▋▊▉█", " ▁▂▃▄▅▆▇█"
 _HISTORY = 24  # cells, at most
@@ -42,7 +42,7 @@ class Bars(Chart):
             entries.append([("." if self.plain else " ", canvas.BEHIND), (f" {self.reference_name}", QUIET)])
         return entries
 
-    def _plot(self, width: int, height: int, below: int) -> list[Row]:
+    def _plot(self, width: int, height: int, below: int) -> list[InkedRow]:
         if self.as_curves or not any(len(line.series) for line in self.lines):
             return super()._plot(width, height, below)
         self._plot_width = 0
@@ -60,13 +60,13 @@ class Bars(Chart):
                 rows = [line for row in rows for line in (row, canvas.row(width=width))]
         return (rows + [canvas.row(width=width) for _ in range(height)])[:height]
 
-    def _inks(self, line: Line) -> tuple[int, int, int]:
+    def _inks(self, line: ChartLine) -> tuple[int, int, int]:
         """Inks of a bar: alone, over the reference, and for the reference's end inside it."""
         if line.label.isdecimal() and int(line.label) <= self.hah_blocks:
             return canvas.BAR, canvas.BAR_REFERENCE, canvas.BAR_MARK
         return canvas.STANDARD, canvas.STANDARD_REFERENCE, canvas.STANDARD_MARK
 
-    def _across(self, values: list[tuple[Line, float, float]], width: int) -> list[Row]:
+    def _across(self, values: list[tuple[ChartLine, float, float]], width: int) -> list[InkedRow]:
         """One row a block: number, bar, value, history."""
         history = min(_HISTORY, width // 3) if width >= 36 else 0
         room = max(3, width - 3 - 8 - (history + 2 if history else 0))
@@ -117,7 +117,7 @@ class Bars(Chart):
                 inks.append(canvas.BEHIND if inside else 0)
         return "".join(text), bytes(inks)
 
-    def _up(self, values: list[tuple[Line, float, float]], width: int, height: int) -> list[Row]:
+    def _up(self, values: list[tuple[ChartLine, float, float]], width: int, height: int) -> list[InkedRow]:
         """One column a block: value above, number below."""
         group = max(2, min(8, width // max(1, len(values))))  # a gap and a bar
         values = values[: width // group]
@@ -126,7 +126,7 @@ class Bars(Chart):
         tall = max(1, height - 1 - told)
         scale = self.scale or Limits(0, 1)
         top = max(scale.high, 1e-12)
-        rows: list[Row] = []
+        rows: list[InkedRow] = []
         room = turns * group - 1
         for turn in range(told):
             shown = "".join(f" {_short(now, self.kind, room):>{room}}" for _, now, _ in values[turn::turns])
@@ -175,7 +175,7 @@ class Groups(Chart):
     def _state(self) -> object:
         return super()._state(), list(self.names)
 
-    def _plot(self, width: int, height: int, below: int) -> list[Row]:
+    def _plot(self, width: int, height: int, below: int) -> list[InkedRow]:
         if not any(len(line.series) for line in self.lines) or height < 2:
             return super()._plot(width, height, below)
         self._plot_width = 0
@@ -189,7 +189,7 @@ class Groups(Chart):
         group = max(len(inks) + 1, min(16, (width - left) // len(blocks)))
         fitting, bar = blocks[: (width - left) // group], max(1, (group - 1) // len(inks))
         self.outside = f"first {len(fitting)} of {len(blocks)}" if len(fitting) < len(blocks) else ""
-        rows: list[Row] = []
+        rows: list[InkedRow] = []
         for level in range(height - 1, -1, -1):
             pieces = [(gutter.get(height - 1 - level, "").rjust(left - 1) + " ", QUIET)]
             for block in fitting:

@@ -14,6 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from hah_tui import themes
+from hah_tui.base import app_of
 
 # Inks. 1 to 8 are curves; a band behind a curve has its number and FAINT more.
 LINES, FAINT = 8, 8
@@ -22,10 +23,10 @@ BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIN
 
 APART = 8  # cells between two changes in a row that are sent for themselves
 
-Row = tuple[str, bytes]  # one character a cell, and the ink of each
+InkedRow = tuple[str, bytes]  # one character a cell, and the ink of each
 
 
-def row(*pieces: tuple[str, int], width: int, right: Sequence[tuple[str, int]] = ()) -> Row:
+def row(*pieces: tuple[str, int], width: int, right: Sequence[tuple[str, int]] = ()) -> InkedRow:
     """Pieces of (text, ink) as a row of ``width`` cells, those of ``right`` at its end where there is room."""
     text, inks = "".join(t for t, _ in pieces), b"".join(bytes([ink]) * len(t) for t, ink in pieces)
     end, end_inks = "".join(t for t, _ in right), b"".join(bytes([ink]) * len(t) for t, ink in right)
@@ -37,7 +38,7 @@ def row(*pieces: tuple[str, int], width: int, right: Sequence[tuple[str, int]] =
     return text + " " * gap + end, inks + bytes(gap) + end_inks
 
 
-def changes(old: Row, new: Row) -> list[tuple[int, int]]:
+def changes(old: InkedRow, new: InkedRow) -> list[tuple[int, int]]:
     """The cells, as (first, one after the last), in which two rows differ; what is between two of them by less than
     APART stays with them."""
     if old == new:
@@ -59,16 +60,16 @@ class Canvas(Widget):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rows: list[Row] = []
+        self.rows: list[InkedRow] = []
         self.repainted = 0
         self._palette: tuple[object, dict[int, Style]] = (None, {})
 
     @property
     def plain(self) -> bool:
         """Whether only ASCII is to be shown."""
-        return bool(getattr(getattr(self.app, "settings", None), "ascii", False))
+        return app_of(self).plain
 
-    def show(self, rows: list[Row]) -> None:
+    def show(self, rows: list[InkedRow]) -> None:
         """Show ``rows``; what stays as it was is not painted again."""
         if self.plain:
             rows = [(text.translate(_PLAIN), inks) for text, inks in rows]
@@ -103,7 +104,7 @@ class Canvas(Widget):
         return self._palette[1]
 
 
-def runs(row: Row) -> Iterator[tuple[str, int]]:
+def runs(row: InkedRow) -> Iterator[tuple[str, int]]:
     """A row as (text, ink) with as few changes as can be: blanks take the ink before them, unless it would show."""
     text, inks = row
     drawn, last = bytearray(inks), 0

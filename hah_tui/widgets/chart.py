@@ -11,11 +11,11 @@ from rich.cells import cell_len
 from textual.events import Click, Leave, MouseMove, Resize
 from textual.message import Message
 
-from hah_tui.record import Curves, Mark
+from hah_tui.curves import Curves, Mark
+from hah_tui.series import BinnedSeries, Limits, growing, labels, limits, ticks
 from hah_tui.text import duration, shown_line
 from hah_tui.widgets import canvas, raster
-from hah_tui.widgets.canvas import FAINT, QUIET, REFERENCE, TEXT, TITLE, Canvas, Row
-from hah_tui.widgets.series import Limits, Series, growing, labels, limits, ticks
+from hah_tui.widgets.canvas import FAINT, QUIET, REFERENCE, TEXT, TITLE, Canvas, InkedRow
 
 Axis = Literal["step", "epoch", "time"]
 AXES: tuple[Axis, ...] = ("step", "epoch", "time")
@@ -23,11 +23,11 @@ SMOOTHING = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)  # horizons of the ru
 
 
 @dataclass
-class Line:
+class ChartLine:
     """A curve: a series of ``curves`` under a short label; a reference is drawn behind, in grey."""
 
     label: str
-    series: Series
+    series: BinnedSeries
     curves: Curves
     ink: int
     reference: bool = False
@@ -108,7 +108,7 @@ class Chart(Canvas, can_focus=True):
     def __init__(self, title: str, kind: str = "number", digit: str = "", ends: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heading, self.kind, self.digit, self.ends = title, kind, digit, ends
-        self.lines: list[Line] = []
+        self.lines: list[ChartLine] = []
         self.marks: Sequence[Mark] = ()
         self.log_y = False
         self.y: Limits | None = None
@@ -149,14 +149,14 @@ class Chart(Canvas, can_focus=True):
     def on_blur(self) -> None:
         self.draw(self._view, self._x, force=True)
 
-    def frame(self, width: int, height: int) -> list[Row]:
+    def frame(self, width: int, height: int) -> list[InkedRow]:
         """The rows of a picture of this size: title, legend, curves, the axis."""
         top = min(height, 2 if height >= 9 else 1)
         below = 1 if height - top >= 3 else 0
         plot = self._plot(width, height - top - below, below)
         return self._head(width, height)[:top] + plot
 
-    def _head(self, width: int, height: int) -> list[Row]:
+    def _head(self, width: int, height: int) -> list[InkedRow]:
         """Title and legend: in one row where the panel is low."""
         name = (f" {self.digit} {self.heading} ".replace("  ", " "), canvas.FOCUSED if self.has_focus else TITLE)
         entries, flags = self._legend(), [(" ".join(self._flags()) + " ", QUIET)]
@@ -191,7 +191,7 @@ class Chart(Canvas, can_focus=True):
             entries.append([(f"{sign} {line.label}", line.ink), (text, TEXT)])
         return entries
 
-    def value_of(self, line: Line) -> float:
+    def value_of(self, line: ChartLine) -> float:
         """The value of a line at the cursor, else its last: smoothed as it is drawn."""
         series, cursor = line.series, self._view.cursor
         if not len(series):
@@ -204,19 +204,19 @@ class Chart(Canvas, can_focus=True):
             return series.smoothed(self._view.horizon)[index]
         return series.smoothed(self._view.horizon)[-1] if self._view.horizon else series.last
 
-    def _step_of_reference(self, line: Line, cursor: float) -> float:
+    def _step_of_reference(self, line: ChartLine, cursor: float) -> float:
         if self._view.axis == "step" or not self.lines:
             return cursor
         return step_at(self._view.axis, line.curves, position(self._view.axis, self.lines[0].curves, cursor))
 
-    def _plot(self, width: int, height: int, below: int) -> list[Row]:
+    def _plot(self, width: int, height: int, below: int) -> list[InkedRow]:
         if height < 1:
             return []
         view, x = self._view, self._x
         found = self._y_limits()
         if found is None:
             middle = [canvas.row((self.empty.center(width), QUIET), width=width)]
-            rows: list[Row] = [canvas.row(width=width) for _ in range(height + below)]
+            rows: list[InkedRow] = [canvas.row(width=width) for _ in range(height + below)]
             rows[(height - 1) // 2 : (height - 1) // 2 + 1] = middle
             self._left, self._plot_width = 0, width
             return rows
@@ -232,7 +232,7 @@ class Chart(Canvas, can_focus=True):
         drawn = raster.Raster(plot, height, self.plain)
         place = _Place(view.axis, x, y, drawn)
 
-        def put(line: Line, ink: int) -> None:
+        def put(line: ChartLine, ink: int) -> None:
             dash = raster.style(ink)[0] if self.colourless and not self.plain else ()
             drawn.line(place.points(line, line.series.smoothed(view.horizon)), ink, dash)
 
@@ -281,7 +281,7 @@ class Chart(Canvas, can_focus=True):
                 found[cell] = ("│", TEXT)
         return found
 
-    def _line_ends(self, front: list[Line], y: Limits, height: int) -> dict[int, tuple[str, int]]:
+    def _line_ends(self, front: list[ChartLine], y: Limits, height: int) -> dict[int, tuple[str, int]]:
         ends: dict[int, tuple[str, int]] = {}
         for line in front:
             value = self.value_of(line)
@@ -290,7 +290,7 @@ class Chart(Canvas, can_focus=True):
                 ends.setdefault(row, (line.label[-2:], line.ink))
         return ends
 
-    def _axis_row(self, x: Limits, left: int, plot: int, width: int) -> Row:
+    def _axis_row(self, x: Limits, left: int, plot: int, width: int) -> InkedRow:
         """Round values under their places, the axis's name at the end, and where the cursor is."""
         axis = self._view.axis
         chars, inks = [" "] * width, bytearray(width)
@@ -365,7 +365,7 @@ class Chart(Canvas, can_focus=True):
             low, high = max(min(low, band_low), low - reach), min(max(high, band_high), high + reach)
         return limits(low, high, self.y, self.log_y)
 
-    def _visible(self, line: Line) -> tuple[int, int]:
+    def _visible(self, line: ChartLine) -> tuple[int, int]:
         """The bins in the window, and one to each side."""
         if not self._view.zoom:
             return 0, len(line.series)
@@ -412,7 +412,7 @@ class _Place:
         self._axis, self._x, self._y, self._raster = axis, x, y, drawn
         self._known: dict[tuple[int, float], float] = {}
 
-    def _across(self, line: Line, first: int = 0) -> list[float]:
+    def _across(self, line: ChartLine, first: int = 0) -> list[float]:
         series, curves, known = line.series, line.curves, self._known
         scale, low = (self._raster.columns - 1) / (self._x.high - self._x.low), self._x.low
         middles = [series.middle(i) for i in range(first, len(series))]
@@ -434,7 +434,7 @@ class _Place:
         scale, low = last / (y.high - y.low), y.low
         return lambda value: last - scale * (value - low)
 
-    def points(self, line: Line, values: Sequence[float]) -> list[tuple[float, float]]:
+    def points(self, line: ChartLine, values: Sequence[float]) -> list[tuple[float, float]]:
         """A line in dots, what lies outside the window left away but for one point to each side."""
         down, last = self._down(), self._raster.columns
         points = [(x, down(value)) for x, value in zip(self._across(line), values, strict=True)]
@@ -442,7 +442,7 @@ class _Place:
         after = next((i for i in range(len(points) - 1, -1, -1) if points[i][0] <= last), -1)
         return points[max(0, first - 1) : after + 2]
 
-    def band(self, line: Line) -> list[tuple[float, float, float]]:
+    def band(self, line: ChartLine) -> list[tuple[float, float, float]]:
         """Minimum and maximum of the bins of a line in dots."""
         down, series = self._down(), line.series
         floor = self._y.low if self._y.log else -math.inf
@@ -473,7 +473,7 @@ def step_at(axis: Axis, curves: Curves, value: float) -> float:
 _SIGNS = ("━ ", "█ ")  # that say nothing which the colour of a label does not
 
 
-def _legend_row(entries: list[list[tuple[str, int]]], width: int) -> Row:
+def _legend_row(entries: list[list[tuple[str, int]]], width: int) -> InkedRow:
     return canvas.row((" ", 0), *(p for e in _shorter(entries, width - 1) for p in (*e, ("  ", 0))), width=width)
 
 

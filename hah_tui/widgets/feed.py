@@ -10,10 +10,10 @@ from rich.cells import cell_len
 from textual.events import MouseScrollDown, MouseScrollUp, Resize
 
 from engine.runs.events import Event
-from hah_tui.cli.watching import line
+from hah_tui.event_line import event_line
 from hah_tui.text import shown, shown_line
 from hah_tui.widgets import canvas
-from hah_tui.widgets.canvas import QUIET, TEXT, TITLE, Canvas, Row
+from hah_tui.widgets.canvas import QUIET, TEXT, TITLE, Canvas, InkedRow
 
 _INKS = {
     "warning": canvas.WAITING, "failed": canvas.BAD, "set": canvas.MARK, "finished": canvas.GOOD,
@@ -62,7 +62,7 @@ class Lines(Canvas, can_focus=True):
         self.back = max(0, self.back + (back if self.at_end else -back))
         self.fresh()
 
-    def frame(self, width: int, height: int) -> list[Row]:
+    def frame(self, width: int, height: int) -> list[InkedRow]:
         """Title and lines."""
         name = (f" {self.digit} {self.heading} ".replace("  ", " "), canvas.FOCUSED if self.has_focus else TITLE)
         lines, room = self.listed(width), max(0, height - 1)
@@ -107,7 +107,7 @@ class Feed(Lines):
         return [words for words in self._words.values() if words]
 
     def _worded(self, event: Event) -> list[tuple[str, int]]:
-        text = line(event, self._epochs) or _short(event)
+        text = event_line(event, self._epochs) or _short(event)
         if not text:
             return []
         moment = event.get("time")
@@ -115,7 +115,7 @@ class Feed(Lines):
         return [(clock, QUIET), (text, _INKS.get(event["kind"], TEXT))]
 
 
-class Sheet(Lines):
+class SideBySide(Lines):
     """A table with a column for each run; the first column names what is in the row."""
 
     at_end = False
@@ -152,7 +152,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _short(event: Event) -> str:
-    """What `line` has no words for."""
+    """What `event_line` has no words for."""
     match event:
         case {"kind": "finished" | "stopped" as kind, "step": step}:
             return shown_line(f"{kind} at step {step}")
@@ -167,7 +167,7 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and 0 < value < 1 << 40
 
 
-def _fitting(pieces: list[tuple[str, int]], width: int) -> Row:
+def _fitting(pieces: list[tuple[str, int]], width: int) -> InkedRow:
     """Pieces as a row; characters of two cells, which rows cannot hold, become question marks."""
     narrow = [("".join(c if cell_len(c) == 1 else "?" for c in text) if cell_len(text) != len(text) else text, ink)
               for text, ink in pieces]  # fmt: skip

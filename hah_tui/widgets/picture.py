@@ -13,15 +13,15 @@ from xml.sax.saxutils import escape
 
 from rich.cells import cell_len
 
+from hah_tui.series import Limits, labels, ticks
 from hah_tui.text import duration, shown_line
-from hah_tui.widgets.chart import Chart, Line, View, position
-from hah_tui.widgets.series import Limits, labels, ticks
+from hah_tui.widgets.chart import Chart, ChartLine, View, position
 
 WIDTH, HEIGHT = 900, 500
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 70, 45
 
 
-def as_csv(lines: Sequence[tuple[str, str, Line]], view: View) -> str:
+def as_csv(lines: Sequence[tuple[str, str, ChartLine]], view: View) -> str:
     """(run, metric, line) as rows: a bin of steps each, with count, mean, minimum, maximum and the running mean."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -48,7 +48,7 @@ def as_svg(chart: Chart, view: View, x: Limits, title: str, colours: Sequence[st
     y = chart.y or Limits(0, 1)
     plot_width, plot_height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 
-    def across(line: Line, step: float) -> float:
+    def across(line: ChartLine, step: float) -> float:
         return _LEFT + plot_width * x.fraction(position(view.axis, line.curves, step))
 
     def down(value: float) -> float:
@@ -111,7 +111,7 @@ def free_path(folder: Path, name: str, suffix: str) -> Path:
     return found
 
 
-def _pieces(line: Line, horizon: float) -> list[list[tuple[float, float]]]:
+def _pieces(line: ChartLine, horizon: float) -> list[list[tuple[float, float]]]:
     """The line between gaps."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for index, value in enumerate(line.series.smoothed(horizon)):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import hah_tui.engines
 from engine.experiment import presets
 from engine.runs import control, launch, store
 from engine.runs.state import read_state
-from hah_tui import orders
 
 HERE = Path(__file__).parent
 
@@ -33,7 +33,7 @@ class Engines:
     def begin(self, *sets, preset="quickstart", name=None):
         found = presets.find(preset)
         experiment = presets.load(preset, sets, name)
-        run, process = orders.begin(experiment, found.name, found.path, sets, self.folder)
+        run, process = hah_tui.engines.begin(experiment, found.name, found.path, sets, self.folder)
         launch.answer_signals()
         self.processes.append(process)
         return run, process
@@ -44,7 +44,7 @@ class Engines:
         return run
 
     def resume(self, run):
-        process = orders.resume(run)
+        process = hah_tui.engines.resume(run)
         launch.answer_signals()
         self.processes.append(process)
         process.wait(300)

@@ -86,7 +86,7 @@ def brought(modules, unwanted):
 
 
 def test_importing_it_brings_no_torch():
-    screens = [f"hah_tui.screens.{name}" for name in ("runs", "new_run", "results", "monitor", "compare")]
+    screens = [f"hah_tui.screens.{name}" for name in ("runs", "new_run", "results", "monitor", "comparison")]
     heavy = ("torch", "torchvision", "tensorboard", "sklearn", "matplotlib")
     assert brought(["hah_tui.app", "hah_tui.draft", *screens], heavy) == "[]"
 

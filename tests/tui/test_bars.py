@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from hah_tui.app import HahApp
-from hah_tui.record import Curves
+from hah_tui.curves import Curves
 from hah_tui.widgets.bars import Bars
-from hah_tui.widgets.chart import Line
+from hah_tui.widgets.chart import ChartLine
 
 
 @pytest.mark.parametrize(("blocks", "width"), [(13, 39), (13, 37), (16, 36), (16, 80)])
@@ -18,7 +18,7 @@ def test_low_panels_show_every_block(tmp_path, blocks, width):
             for number in range(1, blocks + 1):
                 curves[f"block/{number}/sparsity"].add(1, number / blocks)
             bars = Bars("Sparsity", id="bars")
-            bars.lines = [Line(str(n), curves[f"block/{n}/sparsity"], curves, 1) for n in range(1, blocks + 1)]
+            bars.lines = [ChartLine(str(n), curves[f"block/{n}/sparsity"], curves, 1) for n in range(1, blocks + 1)]
             await pilot.app.mount(bars)
             rows = [text for text, _ in bars.frame(width, 7)]
             assert all(len(row) == width for row in rows)

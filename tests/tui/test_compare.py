@@ -2,7 +2,7 @@
 
 import pytest
 
-from hah_tui.screens.compare import CompareScreen, best
+from hah_tui.screens.comparison import CompareScreen, best
 from hah_tui.screens.dialogs import PickRun
 from hah_tui.widgets.chart import Chart
 from tests.tui.driving import show, until

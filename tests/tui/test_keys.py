@@ -1,12 +1,14 @@
 """One table of actions: every key of it leads somewhere, and nothing is bound twice."""
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 
+from engine.runs.layout import RunDirectory
 from hah_tui import keys
-from hah_tui.app import HahApp
-from hah_tui.screens.compare import CompareScreen
+from hah_tui.app import HahApp, screen_of
+from hah_tui.screens.comparison import CompareScreen
 from hah_tui.screens.help import TITLES
 from hah_tui.screens.monitor import MonitorScreen
 from hah_tui.screens.new_run import NewRunScreen
@@ -18,6 +20,9 @@ SCREENS = {
     "all": HahApp, "runs": RunsScreen, "new": NewRunScreen, "monitor": MonitorScreen, "compare": CompareScreen,
     "results": ResultsScreen,
 }  # fmt: skip
+
+
+TAKES = {"runs": 0, "new": 1, "monitor": 1, "compare": 2, "results": 1}  # runs that a screen is of
 
 
 @pytest.mark.parametrize("place", SCREENS)
@@ -34,6 +39,18 @@ def test_every_action_has_its_method_and_every_key_one_action(place):
 def test_screens_leave_the_keys_that_work_everywhere(place):
     everywhere = {key for action in keys.of("all") for key in action.keys.split(",") if key} - {"escape"}
     assert everywhere.isdisjoint(key for action in keys.of(place) for key in action.keys.split(","))
+
+
+def test_every_place_opens_its_screen(runs):
+    """mypy holds that a screen opens no other name: `BaseApp.open` takes a `Place`, and `screen_of` has all of them."""
+
+    async def body(pilot, app):
+        run = RunDirectory(runs / "a-run")
+        for place in get_args(keys.Place):
+            assert type(screen_of(place, *[run] * TAKES[place])) is SCREENS[place]
+
+    assert {*get_args(keys.Place), "all"} == set(SCREENS)
+    drive(runs, body)
 
 
 def test_every_place_is_one_the_help_knows():

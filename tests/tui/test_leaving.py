@@ -8,7 +8,7 @@ import pytest
 
 from engine.experiment.mistakes import RequestError
 from engine.runs import launch
-from hah_tui import orders
+from hah_tui import engines
 from hah_tui.app import HahApp
 from hah_tui.screens.runs import RunsScreen
 from tests.tui.driving import drive, until
@@ -47,7 +47,7 @@ def slow(monkeypatch, tmp_path):
         raise launch.LaunchError("the engine did not answer")
 
     monkeypatch.setattr(HahApp, "in_background", in_background)
-    monkeypatch.setattr(orders, "begin", begin)
+    monkeypatch.setattr(engines, "begin", begin)
     monkeypatch.setattr(launch, "ask", ask)
 
 

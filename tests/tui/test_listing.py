@@ -1,7 +1,6 @@
 """The list without a screen: pieces, filters, orders, samples; and what settings and bars are made of."""
 
 import json
-import os
 import shutil
 
 import pytest
@@ -13,8 +12,8 @@ from engine.runs.state import State
 from engine.runs.store import ORDERS, Labels
 from engine.runs.watcher import Look
 from hah_tui import themes
-from hah_tui.listing import FIRST, Listing, Row, matcher, ordered, sampled_losses
-from hah_tui.settings import Keeper, Settings, draft_path, save_draft, settings_path, stored_draft
+from hah_tui.listing import FIRST, ListedRun, Listing, matcher, ordered, sampled_losses
+from hah_tui.settings import Settings, settings_path
 from tests.tui.made import alive, broken, made
 
 
@@ -84,7 +83,9 @@ def row(id="r", status="finished", preset="p", tags=(), note="", **state):
     from engine.runs.layout import RunDirectory
 
     run = RunDirectory(Path("/runs") / id)
-    return Row(Look(run, State(id=id, name=id, status=status, preset=preset, **state), status), Labels(tags, note))
+    return ListedRun(
+        Look(run, State(id=id, name=id, status=status, preset=preset, **state), status), Labels(tags, note)
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,23 +188,3 @@ def test_a_broken_settings_file_is_said():
     loaded, said = Settings.load()
     assert loaded.ascii
     assert "theme" in said
-
-
-def test_the_last_draft_wins(tmp_path):
-    keeper = Keeper()
-    for number in range(50):
-        keeper.keep({"number": number})
-    while keeper._busy:
-        pass
-    assert stored_draft()["number"] == 49
-    keeper.keep(None)
-    while keeper._busy:
-        pass
-    assert stored_draft() == {}
-    save_draft({"a": 1})
-    os.remove(draft_path())
-    draft_path().mkdir()
-    keeper.keep({"number": 1})
-    while keeper._busy:
-        pass
-    assert "cannot be kept" in keeper.problem

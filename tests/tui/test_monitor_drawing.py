@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hah_tui.record import Curves
+from hah_tui.curves import Curves
 from hah_tui.widgets.chart import Chart
 from hah_tui.widgets.picture import as_csv, as_svg
 from tests.tui.driving import drawn, monitor, until
@@ -96,7 +96,7 @@ def test_whatever_the_record_says_is_drawn(folder):
             screen._move(draw.choice([-1, 1]))
             screen.draw()
             chart = screen.query_one("#loss", Chart)
-            picture_ = as_svg(chart, screen.view, chart._x, "[x]", app.series, True)
+            picture_ = as_svg(chart, screen.view, chart._x, "[x]", app.curve_colours, True)
             assert "inf" not in picture_.replace("infinite", "")
             as_csv(screen.metrics(chart), screen.view)
             assert all(len(row[0]) == len(row[1]) == chart.size.width for row in chart.rows)

@@ -7,7 +7,7 @@ import time
 import pytest
 from textual.widgets import Input
 
-from hah_tui import orders
+from hah_tui import engines
 from hah_tui.screens.dialogs import Ask, SetDialog
 from tests.tui.driving import answer, drawn, monitor, until
 from tests.tui.scripted import Scripted
@@ -53,8 +53,10 @@ def test_set_is_checked_while_typing_done_by_the_engine_and_marked(folder):
 def test_pause_resume_and_stop_are_asked_of_the_engine(folder, monkeypatch):
     made = Scripted(folder, live=True)
     made.train(1)
-    asked, resume = [], orders.resume
-    monkeypatch.setattr(orders, "resume", lambda run, sets: asked.append((run.id, sets)) if sets else resume(run, sets))
+    asked, resume = [], engines.resume
+    monkeypatch.setattr(
+        engines, "resume", lambda run, sets: asked.append((run.id, sets)) if sets else resume(run, sets)
+    )
 
     async def body(pilot, app, screen):
         head = screen.query_one("#head")
@@ -99,7 +101,7 @@ def test_a_finished_run_is_asked_to_which_epoch_it_shall_go_on(folder):
 
 def test_a_replay_ends_when_its_run_goes_on(folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(orders, "resume", lambda run, sets: asked.append((run.id, sets)))
+    monkeypatch.setattr(engines, "resume", lambda run, sets: asked.append((run.id, sets)))
 
     async def body(pilot, app, screen):
         await pilot.press("space", "r")

@@ -8,9 +8,10 @@ from textual.widgets import Input, OptionList, Select, Static, Switch, Tabs
 from engine.experiment import presets
 from engine.experiment.mistakes import RequestError
 from engine.runs import devices, launch
-from hah_tui import orders
+from hah_tui import engines
 from hah_tui.screens.dialogs import Message
-from hah_tui.settings import stored_draft
+from hah_tui.screens.new_run import Keeper
+from hah_tui.settings import draft_path, save_draft, stored_draft
 from tests.tui.driving import answer, drive, form, retype, to, until, words
 from tests.tui.made import made
 
@@ -30,7 +31,7 @@ def launched(monkeypatch, runs):
         asked.append((experiment, preset, sets, folder))
         return made(runs, id="launched", status="running"), Process()
 
-    monkeypatch.setattr(orders, "begin", begin)
+    monkeypatch.setattr(engines, "begin", begin)
     monkeypatch.setattr(launch, "await_start", lambda run, process: [])
     return asked
 
@@ -178,7 +179,7 @@ def test_launch_goes_through_the_one_way_and_opens_the_monitor(runs, launched):
         await retype(pilot, app, "mine")
         await to(pilot, app, "train.lr")
         await retype(pilot, app, "0.01")
-        assert stored_draft() or app.screen._keeper._busy
+        assert stored_draft() or app.screen._keeper.busy
         await pilot.press("ctrl+r")
         await until(pilot, lambda: type(app.screen).__name__ == "MonitorScreen")
         experiment, preset, sets, folder = launched[0]
@@ -219,7 +220,7 @@ def test_what_only_the_engine_knows_stands_beside_the_field_too(runs, monkeypatc
     def refuse(*_):
         raise RequestError("compute.device: cuda:1 is not there; this machine shows cuda:0")
 
-    monkeypatch.setattr(orders, "begin", refuse)
+    monkeypatch.setattr(engines, "begin", refuse)
 
     async def body(pilot, app):
         await form(pilot, app)
@@ -276,8 +277,6 @@ def test_drafts_are_kept_at_every_change_and_offered(runs):
 
 
 def test_a_broken_draft_is_survived(runs):
-    from hah_tui.settings import draft_path
-
     draft_path().parent.mkdir(parents=True)
     draft_path().write_text('{"base": 3, "written": "x"}')
 
@@ -367,5 +366,25 @@ def test_letters_are_text_and_arrows_move(runs):
         await pilot.press("up")
         assert app.screen.focused is first
         assert isinstance(app.screen.query_one(Tabs), Tabs)
+
+    drive(runs, body)
+
+
+def test_the_last_draft_wins(runs):
+    async def body(pilot, app):
+        keeper = Keeper(app)
+        for number in range(50):
+            keeper.keep({"number": number})
+        await until(pilot, lambda: not keeper.busy)
+        assert stored_draft()["number"] == 49
+        keeper.keep(None)
+        await until(pilot, lambda: not keeper.busy)
+        assert stored_draft() == {}
+        save_draft({"a": 1})
+        draft_path().unlink()
+        draft_path().mkdir()
+        keeper.keep({"number": 1})
+        await until(pilot, lambda: not keeper.busy)
+        assert "cannot be kept" in keeper.problem
 
     drive(runs, body)

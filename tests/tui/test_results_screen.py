@@ -16,7 +16,7 @@ from engine.results.numbers import PAPER_EPS, Check, Masking, Number
 from engine.runs import launch
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
-from hah_tui import orders
+from hah_tui import engines
 from hah_tui.app import HahApp
 from hah_tui.screens import results as results_screen
 from hah_tui.screens.evaluate import EvaluateDialog
@@ -320,10 +320,10 @@ def asked(monkeypatch):
         found.append((experiment.evaluate.suites, experiment.evaluate.images, checkpoint))
         return Process()
 
-    monkeypatch.setattr(orders, "forecast", estimate)
-    monkeypatch.setattr(orders, "evaluate", evaluate)
+    monkeypatch.setattr(engines, "forecast", estimate)
+    monkeypatch.setattr(engines, "evaluate", evaluate)
     monkeypatch.setattr(launch, "await_start", lambda job, process: [])
-    monkeypatch.setattr(orders, "ask", lambda job, verb: found.append((job.id, verb)))
+    monkeypatch.setattr(engines, "ask", lambda job, verb: found.append((job.id, verb)))
     return found
 
 
@@ -412,7 +412,7 @@ def test_another_checkpoint_has_another_estimate(runs, asked):
 def test_values_of_settings_may_hold_blanks(runs, asked, monkeypatch, settings):
     evaluated(runs)
     begun = []
-    monkeypatch.setattr(orders, "evaluate", lambda run, experiment, checkpoint: begun.append(experiment.evaluate))
+    monkeypatch.setattr(engines, "evaluate", lambda run, experiment, checkpoint: begun.append(experiment.evaluate))
     monkeypatch.setattr(HahApp, "adopt", lambda self, process: None)
 
     async def body(pilot, app):
@@ -433,7 +433,7 @@ def test_no_estimate_is_no_obstacle(runs, asked, monkeypatch):
     def estimate(run, experiment, checkpoint):
         raise RequestError("[b]no[/b] checkpoint")
 
-    monkeypatch.setattr(orders, "forecast", estimate)
+    monkeypatch.setattr(engines, "forecast", estimate)
 
     async def body(pilot, app):
         await opened(pilot, app)

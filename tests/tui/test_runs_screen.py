@@ -9,7 +9,7 @@ from textual import events
 
 from engine.runs import control, launch, store
 from engine.runs.events import EventLog
-from hah_tui import orders
+from hah_tui import engines
 from hah_tui.screens import run_table
 from hah_tui.screens import runs as runs_screen
 from hah_tui.screens.dialogs import Ask, Confirm
@@ -224,9 +224,9 @@ def test_stop_reaches_a_live_engine_and_its_answer_is_waited_for(runs):
 def test_pause_resume_and_extend_go_to_the_engine(runs, monkeypatch, three):
     _, lock = alive(runs, id="d-run", age=1, epoch=3)
     asked = []
-    monkeypatch.setattr(orders, "ask", lambda run, verb, *rest: asked.append((verb, run.id)))
-    monkeypatch.setattr(orders, "change", lambda run, assignment: asked.append(("set", run.id, assignment)))
-    monkeypatch.setattr(orders, "resume", lambda run, sets: asked.append(("resume", run.id, sets)))
+    monkeypatch.setattr(engines, "ask", lambda run, verb, *rest: asked.append((verb, run.id)))
+    monkeypatch.setattr(engines, "change", lambda run, assignment: asked.append(("set", run.id, assignment)))
+    monkeypatch.setattr(engines, "resume", lambda run, sets: asked.append(("resume", run.id, sets)))
     monkeypatch.setattr(launch, "await_start", lambda run, process: [])
 
     async def body(pilot, app):
@@ -253,7 +253,7 @@ def test_a_refused_order_is_said(runs, three, monkeypatch):
     def refuse(run, sets):
         raise launch.LaunchError("it did not start\nTraceback [bold]")
 
-    monkeypatch.setattr(orders, "resume", refuse)
+    monkeypatch.setattr(engines, "resume", refuse)
 
     async def body(pilot, app):
         await pilot.press("down", "r")

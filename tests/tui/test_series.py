@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hah_tui.screens.panels import LEAST, arrange
+from hah_tui.series import BinnedSeries, Limits, growing, labels, limits, nice_step, ticks
 from hah_tui.widgets.canvas import changes, row, runs
 from hah_tui.widgets.raster import Raster
-from hah_tui.widgets.series import Limits, Series, growing, labels, limits, nice_step, ticks
 
 NUMBER = st.floats(-1e6, 1e6).map(lambda value: value if abs(value) > 1e-30 else 0.0)  # what is less counts as 0
 STEPS = st.lists(st.tuples(st.integers(0, 40), NUMBER), min_size=1, max_size=300)
@@ -17,7 +17,7 @@ STEPS = st.lists(st.tuples(st.integers(0, 40), NUMBER), min_size=1, max_size=300
 
 def filled(pairs, capacity=16):
     """A series of (steps since the last one, value), and its plain values by step."""
-    series, step, plain = Series(capacity), 0, []
+    series, step, plain = BinnedSeries(capacity), 0, []
     for gap, value in pairs:
         step += gap
         series.add(step, value)
@@ -43,7 +43,7 @@ def test_bins_keep_count_minimum_maximum_and_mean_of_their_steps(pairs):
 
 @given(st.integers(0, 1000), st.lists(st.lists(NUMBER, min_size=1, max_size=30), max_size=20))
 def test_many_values_at_once_are_as_one_by_one(first, batches):
-    one, many = Series(8), Series(8)
+    one, many = BinnedSeries(8), BinnedSeries(8)
     for batch in batches:
         many.add_all(first, batch)
         for offset, value in enumerate(batch):
@@ -67,7 +67,7 @@ def slow_mean(ends, means, horizon):
 
 @given(st.lists(st.one_of(NUMBER, st.just(math.nan)), min_size=1, max_size=60), HORIZON)
 def test_the_running_mean_is_debiased(values, horizon):
-    series = Series(64)
+    series = BinnedSeries(64)
     for step, value in enumerate(values):
         series.add(step, value)
         series.smoothed(horizon)  # the cache must not change what comes later
@@ -82,7 +82,7 @@ def test_the_running_mean_is_debiased(values, horizon):
 
 @given(st.lists(NUMBER, min_size=1, max_size=200), st.floats(1, 1000))
 def test_a_bin_counts_in_the_running_mean_for_its_steps(values, horizon):
-    series = Series(8)
+    series = BinnedSeries(8)
     for step, value in enumerate(values):
         series.add(step, value)
         series.smoothed(horizon)
@@ -92,7 +92,7 @@ def test_a_bin_counts_in_the_running_mean_for_its_steps(values, horizon):
 
 
 def test_curves_of_one_course_are_smoothed_alike_however_often_they_are_recorded():
-    often, seldom = Series(), Series()
+    often, seldom = BinnedSeries(), BinnedSeries()
     for step in range(1, 401):
         often.add(step, step / 400)
         if not step % 10:
@@ -118,7 +118,7 @@ def test_a_series_cut_at_a_step_goes_on_from_there(pairs, cut, after):
 
 
 def test_memory_is_bounded_however_long_the_run():
-    series = Series()
+    series = BinnedSeries()
     for first in range(0, 1_000_000, 1000):
         series.add_all(first, [float(step % 97) for step in range(first, first + 1000)])
     assert 256 <= len(series) <= 512
@@ -128,7 +128,7 @@ def test_memory_is_bounded_however_long_the_run():
 
 
 def test_a_gap_is_a_bin_without_values_and_breaks_the_line():
-    series = Series()
+    series = BinnedSeries()
     for step, value in enumerate([1.0, math.nan, 3.0, math.inf, 5.0]):
         series.add(step, value)
     assert list(series.count) == [1, 0, 1, 0, 1]

@@ -7,7 +7,7 @@ import pytest
 from engine.experiment.datasets import PAPER_CORRUPTIONS
 from engine.runs import store
 from hah_tui import text
-from hah_tui.screens import acts
+from hah_tui.screens import run_actions
 from hah_tui.screens import runs as runs_screen
 from tests.report.conftest import corruptions, everything, masking, write
 from tests.tui import made as making
@@ -21,7 +21,7 @@ sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{siz
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch):
     monkeypatch.setattr(text, "time", SimpleNamespace(time=lambda: making.NOW))
-    for module in (acts, runs_screen):
+    for module in (run_actions, runs_screen):
         monkeypatch.setattr(module, "home", lambda path: f"~/runs/{path.name}")
 
 

@@ -12,12 +12,13 @@ from engine.runs import launch, store
 from engine.runs.layout import RunDirectory
 from engine.runs.store import Labels
 from engine.runs.watcher import Look
-from hah_tui import orders
-from hah_tui.screens import Page, home
+from hah_tui import engines
+from hah_tui.base import BaseApp, Page
 from hah_tui.screens.dialogs import Ask, Confirm
+from hah_tui.text import home
 
 
-class RunActs(Page):
+class RunActions(Page):
     """The actions of keys.ACTIONS that have runs as their object."""
 
     def target(self) -> Look | None:
@@ -37,13 +38,13 @@ class RunActs(Page):
             self.acted()
 
     def action_stop(self) -> None:
-        self._each("stop", lambda run: orders.ask(orders.meant(run), "stop"), "stopped")
+        self._each("stop", lambda run: engines.ask(engines.meant(run), "stop"), "stopped")
 
     def action_pause(self) -> None:
-        self._each("pause", lambda run: orders.ask(orders.meant(run), "pause"), "paused")
+        self._each("pause", lambda run: engines.ask(engines.meant(run), "pause"), "paused")
 
     def action_resume(self) -> None:
-        self._each("resume", self.go_on, "goes on")
+        self._each("resume", partial(go_on, self.hah), "goes on")
 
     def action_extend(self) -> None:
         look = self.target()
@@ -56,25 +57,16 @@ class RunActs(Page):
             return "" if right else f"a whole number above {epoch}, the epochs trained"
 
         def change(run: RunDirectory, to: int) -> None:
-            orders.change(run, f"train.epochs={to}")
+            engines.change(run, f"train.epochs={to}")
 
         def extend(text: str | None) -> None:
             if text is not None:
                 to = int(text)
-                act = partial(change, to=to) if lives else partial(self.go_on, sets={"train.epochs": to})
+                act = partial(change, to=to) if lives else partial(go_on, self.hah, sets={"train.epochs": to})
                 self._each("extend", act, f"trains to epoch {to}", [look])
 
         what = f"{epoch} of {epochs} epochs are trained. Train to which epoch?"
         self.hah.push_screen(Ask(f"Extend {run.id}", what, str(2 * max(epochs, 1)), check, over=True), extend)
-
-    def go_on(self, run: RunDirectory, sets: Mapping[str, Any] | None = None) -> None:
-        """Resume a run, its engine a child of this program, with settings changed; for a thread."""
-        run = run if sets else orders.meant(run)
-        process = orders.resume(run, sets)
-        if process is not None:
-            self.hah.adopt(process)
-            for text in launch.await_start(run, process):
-                self.hah.hand_over(self.hah, partial(self.hah.say, f"{run.id}: {text}", "warning"))
 
     def _each(
         self, verb: str, act: Callable[[RunDirectory], object], then: str, looks: Sequence[Look] | None = None
@@ -92,11 +84,9 @@ class RunActs(Page):
             self.hah.in_background(self.hah, partial(act, run), partial(told, run))
 
     def action_results(self) -> None:
-        from hah_tui.screens.results import ResultsScreen
-
         look = self.target()
         if look is not None:
-            self.hah.push_screen(ResultsScreen(look.run))
+            self.hah.open("results", look.run)
 
     def action_copy(self) -> None:
         names = " ".join(look.run.id for look in self.targets())
@@ -111,7 +101,7 @@ class RunActs(Page):
             self.hah.say(f"copied {look.run.path}")
 
 
-class ListActs(RunActs):
+class ListActions(RunActions):
     """And those that only a list offers."""
 
     def labels(self, look: Look) -> Labels:
@@ -182,6 +172,16 @@ class ListActs(RunActs):
         title = f"Delete {'this run' if len(runs) == 1 else f'these {len(runs)} runs'} for good?"
         lines = [*lines, *more, f"from {home(self.hah.folder)}"]
         self.hah.push_screen(Confirm(title, lines, f"delete {named(runs)}"), delete)
+
+
+def go_on(app: BaseApp, run: RunDirectory, sets: Mapping[str, Any] | None = None) -> None:
+    """Resume a run, its engine a child of this program, with settings changed; for a thread."""
+    run = run if sets else engines.meant(run)
+    process = engines.resume(run, sets)
+    if process is not None:
+        app.adopt(process)
+        for text in launch.await_start(run, process):
+            app.hand_over(app, partial(app.say, f"{run.id}: {text}", "warning"))
 
 
 def named(runs: Sequence[RunDirectory]) -> str:

@@ -14,7 +14,7 @@ from engine.runs import launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.watcher import Look, Watcher
-from hah_tui.widgets.series import HUGE, TINY, Series
+from hah_tui.series import HUGE, TINY, BinnedSeries
 
 BATCH = 1 << 18  # bytes that one poll reads: some hundred records, applied within a frame
 SERIES_LIMIT = 600  # metrics of a run: 19 blocks have 76
@@ -41,8 +41,8 @@ class Curves:
     """
 
     def __init__(self) -> None:
-        self.series: dict[str, Series] = {}
-        self.seconds = Series()
+        self.series: dict[str, BinnedSeries] = {}
+        self.seconds = BinnedSeries()
         self.marks: deque[Mark] = deque(maxlen=MARKS_LIMIT)
         self.events: deque[Event] = deque(maxlen=EVENTS_LIMIT)  # those worth a line
         self.taken = 0  # events ever taken
@@ -83,9 +83,9 @@ class Curves:
             elif kind != "log":
                 self.events.append(event)
 
-    def __getitem__(self, name: str) -> Series:
+    def __getitem__(self, name: str) -> BinnedSeries:
         """The series of a metric, an empty one where there is none (yet)."""
-        return self.series.get(name) or self.series.setdefault(name, Series())
+        return self.series.get(name) or self.series.setdefault(name, BinnedSeries())
 
     def blocks(self, metric: str) -> list[int]:
         """The numbers of the blocks that have ``metric``, rising."""
@@ -138,10 +138,10 @@ class Curves:
         elif value is None:
             self._named(name).add(step, math.nan)
 
-    def _named(self, name: str) -> Series:
+    def _named(self, name: str) -> BinnedSeries:
         found = self.series.get(name)
         if found is None:
-            found = Series()
+            found = BinnedSeries()
             if len(self.series) < SERIES_LIMIT:
                 self.series[name] = found
         return found

@@ -14,7 +14,7 @@ from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
 from hah_tui import keys
-from hah_tui.record import Source
+from hah_tui.curves import Source
 from hah_tui.screens.dialogs import PickRun
 from hah_tui.screens.panels import PanelScreen
 from hah_tui.text import duration, percent, shown_line
@@ -22,8 +22,8 @@ from hah_tui.themes import MARKS, mark
 from hah_tui.widgets import canvas, raster
 from hah_tui.widgets.bars import Groups
 from hah_tui.widgets.canvas import GOOD, QUIET, REFERENCE, STRONG, TEXT, Canvas
-from hah_tui.widgets.chart import Chart, Line, shown_number
-from hah_tui.widgets.feed import Sheet
+from hah_tui.widgets.chart import Chart, ChartLine, shown_number
+from hah_tui.widgets.feed import SideBySide
 
 _CURVES = {"loss": "train/loss", "cost": "train/hah_cost", "clean": "test/accuracy", "noisy": "test/noisy_accuracy"}
 _BLOCKS = {"sparsity": "sparsity", "snr": "snr_db"}
@@ -47,7 +47,7 @@ class CompareScreen(PanelScreen):
     LOW = ("differences",)
     IDLE_SECONDS = 2.0
 
-    def __init__(self, runs: list[RunDirectory]) -> None:
+    def __init__(self, runs: Sequence[RunDirectory]) -> None:
         super().__init__()
         self.runs = [Source(run) for run in runs]
         self.experiments: dict[str, dict[str, Any] | str] = {}  # by id: the settings, or why they cannot be read
@@ -58,8 +58,8 @@ class CompareScreen(PanelScreen):
             Groups("Sparsity per block", digit="4", id="sparsity"),
             Groups("SNR per block, dB", digit="5", id="snr"),
             Chart("HaH cost", digit="6", id="cost"),
-            Sheet("Results", digit="7", id="results"),
-            Sheet("Settings that differ", digit="8", id="differences"),
+            SideBySide("Results", digit="7", id="results"),
+            SideBySide("Settings that differ", digit="8", id="differences"),
         )
 
     def panels(self) -> Sequence[Canvas]:
@@ -71,11 +71,9 @@ class CompareScreen(PanelScreen):
     def subject(self) -> str:
         return "-".join(source.run.id for source in self.runs)[:80]
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def prepare(self) -> None:
         for source in self.runs:
             self.hah.in_background(self, partial(_settings, source.run), partial(self._know, source.run.id))
-        self.frame()
 
     def _know(self, name: str, settings: dict[str, Any] | str) -> None:
         self.experiments[name] = settings
@@ -91,7 +89,9 @@ class CompareScreen(PanelScreen):
                 metric = _BLOCKS[str(panel.id)]
                 panel.names = [(name, 1 + n % 8) for n, name in enumerate(names)]
                 panel.lines = [
-                    Line(str(block), source.curves[f"block/{block}/{metric}"], source.curves, 1 + n % 8, band=False)
+                    ChartLine(
+                        str(block), source.curves[f"block/{block}/{metric}"], source.curves, 1 + n % 8, band=False
+                    )
                     for n, source in enumerate(self.runs)
                     for block in source.curves.blocks(metric)
                 ]
@@ -99,15 +99,15 @@ class CompareScreen(PanelScreen):
                 metric = _CURVES[str(panel.id)]
                 band = metric.startswith("train/") and len(self.runs) <= 3
                 panel.lines = [
-                    Line(name, source.curves[metric], source.curves, 1 + n % 8, band=band)
+                    ChartLine(name, source.curves[metric], source.curves, 1 + n % 8, band=band)
                     for n, (name, source) in enumerate(zip(names, self.runs, strict=True))
                 ]
                 if behind is not None:
                     panel.lines.append(
-                        Line(behind.run.id, behind.curves[metric], behind.curves, REFERENCE, True, False)
+                        ChartLine(behind.run.id, behind.curves[metric], behind.curves, REFERENCE, True, False)
                     )
                 panel.marks = self.runs[0].curves.marks
-            elif isinstance(panel, Sheet):
+            elif isinstance(panel, SideBySide):
                 header = [("", QUIET), *((name, 1 + n % 8) for n, name in enumerate(names))]
                 if panel.id == "results":
                     panel.fill(header, self._results(), "nothing measured yet")
@@ -122,7 +122,7 @@ class CompareScreen(PanelScreen):
         named = [name.rpartition("-")[0] or name for name in ids]
         return named if len(set(named)) == len(ids) else ids
 
-    def _head_rows(self) -> list[canvas.Row]:
+    def _head_rows(self) -> list[canvas.InkedRow]:
         width, pieces = self.size.width, [(f" {len(self.runs)} runs", STRONG)]
         second: list[tuple[str, int]] = [(" ", 0)]
         for n, source in enumerate(self.runs):
@@ -190,12 +190,10 @@ class CompareScreen(PanelScreen):
         return rows
 
     def action_results(self) -> None:
-        from hah_tui.screens.results import ResultsScreen
-
         def picked(name: str | None) -> None:
             run = next((source.run for source in self.runs if source.run.id == name), None)
             if run is not None:
-                self.app.push_screen(ResultsScreen(run))
+                self.hah.open("results", run)
 
         self.app.push_screen(PickRun("Whose results?", [source.run.id for source in self.runs], ""), picked)
 

@@ -14,7 +14,7 @@ CAPACITY = 512  # bins of a series; pairs are merged beyond it, so a long one ha
 HUGE, TINY = 1e30, 1e-30  # what is beyond is a gap, what is below is 0: arithmetic on axes has room
 
 
-class _Mean(NamedTuple):
+class _RunningMean(NamedTuple):
     """A running mean up to a step, before its bias is taken out."""
 
     end: int
@@ -26,7 +26,7 @@ class _Mean(NamedTuple):
         return self.weighted / self.weight
 
 
-class Series:
+class BinnedSeries:
     """Values over steps, in bins of ``width`` steps (a power of two) that keep count, sum, minimum and maximum.
 
     Steps come in rising order; one behind the last bin goes into it. A value that is not finite makes a gap: a bin
@@ -43,7 +43,7 @@ class Series:
         self.total, self.low, self.high = array("d"), array("d"), array("d")
         self.last, self.last_step = math.nan, -1
         self._generation = 0  # changes when bins that were complete change
-        self._cache: tuple[float, int, array[float], _Mean] | None = None
+        self._cache: tuple[float, int, array[float], _RunningMean] | None = None
 
     def __len__(self) -> int:
         return len(self.number)
@@ -135,7 +135,7 @@ class Series:
         0 gives the means of the bins. Costs only what is new since the last call with the same horizon.
         """
         if self._cache is None or self._cache[0] != horizon or self._cache[1] != self._generation:
-            self._cache = (horizon, self._generation, array("d"), _Mean(self.first_step() - 1))
+            self._cache = (horizon, self._generation, array("d"), _RunningMean(self.first_step() - 1))
         _, _, done, past = self._cache
         for index in range(len(done), max(0, len(self) - 1)):
             past = self._smooth(index, horizon, past)
@@ -146,12 +146,12 @@ class Series:
         now = self._smooth(len(self) - 1, horizon, past).value if self.count[-1] else math.nan
         return done + array("d", [now])  # may still change
 
-    def _smooth(self, index: int, horizon: float, past: _Mean) -> _Mean:
+    def _smooth(self, index: int, horizon: float, past: _RunningMean) -> _RunningMean:
         if not self.count[index]:
             return past
         end = min(((self.number[index] + 1) << self.shift) - 1, self.last_step)
         kept = math.exp(-max(end - past.end, 1) / horizon) if horizon else 0.0
-        return _Mean(end, kept * past.weighted + (1 - kept) * self.mean(index), kept * past.weight + (1 - kept))
+        return _RunningMean(end, kept * past.weighted + (1 - kept) * self.mean(index), kept * past.weight + (1 - kept))
 
     def _merge(self) -> None:
         """Bins of twice the width."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual import on
@@ -13,16 +13,16 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from hah_tui.base import BaseApp, app_of
 from hah_tui.catalogue import Catalogue, Offer, catalogue
 from hah_tui.screens import summary
 from hah_tui.text import age, shown, shown_line
 
 if TYPE_CHECKING:
-    from hah_tui.app import HahApp
     from hah_tui.draft import Draft, Speed
 
 
-class Presets(Horizontal):
+class PickPreset(Horizontal):
     """The list, and beside it what is under its cursor."""
 
     class Taken(Message):
@@ -38,9 +38,9 @@ class Presets(Horizontal):
         self._catalogue = Catalogue({})
 
     @property
-    def hah(self) -> HahApp:
+    def hah(self) -> BaseApp:
         """The app, by its own type."""
-        return cast("HahApp", self.app)
+        return app_of(self)
 
     def compose(self) -> ComposeResult:
         yield OptionList(id="presets", markup=False)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hah_tui.record import Curves, Replay, Source
+from hah_tui.curves import Curves, Replay, Source
 from tests.tui.scripted import PER_EPOCH, Scripted
 
 
