@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from engine.runs import launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
+from engine.runs.metrics import LOSS, Metric
 from engine.runs.watcher import Look, Watcher
 from hah_tui.series import HUGE, TINY, BinnedSeries
 
@@ -87,14 +88,15 @@ class Curves:
         """The series of a metric, an empty one where there is none (yet)."""
         return self.series.get(name) or self.series.setdefault(name, BinnedSeries())
 
-    def blocks(self, metric: str) -> list[int]:
+    def blocks(self, metric: Metric) -> list[int]:
         """The numbers of the blocks that have ``metric``, rising."""
+        start, _, end = metric.name.partition("*")
         found = []
-        for name in self.series:
-            parts = name.split("/")
-            if len(parts) == 3 and parts[0] == "block" and parts[2] == metric and _BLOCK.fullmatch(parts[1]):
-                found.append(int(parts[1]))
-        return sorted(n for n in found if len(self.series[f"block/{n}/{metric}"]))
+        for name, series in self.series.items():
+            if name.startswith(start) and name.endswith(end) and len(series):
+                number = name[len(start) : len(name) - len(end)]
+                found += [int(number)] if _BLOCK.fullmatch(number) else []
+        return sorted(found)
 
     def epoch_of(self, step: float) -> float:
         """Epochs trained after ``step`` steps."""
@@ -114,16 +116,16 @@ class Curves:
 
     def _train(self, step: int, values: dict[str, Any], losses: Any) -> None:
         for name, value in values.items():
-            if name != "train/loss" or not isinstance(losses, list):
+            if name != LOSS or not isinstance(losses, list):
                 self._add(name, step, value)
         if not isinstance(losses, list):
             return
         first = step - len(losses) + 1
         if all(type(loss) is float and TINY < abs(loss) < HUGE for loss in losses):
-            self._named("train/loss").add_all(max(0, first), losses)
+            self._named(LOSS).add_all(max(0, first), losses)
         else:
             for offset, loss in enumerate(losses):  # null is what was not finite
-                self._add("train/loss", max(0, first + offset), loss)
+                self._add(LOSS, max(0, first + offset), loss)
 
     def _epoch(self, step: int, values: dict[str, Any], epoch: Any) -> None:
         for name, value in values.items():

@@ -20,6 +20,7 @@ from engine.experiment.document import Document, nested, read, value_of
 from engine.experiment.fields import Field, differences, fields, flatten
 from engine.runs import store
 from engine.runs.layout import RunDirectory
+from engine.runs.metrics import RATE
 from engine.runs.state import read_state
 from engine.runs.watcher import Look
 
@@ -283,7 +284,7 @@ def _network(experiment: Experiment) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 def speed_of(look: Look) -> Speed | None:
     """The speed of one run, if it was trained here and says so."""
-    rate = look.state.images_per_second or look.state.metrics.get("train/images_per_second")
+    rate = look.state.images_per_second or look.state.metrics.get(RATE)
     if not rate or rate <= 0 or look.state.engine.get("host") != socket.gethostname():
         return None
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.runs.events import Event
-from engine.runs.metrics import CLEAN, LOSS, METRICS, NOISY, SNR, SPARSITY
+from engine.runs.metrics import CLEAN, LOSS, METRICS, NOISY, SNR, SPARSITY, TRAIN_ACCURACY
 from hah_tui.text import duration, number, shown_line
 
 
@@ -21,7 +21,7 @@ def _worded(event: Event, epochs: int) -> str:
             parts = [
                 f"epoch {epoch}/{epochs}" if epochs else f"epoch {epoch}",
                 f"step {event.get('step')}",
-                *named((LOSS, "train/accuracy"), metrics),
+                *named((LOSS, TRAIN_ACCURACY), metrics),
             ]
             if CLEAN in metrics:
                 parts += named((CLEAN, NOISY), metrics)

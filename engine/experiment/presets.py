@@ -134,8 +134,8 @@ def assembled(preset: Preset, chain: tuple[Path, ...] = ()) -> Document:
 
 
 def validated(document: Document, mistakes: Sequence[Mistake] = ()) -> Experiment:
-    """The experiment of a document; raises RequestError with ``mistakes`` and every further one."""
-    found = list(mistakes)
+    """The experiment of a document of any version; raises RequestError with ``mistakes`` and every further one."""
+    document, found = migrated(document), list(mistakes)
     try:
         experiment = Experiment.model_validate(document.values)
     except ValidationError as error:
@@ -158,7 +158,7 @@ def validated(document: Document, mistakes: Sequence[Mistake] = ()) -> Experimen
 
 def parse(values: dict[str, Any]) -> Experiment:
     """The experiment of plain data (a form, a stored run); raises RequestError."""
-    return validated(migrated(Document(values)))
+    return validated(Document(values))
 
 
 def check(name: str, value: Any, experiment: Experiment) -> Experiment:

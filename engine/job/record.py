@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.runs.events import MOST_IN_A_RECORD, EventLog
 from engine.runs.layout import RunDirectory
-from engine.runs.metrics import CLEAN, LOSS, NOISY
+from engine.runs.metrics import CLEAN, LOSS, NOISY, TRAIN_ACCURACY
 from engine.runs.process import PATIENCE, Heartbeat, identity
 from engine.runs.state import State
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.experiment import Experiment
     from engine.job.tensorboard import TensorBoard
 
-_SAID = (LOSS, "train/accuracy", CLEAN, NOISY)  # of an epoch, in engine.log
+_SAID = (LOSS, TRAIN_ACCURACY, CLEAN, NOISY)  # of an epoch, in engine.log
 SNAPSHOT_SECONDS = 0.5  # at most one state.json in this time, but for changes of status
 
 

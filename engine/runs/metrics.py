@@ -64,7 +64,9 @@ class Metric:
                 return f"{value:.4g}"
 
 
-CLEAN, NOISY, LOSS = "test/accuracy", "test/noisy_accuracy", "train/loss"
+CLEAN, NOISY = "test/accuracy", "test/noisy_accuracy"
+LOSS, HAH_COST, TRAIN_ACCURACY, RATE = "train/loss", "train/hah_cost", "train/accuracy", "train/images_per_second"
+CROSS_ENTROPY, TEST_LOSS = "train/cross_entropy", "test/loss"
 SPARSITY, SNR = "block/*/sparsity", "block/*/snr_db"
 
 PANELS = (
@@ -80,15 +82,15 @@ PANELS = (
 METRICS = {  # in the order they are drawn and listed
     metric.name: metric
     for metric in (
-        Metric("train/cross_entropy", "train cross-entropy", "CE", panel="loss", word="cross-entropy"),
-        Metric("train/hah_cost", "HaH cost", "HaH", panel="loss"),
+        Metric(CROSS_ENTROPY, "train cross-entropy", "CE", panel="loss", word="cross-entropy"),
+        Metric(HAH_COST, "HaH cost", "HaH", panel="loss"),
         Metric(LOSS, "loss", "loss", panel="loss"),
-        Metric("test/loss", "test cross-entropy", "test CE", panel="loss", better="lower"),
+        Metric(TEST_LOSS, "test cross-entropy", "test CE", panel="loss", better="lower"),
         Metric(CLEAN, "clean accuracy", "clean", "fraction", "accuracy", "higher"),
         Metric(NOISY, "noisy accuracy", "noisy", "fraction", "accuracy", "higher"),
-        Metric("train/accuracy", "train accuracy", "train", "fraction", "accuracy"),
+        Metric(TRAIN_ACCURACY, "train accuracy", "train", "fraction", "accuracy"),
         Metric("validation/accuracy", "validation accuracy", "validation", "fraction", "accuracy", "higher"),
-        Metric("train/images_per_second", "images/s", "images/s", "images/s", "throughput", "higher"),
+        Metric(RATE, "images/s", "images/s", "images/s", "throughput", "higher"),
         Metric("train/lr", "learning rate", "lr"),
         Metric(SPARSITY, "Hoyer sparsity", "sparsity", panel="sparsity", better="lower"),
         Metric(SNR, "SNR in dB", "SNR dB", "dB", "snr", "higher", word="snr_db"),

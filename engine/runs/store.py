@@ -140,12 +140,11 @@ def experiment_of(run: RunDirectory, state: State) -> Experiment:
     """The experiment as it is now: config.yaml with what was changed since; raises RequestError."""
     from engine.experiment import presets
     from engine.experiment.document import nested, read
-    from engine.experiment.migrations import migrated
 
     document = read(run.config)
     for name, value in state.changed.items():
         document = nested(name, value).over(document)
-    return presets.validated(migrated(document))
+    return presets.validated(document)
 
 
 def group_of(run: RunDirectory, state: State) -> str:

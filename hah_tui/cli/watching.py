@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.runs import control, launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
-from engine.runs.metrics import CLEAN, LOSS, METRICS, NOISY, SNR, SPARSITY
+from engine.runs.metrics import CLEAN, CROSS_ENTROPY, HAH_COST, LOSS, METRICS, NOISY, SNR, SPARSITY, TRAIN_ACCURACY
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
 from hah_tui.cli.output import discard, is_terminal, note, print_json
@@ -225,8 +225,8 @@ def panel(look: Look) -> RenderableType:
     )
     if state.kind == "evaluation":
         return Group(head, bar)
-    loss = "   ".join(named((LOSS, "train/cross_entropy", "train/hah_cost"), metrics))
-    accuracy = "   ".join(("accuracy", *named(("train/accuracy", CLEAN, NOISY), metrics)))
+    loss = "   ".join(named((LOSS, CROSS_ENTROPY, HAH_COST), metrics))
+    accuracy = "   ".join(("accuracy", *named((TRAIN_ACCURACY, CLEAN, NOISY), metrics)))
     sparsity, snr = per_block(metrics, SPARSITY), per_block(metrics, SNR)
     blocks = Table.grid(padding=(0, 1))
     blocks.add_column(justify="left")

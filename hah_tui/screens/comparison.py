@@ -12,6 +12,21 @@ from textual.binding import BindingType
 from engine.experiment.mistakes import RequestError
 from engine.runs import store
 from engine.runs.layout import RunDirectory
+from engine.runs.metrics import (
+    CLEAN,
+    CROSS_ENTROPY,
+    HAH_COST,
+    LOSS,
+    METRICS,
+    NOISY,
+    RATE,
+    SNR,
+    SPARSITY,
+    TEST_LOSS,
+    TRAIN_ACCURACY,
+    Metric,
+    Unit,
+)  # fmt: skip
 from engine.runs.state import read_state
 from hah_tui import keys
 from hah_tui.curves import Source
@@ -25,17 +40,9 @@ from hah_tui.widgets.canvas import GOOD, QUIET, REFERENCE, STRONG, TEXT, Canvas
 from hah_tui.widgets.chart import Chart, ChartLine, shown_number
 from hah_tui.widgets.feed import SideBySide
 
-_CURVES = {"loss": "train/loss", "cost": "train/hah_cost", "clean": "test/accuracy", "noisy": "test/noisy_accuracy"}
-_BLOCKS = {"sparsity": "sparsity", "snr": "snr_db"}
-_RESULTS = (  # metric, name, kind, whether more is better (None: neither)
-    ("test/accuracy", "clean accuracy", "percent", True),
-    ("test/noisy_accuracy", "noisy accuracy", "percent", True),
-    ("train/accuracy", "train accuracy", "percent", None),
-    ("test/loss", "test cross-entropy", "number", False),
-    ("train/cross_entropy", "train cross-entropy", "number", None),
-    ("train/hah_cost", "HaH cost", "number", None),
-    ("train/images_per_second", "images/s", "number", True),
-)
+_CURVES = {"loss": LOSS, "cost": HAH_COST, "clean": CLEAN, "noisy": NOISY}
+_BLOCKS = {"sparsity": METRICS[SPARSITY], "snr": METRICS[SNR]}
+_RESULTS = [METRICS[name] for name in (CLEAN, NOISY, TRAIN_ACCURACY, TEST_LOSS, CROSS_ENTROPY, HAH_COST, RATE)]
 
 
 class CompareScreen(PanelScreen):
@@ -53,8 +60,8 @@ class CompareScreen(PanelScreen):
         self.experiments: dict[str, dict[str, Any] | str] = {}  # by id: the settings, or why they cannot be read
         self._panels = (
             Chart("Loss", digit="1", id="loss"),
-            Chart("Clean accuracy", "percent", digit="2", id="clean"),
-            Chart("Noisy accuracy", "percent", digit="3", id="noisy"),
+            Chart("Clean accuracy", "fraction", digit="2", id="clean"),
+            Chart("Noisy accuracy", "fraction", digit="3", id="noisy"),
             Groups("Sparsity per block", digit="4", id="sparsity"),
             Groups("SNR per block, dB", digit="5", id="snr"),
             Chart("HaH cost", digit="6", id="cost"),
@@ -86,18 +93,16 @@ class CompareScreen(PanelScreen):
             if not panel.display:
                 continue
             if isinstance(panel, Groups):
-                metric = _BLOCKS[str(panel.id)]
+                of_blocks = _BLOCKS[str(panel.id)]
                 panel.names = [(name, 1 + n % 8) for n, name in enumerate(names)]
                 panel.lines = [
-                    ChartLine(
-                        str(block), source.curves[f"block/{block}/{metric}"], source.curves, 1 + n % 8, band=False
-                    )
+                    ChartLine(str(block), source.curves[of_blocks.of(block)], source.curves, 1 + n % 8, band=False)
                     for n, source in enumerate(self.runs)
-                    for block in source.curves.blocks(metric)
+                    for block in source.curves.blocks(of_blocks)
                 ]
             elif isinstance(panel, Chart):
                 metric = _CURVES[str(panel.id)]
-                band = metric.startswith("train/") and len(self.runs) <= 3
+                band = METRICS[metric].every_step and len(self.runs) <= 3
                 panel.lines = [
                     ChartLine(name, source.curves[metric], source.curves, 1 + n % 8, band=band)
                     for n, (name, source) in enumerate(zip(names, self.runs, strict=True))
@@ -142,31 +147,22 @@ class CompareScreen(PanelScreen):
         """Rows of results, the best of each marked."""
         states = [source.look.state if source.look is not None else None for source in self.runs]
         rows = []
-        known = {metric for metric, *_ in _RESULTS}
-        extra = sorted(
-            {name for state in states if state for name in state.metrics if name.startswith("eval/")} - known
-        )
-        named = [*_RESULTS, *((m, shown_line(m.removeprefix("eval/"), 40), "number", _better(m)) for m in extra)]
-        for metric, name, kind, higher in named:
-            values = [state.metrics.get(metric, math.nan) if state else math.nan for state in states]
+        names = {name for state in states if state for name in state.metrics if name.startswith("eval/")}
+        for metric in (*_RESULTS, *map(_evaluated, sorted(names))):
+            values = [state.metrics.get(metric.name, math.nan) if state else math.nan for state in states]
             if not any(map(math.isfinite, values)):
                 continue
-            kind = "percent" if metric.endswith("accuracy") else kind
-            rows.append([(name, QUIET), *self._marked(values, kind, higher)])
+            rows.append([(metric.title, QUIET), *self._marked(values, metric)])
         if any(states):
             trained = [duration(state.trained_seconds) if state else "-" for state in states]
             rows.append([("trained", QUIET), *((text, TEXT) for text in trained)])
         return rows
 
-    def _marked(self, values: list[float], kind: str, higher: bool | None) -> list[tuple[str, int]]:
-        first = None if higher is None else best(values, higher)
-        star = "* " if self.hah.plain else "★ "
-        return [
-            (star + text, GOOD) if n == first else (text, TEXT)
-            for n, text in enumerate(
-                percent(v) if kind == "percent" and math.isfinite(v) else shown_number(v, kind) for v in values
-            )
-        ]
+    def _marked(self, values: list[float], metric: Metric) -> list[tuple[str, int]]:
+        first = best(values, metric.better == "higher") if metric.better else None
+        star, rate = "* " if self.hah.plain else "★ ", metric.unit == "fraction"
+        texts = [percent(v) if rate and math.isfinite(v) else shown_number(v, metric.unit) for v in values]
+        return [(star + text, GOOD) if n == first else (text, TEXT) for n, text in enumerate(texts)]
 
     def _differences(self) -> list[list[tuple[str, int]]]:
         """Rows of settings in which a run differs from the first; the experiment's own name and tags say nothing."""
@@ -211,8 +207,11 @@ def best(values: Sequence[float], higher: bool = True) -> int | None:
     return list(values).index(max(finite) if higher else min(finite))
 
 
-def _better(metric: str) -> bool | None:
-    return True if "accuracy" in metric else None
+def _evaluated(name: str) -> Metric:
+    """A number of an evaluation, by its name."""
+    title = shown_line(name.removeprefix("eval/"), 40)
+    unit: Unit = "fraction" if name.endswith("accuracy") else "number"
+    return Metric(name, title, title, unit, better="higher" if "accuracy" in name else "")
 
 
 def _settings(run: RunDirectory) -> dict[str, Any] | str:

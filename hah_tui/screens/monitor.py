@@ -15,6 +15,7 @@ from engine.experiment import Experiment
 from engine.runs import manifest, store
 from engine.runs.events import Event
 from engine.runs.layout import RunDirectory
+from engine.runs.metrics import HAH_COST, LOSS, PANELS, drawn_in
 from engine.runs.state import read_state
 from engine.runs.watcher import Look
 from hah_tui import engines, keys
@@ -31,22 +32,8 @@ from hah_tui.widgets.chart import Chart, ChartLine
 from hah_tui.widgets.feed import Feed
 
 _INKS = {"quiet": QUIET, "waiting": canvas.WAITING, "live": canvas.LIVE, "good": canvas.GOOD, "bad": canvas.BAD}
-_CURVES = {  # by panel: metric, label, ink, whether it has a band
-    "loss": (
-        ("train/cross_entropy", "CE", 1, True),
-        ("train/hah_cost", "HaH", 2, True),
-        ("train/loss", "loss", 3, True),
-        ("test/loss", "test CE", 5, False),
-    ),
-    "accuracy": (
-        ("test/accuracy", "clean", 1, False),
-        ("test/noisy_accuracy", "noisy", 2, False),
-        ("train/accuracy", "train", 3, True),
-        ("validation/accuracy", "validation", 5, False),
-    ),
-    "throughput": (("train/images_per_second", "images/s", 1, True),),
-}
-_BLOCKS = {"sparsity": "sparsity", "snr": "snr_db", "cost": "hah_cost"}
+_LIVE = [panel for panel in PANELS if panel.live]
+_CURVE_INKS = (1, 2, 3, 5)  # of the metrics of a panel
 
 
 class MonitorScreen(PanelScreen, RunActions):
@@ -64,15 +51,11 @@ class MonitorScreen(PanelScreen, RunActions):
         self.playback: Replay | None = None
         self.experiment: Experiment | None = None
         self.hah_blocks = 0
-        self._panels = (
-            Chart("Loss", digit="1", id="loss"),
-            Chart("Accuracy", "percent", digit="2", id="accuracy"),
-            Bars("Sparsity per block", digit="3", id="sparsity"),
-            Bars("SNR per block, dB", digit="4", id="snr"),
-            Bars("HaH cost per block", digit="5", id="cost"),
-            Chart("Throughput", digit="6", id="throughput"),
-            Feed("Events", digit="7", id="feed"),
-        )
+        charts = [
+            (Bars if panel.blocks else Chart)(panel.title, panel.unit, digit=str(digit), id=panel.key)
+            for digit, panel in enumerate(_LIVE, 1)
+        ]
+        self._panels = (*charts, Feed("Events", digit=str(len(charts) + 1), id="feed"))
         self._reading_replay, self._framed_at = False, 0.0
         self._idle = self.idle()
 
@@ -107,7 +90,7 @@ class MonitorScreen(PanelScreen, RunActions):
             if isinstance(panel, Bars):
                 panel.hah_blocks = self.hah_blocks
                 panel.reference_name = self.reference.run.id if self.reference is not None else ""
-                panel.lines = block_lines(curves, _BLOCKS[str(panel.id)], reference)
+                panel.lines = block_lines(curves, drawn_in(str(panel.id))[0], reference)
                 panel.marks = curves.marks
             elif isinstance(panel, Chart):
                 panel.lines = self._lines(str(panel.id), curves, reference)
@@ -123,16 +106,17 @@ class MonitorScreen(PanelScreen, RunActions):
 
     def _lines(self, panel: str, curves: Curves, reference: Curves | None) -> list[ChartLine]:
         lines = []
-        for metric, label, ink, band in _CURVES[panel]:
-            if self.standard and metric in ("train/hah_cost", "train/loss"):
+        for metric, ink in zip(drawn_in(panel), _CURVE_INKS, strict=False):
+            name, often = metric.name, metric.every_step
+            if self.standard and name in (HAH_COST, LOSS):
                 continue
-            if len(curves[metric]) or metric.startswith("train/"):
-                lines.append(ChartLine(label, curves[metric], curves, ink, band=band))
+            if len(curves[name]) or often:
+                lines.append(ChartLine(metric.label, curves[name], curves, ink, band=often))
         if reference is not None and self.reference is not None:
-            metrics = [metric for metric, *_ in _CURVES[panel] if len(reference[metric])]
-            for metric in metrics:
-                lines.append(ChartLine("", reference[metric], reference, canvas.REFERENCE, True, False))
-            if metrics:
+            names = [metric.name for metric in drawn_in(panel) if len(reference[metric.name])]
+            for name in names:
+                lines.append(ChartLine("", reference[name], reference, canvas.REFERENCE, True, False))
+            if names:
                 lines[-1].label = self.reference.run.id
         return lines
 

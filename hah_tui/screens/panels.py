@@ -19,6 +19,7 @@ from textual.widgets import Footer
 
 from engine.runs import store
 from engine.runs.layout import RunDirectory
+from engine.runs.metrics import Metric
 from hah_tui.base import Page
 from hah_tui.curves import Curves, Reading, Source
 from hah_tui.screens.dialogs import PickRun
@@ -426,16 +427,14 @@ class PanelScreen(Page):
         self.hah.in_background(self.hah, write, lambda path: self.hah.say(f"saved {path}"))
 
 
-def block_lines(curves: Curves, metric: str, reference: Curves | None = None) -> list[ChartLine]:
+def block_lines(curves: Curves, metric: Metric, reference: Curves | None = None) -> list[ChartLine]:
     """A line for each block of a run, those of a reference behind them."""
     behind = []
     if reference is not None:
         numbers = reference.blocks(metric)
-        behind = [
-            ChartLine(str(n), reference[f"block/{n}/{metric}"], reference, REFERENCE, True, False) for n in numbers
-        ]
+        behind = [ChartLine(str(n), reference[metric.of(n)], reference, REFERENCE, True, False) for n in numbers]
     numbers = curves.blocks(metric)
     return [
-        *(ChartLine(str(n), curves[f"block/{n}/{metric}"], curves, 1 + (n - 1) % 8, band=False) for n in numbers),
+        *(ChartLine(str(n), curves[metric.of(n)], curves, 1 + (n - 1) % 8, band=False) for n in numbers),
         *behind,
     ]

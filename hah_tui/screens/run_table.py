@@ -14,6 +14,7 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from textual.message import Message
 from textual.widgets import DataTable
 
+from engine.runs.metrics import CLEAN, NOISY
 from hah_tui.base import BaseApp
 from hah_tui.listing import ListedRun, sampled_losses
 from hah_tui.text import age, duration, percent, shown_line
@@ -178,9 +179,9 @@ def cells(
             case "eta":
                 return (duration(state.eta_seconds) if look.status == "running" else "").rjust(width - 1) + " ", ""
             case "clean":
-                return percent(state.metrics.get("test/accuracy")).rjust(width - 1) + " ", ""
+                return percent(state.metrics.get(CLEAN)).rjust(width - 1) + " ", ""
             case "noisy":
-                return percent(state.metrics.get("test/noisy_accuracy")).rjust(width - 1) + " ", ""
+                return percent(state.metrics.get(NOISY)).rjust(width - 1) + " ", ""
             case "loss":
                 return line_of(losses, width - 1, plain), colour("live")
             case "preset":

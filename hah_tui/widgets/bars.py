@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from engine.runs.metrics import Unit
 from hah_tui import themes
 from hah_tui.series import Limits, labels, limits, ticks
 from hah_tui.widgets import canvas, raster
@@ -18,8 +19,8 @@ _HISTORY = 24  # cells, at most
 class Bars(Chart):
     """Blocks 1 .. n; the first ``hah_blocks`` are HaH blocks and have the colour of them."""
 
-    def __init__(self, title: str, kind: str = "number", digit: str = "", **kwargs: Any) -> None:
-        super().__init__(title, kind, digit, ends=True, **kwargs)
+    def __init__(self, title: str, unit: Unit = "number", digit: str = "", **kwargs: Any) -> None:
+        super().__init__(title, unit, digit, ends=True, **kwargs)
         self.hah_blocks = 0
         self.as_curves = False
         self.reference_name = ""
@@ -84,7 +85,7 @@ class Bars(Chart):
                 canvas.row(
                     (f"{line.label:>2} ", QUIET),
                     *zip(text, inks, strict=True),
-                    (f" {shown_number(now, self.kind):>6} ", TEXT),
+                    (f" {shown_number(now, self.unit):>6} ", TEXT),
                     (past.ljust(history), canvas.HISTORY if self._inks(line)[0] == canvas.BAR else QUIET),
                     width=width,
                 )
@@ -129,7 +130,7 @@ class Bars(Chart):
         rows: list[InkedRow] = []
         room = turns * group - 1
         for turn in range(told):
-            shown = "".join(f" {_short(now, self.kind, room):>{room}}" for _, now, _ in values[turn::turns])
+            shown = "".join(f" {_short(now, self.unit, room):>{room}}" for _, now, _ in values[turn::turns])
             rows.append(canvas.row(((" " * turn * group + shown)[:width], TEXT), width=width))
         for level in range(tall - 1, -1, -1):
             cells: list[tuple[str, int]] = []
@@ -159,8 +160,8 @@ _FILLS = "█░▓▒"  # of bars without colour
 class Groups(Chart):
     """For each block the bars of several runs beside each other, in the runs' colours; a line's label is its block."""
 
-    def __init__(self, title: str, kind: str = "number", digit: str = "", **kwargs: Any) -> None:
-        super().__init__(title, kind, digit, **kwargs)
+    def __init__(self, title: str, unit: Unit = "number", digit: str = "", **kwargs: Any) -> None:
+        super().__init__(title, unit, digit, **kwargs)
         self.names: list[tuple[str, int]] = []  # of the runs, with their inks
 
     def _legend(self) -> list[list[tuple[str, int]]]:
@@ -207,9 +208,9 @@ class Groups(Chart):
         return rows
 
 
-def _short(value: float, kind: str, width: int) -> str:
+def _short(value: float, unit: Unit, width: int) -> str:
     """A value in ``width`` characters: '.76', '13'."""
-    text = shown_number(value, kind)
+    text = shown_number(value, unit)
     if len(text) <= width:
         return text
     for places in (2, 1, 0):

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from textual.events import Click, Leave, MouseMove, Resize
 from textual.message import Message
 
+from engine.runs.metrics import Unit
 from hah_tui.curves import Curves, Mark
 from hah_tui.series import BinnedSeries, Limits, growing, labels, limits, ticks
 from hah_tui.text import duration, shown_line
@@ -77,11 +78,11 @@ def window(view: View, all_curves: Sequence[Curves]) -> Limits:
     return Limits(low, low + width)
 
 
-def shown_number(value: float, kind: str) -> str:
+def shown_number(value: float, unit: Unit) -> str:
     """A value for a legend."""
     if math.isnan(value):
         return "-"
-    if kind == "percent":
+    if unit == "fraction":
         return f"{100 * value:.1f}%"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
@@ -105,9 +106,9 @@ class Chart(Canvas, can_focus=True):
             super().__init__()
             self.chart = chart
 
-    def __init__(self, title: str, kind: str = "number", digit: str = "", ends: bool = False, **kwargs: Any) -> None:
+    def __init__(self, title: str, unit: Unit = "number", digit: str = "", ends: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.heading, self.kind, self.digit, self.ends = title, kind, digit, ends
+        self.heading, self.unit, self.digit, self.ends = title, unit, digit, ends
         self.lines: list[ChartLine] = []
         self.marks: Sequence[Mark] = ()
         self.log_y = False
@@ -187,7 +188,7 @@ class Chart(Canvas, can_focus=True):
                 continue
             value = self.value_of(line)
             sign = raster.glyph(line.ink) if self.plain else raster.style(line.ink)[1] if self.colourless else "━"
-            text = f" {shown_number(value, self.kind)}"
+            text = f" {shown_number(value, self.unit)}"
             entries.append([(f"{sign} {line.label}", line.ink), (text, TEXT)])
         return entries
 
@@ -223,8 +224,8 @@ class Chart(Canvas, can_focus=True):
         self.y = y = found
         at = ticks(y, max(2, min(6, (height + 1) // 2)))
         names = [
-            name + "%" * (self.kind == "percent")
-            for name in labels([100 * v if self.kind == "percent" else v for v in at])
+            name + "%" * (self.unit == "fraction")
+            for name in labels([100 * v if self.unit == "fraction" else v for v in at])
         ]
         self._left = left = max(len(name) for name in names) + 1
         right = 3 if self.ends and width > 30 else 0
@@ -355,11 +356,11 @@ class Chart(Canvas, can_focus=True):
         if self.log_y or min(found) >= low - reach:
             low = min(found)
         else:
-            self.outside = f"{'v' if self.plain else '▼'} {shown_number(min(found), self.kind)}"
+            self.outside = f"{'v' if self.plain else '▼'} {shown_number(min(found), self.unit)}"
         if self.log_y or max(found) <= high + reach:
             high = max(found)
         else:
-            self.outside += f"{'^' if self.plain else '▲'} {shown_number(max(found), self.kind)}"
+            self.outside += f"{'^' if self.plain else '▲'} {shown_number(max(found), self.unit)}"
         if not self.log_y:
             reach = 0.25 * (high - low)
             low, high = max(min(low, band_low), low - reach), min(max(high, band_high), high + reach)

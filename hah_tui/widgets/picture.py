@@ -63,7 +63,7 @@ def as_svg(chart: Chart, view: View, x: Limits, title: str, colours: Sequence[st
         f'<text x="{_LEFT}" y="26" fill="{ink}" font-size="17" font-weight="bold">{_text(title)}</text>',
     ]
     at = ticks(y, 7)
-    scale = 100 if chart.kind == "percent" else 1
+    scale = 100 if chart.unit == "fraction" else 1
     for value, name in zip(at, labels([scale * v for v in at]), strict=True):
         parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{down(value):.1f}" y2="{down(value):.1f}" '
                      f'stroke="{quiet}" stroke-opacity="0.25"/><text x="{_LEFT - 8}" y="{down(value) + 4:.1f}" '

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from engine.runs.metrics import METRICS, SPARSITY
 from hah_tui.curves import Curves, Replay, Source
 from tests.tui.scripted import PER_EPOCH, Scripted
 
@@ -15,7 +16,7 @@ def test_the_record_becomes_curves(folder):
     assert (curves.step, curves.epoch, curves.steps_per_epoch) == (240, 12, PER_EPOCH)
     assert sum(curves["train/loss"].count) == 240
     assert sum(curves["train/accuracy"].count) == 48
-    assert curves.blocks("sparsity") == list(range(1, 9))
+    assert curves.blocks(METRICS[SPARSITY]) == list(range(1, 9))
     assert sum(curves["block/3/snr_db"].count) == 12
     assert curves.epoch_of(120) == 6
     times = [curves.seconds_of(step) for step in range(0, 241, 10)]
