@@ -257,14 +257,16 @@ class ResultsScreen(Page):
 
     def _look(self, app: BaseApp, watcher: Watcher) -> tuple[Found | None, Look | None]:
         """The results where there are others, and the evaluation, if there is one; for a thread."""
-        run, found, stamp = self.run_directory, None, _stamp(self.run_directory)
+        run, found = self.run_directory, None
+        job = watcher.look() if run.evaluation.state.exists() else None
+        stamp = _stamp(run)
         if stamp != self._stamp:
             self._stamp = stamp
             try:
                 found = read_results(run, app.settings.reference)
             except (OSError, RequestError) as error:
                 found = Found([], [], [str(error)])
-        return found, watcher.look() if run.evaluation.state.exists() else None
+        return found, job
 
     def _looked(self, looked: tuple[Found | None, Look | None]) -> None:
         found, job = looked
