@@ -6,6 +6,7 @@ and again. The app's own thread alone touches what is shown.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import threading
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from textual.dom import DOMNode
 from textual.keys import key_to_character
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
-from textual.timer import Timer
 from textual.widgets import Input
 
 from engine.experiment.mistakes import RequestError
@@ -168,17 +168,19 @@ class Follower(Generic[T]):
     ) -> None:
         self._owner, self._work, self._then, self._seconds = owner, work, then, seconds
         self.busy = self._again = False
-        self._timer: Timer | None = None
+        self._later: asyncio.TimerHandle | None = None  # a tenth of what a timer of Textual's costs
 
     def wake(self) -> None:
         """Do it now, or again as soon as it is done."""
         if self.busy:
             self._again = True
             return
-        if self._timer is not None:
-            self._timer.stop()
-        self.busy = True
-        app_of(self._owner).in_background(self._owner, self._work, self._came, lambda _: self._next())
+        if self._later is not None:
+            self._later.cancel()
+        app = app_of(self._owner)
+        if app.holds(self._owner):
+            self.busy = True
+            app.in_background(self._owner, self._work, self._came, lambda _: self._next())
 
     def _came(self, outcome: T) -> None:
         self._then(outcome)
@@ -191,7 +193,7 @@ class Follower(Generic[T]):
             self.wake()
         elif self._seconds is not None:
             unseen = isinstance(self._owner, Page) and not self._owner.seen
-            self._timer = self._owner.set_timer(self._seconds * (UNSEEN if unseen else 1), self.wake)
+            self._later = asyncio.get_running_loop().call_later(self._seconds * (UNSEEN if unseen else 1), self.wake)
 
 
 class Page(Screen[None]):

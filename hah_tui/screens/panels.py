@@ -26,9 +26,9 @@ from hah_tui.screens.dialogs import PickRun
 from hah_tui.widgets import picture
 from hah_tui.widgets.bars import Bars
 from hah_tui.widgets.canvas import REFERENCE, Canvas
+from hah_tui.widgets.changed_cells import send_changed_cells
 from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, ChartLine, View, position, window
 from hah_tui.widgets.feed import Lines
-from hah_tui.widgets.sparing import spare
 
 REFERENCE_SECONDS = 5.0  # between two looks at a reference run
 LEAST = (36, 6)  # cells a panel needs
@@ -67,7 +67,7 @@ class PanelScreen(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        spare(self)
+        send_changed_cells(self)
         self.view = View()
         self.wanted: dict[str, bool] = {}  # by id: whether a panel is wanted
         self.current = ""

@@ -77,14 +77,16 @@ class ResultsScreen(Page):
 
     def _look(self, app: BaseApp, watcher: Watcher) -> tuple[RunResults | None, Look | None]:
         """The results where there are others, and the evaluation, if there is one; for a thread."""
-        run, found, stamp = self.run_directory, None, _stamp(self.run_directory)
+        run, found = self.run_directory, None
+        job = watcher.look() if run.evaluation.state.exists() else None
+        stamp = _stamp(run)
         if stamp != self._stamp:
             self._stamp = stamp
             try:
                 found = one_run.read(run, app.settings.reference)
             except (OSError, RequestError) as error:
                 found = RunResults([], [], [str(error)])
-        return found, watcher.look() if run.evaluation.state.exists() else None
+        return found, job
 
     def _looked(self, looked: tuple[RunResults | None, Look | None]) -> None:
         found, job = looked

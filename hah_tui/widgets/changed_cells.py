@@ -1,7 +1,8 @@
 """Partial updates of a screen that send the changed cells only.
 
-Textual 8 sends a changed row from the left edge of its widget on: with charts that is five times as much. This leans
-on names that Textual keeps to itself; where it has none of them any more, its own way is taken.
+Textual 8 sends a changed row from the left edge of its widget on: with charts that is three to four times as many bytes
+over a thin line, for the same CPU time. This leans on names that Textual keeps to itself; where it has none of them any
+more, its own way is taken.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ except ImportError:  # another Textual
     Compositor = None  # type: ignore[assignment, misc]
 
 
-def spare(screen: Any) -> None:
+def send_changed_cells(screen: Any) -> None:
     """Make a screen's partial updates small."""
     if Compositor is not None and type(getattr(screen, "_compositor", None)) is Compositor:
-        screen._compositor = _Sparing()
+        screen._compositor = _ChangedCells()
 
 
 if Compositor is not None:
@@ -37,7 +38,7 @@ if Compositor is not None:
                         sequences += [Control.move_to(left, y).segment.text, part.render(console)]
             return "".join(sequences)
 
-    class _Sparing(Compositor):
+    class _ChangedCells(Compositor):
         def render_partial_update(self) -> ChopsUpdate | None:
             update = super().render_partial_update()
             return None if update is None else _Spans(update.chops, update.spans, update.chop_ends)
