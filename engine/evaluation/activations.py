@@ -6,18 +6,27 @@ are looked at, for a `engine.nn.VGG` its convolution blocks.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from engine.data.batches import to_images
 from engine.data.draws import Draw, ImageDraws
+from engine.disk import replace_bytes
 from engine.evaluation.attacks import check_images
+from engine.evaluation.pieces import Pieces
+from engine.evaluation.subject import Cost, Result, Subject, batches, named
 from engine.experiment.mistakes import RequestError
+from engine.experiment.schema import NoiseSuite, SparsitySuite
 from engine.probes.measures import hoyer, right, snr_ratio
 from engine.probes.observation import evaluating
 
@@ -151,3 +160,87 @@ def _inputs(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def measure_noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, picture: Path | None = None) -> Result:
+    """Accuracy and SNR per block at each level of noise; example images go to ``picture`` (a .png)."""
+    measured = []
+    for places, images, labels in subject.batches():
+
+        def measure(x: Tensor = images, y: Tensor = labels, places: range = places) -> Any:
+            found = under_noise(
+                subject.network, subject.blocks, x, y, settings.levels, settings.draws,
+                distribution=settings.distribution, seed=subject.seed, places=places,
+            )  # fmt: skip
+            return [[asdict(draw) for draw in level] for level in found]
+
+        measured.append(pieces.get(f"noise/{named(places)}", measure))
+    levels = []
+    for index, std in enumerate(settings.levels):
+        batches = [found[index] for found in measured]
+        accuracies = [sum(found[draw]["correct"] for found in batches) / len(subject) for draw in range(settings.draws)]
+        every = [draw for found in batches for draw in found]
+        snr = {}
+        for block in range(len(subject.blocks)):
+            ratio, counted = sum(draw["ratios"][block] for draw in every), sum(draw["counted"][block] for draw in every)
+            if counted and ratio > 0:
+                snr[str(block + 1)] = 10 * math.log10(ratio / counted)
+        mean, spread = _mean_and_spread(accuracies)
+        levels.append({"std": std, "accuracy": accuracies, "mean": mean, "spread": spread, "snr_db": snr})
+    drawn = picture is not None and settings.examples > 0
+    if picture is not None and drawn:
+        _examples(subject, settings, picture)
+    examples = picture.name if picture is not None and drawn else None
+    return {"distribution": settings.distribution, "levels": levels, "examples": examples}
+
+
+def measure_sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces, _picture: Path | None = None) -> Result:
+    """Normalized Hoyer sparsity with its histogram, active and silent fractions, of every block."""
+    measured = []
+    for places, images, _ in subject.batches():
+
+        def measure(x: Tensor = images) -> Any:
+            return [asdict(block) for block in sparsity(subject.network, subject.blocks, x, settings.bins)]
+
+        measured.append(pieces.get(f"sparsity/{named(places)}", measure))
+    blocks = {}
+    for index in range(len(subject.blocks)):
+        parts = [found[index] for found in measured]
+        total = {name: sum(part[name] for part in parts) for name in parts[0] if name != "histogram"}
+        blocks[str(index + 1)] = {
+            "hoyer": total["hoyer"] / total["locations"] if total["locations"] else None,
+            "active_fraction": total["active"] / total["activations"],
+            "silent_fraction": total["silent"] / (total["silent"] + total["locations"]),
+            "histogram": [sum(counts) for counts in zip(*(part["histogram"] for part in parts), strict=True)],
+        }
+    return {"edges": [edge / settings.bins for edge in range(settings.bins + 1)], "blocks": blocks}
+
+
+def cost_of_noise(settings: NoiseSuite, subject: Subject) -> Cost:
+    return Cost(2 + len(settings.levels) * settings.draws, 0, 2 * batches(subject))
+
+
+def cost_of_sparsity(_settings: SparsitySuite, subject: Subject) -> Cost:
+    return Cost(2, 0, 2 * batches(subject))
+
+
+def _mean_and_spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation (of a sample; 0 for a single value)."""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, 0.0
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _examples(subject: Subject, settings: NoiseSuite, path: Path) -> None:
+    """A picture: the first images in columns, clean in the first row, then one row for each level."""
+    images = to_images(subject.test.pixels[: settings.examples]).cpu()
+    rows = [images]
+    for level in settings.levels:
+        draws = noise_of(images, subject.seed, level, 0)
+        rows.append(noisy(images, level, settings.distribution, draws))
+    pixels = (torch.stack(rows) * 255).round().byte().permute(0, 3, 1, 4, 2).numpy()  # [row, H, image, W, 3]
+    height, width = pixels.shape[0] * pixels.shape[1], pixels.shape[2] * pixels.shape[3]
+    picture = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.reshape(height, width, 3))).save(picture, format="png")
+    replace_bytes(path, picture.getvalue())

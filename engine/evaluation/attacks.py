@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from engine.adversarial.balls import Ball, drawn_start, project, size
 from engine.adversarial.pgd import pgd
 from engine.data.draws import Draw, ImageDraws
+from engine.evaluation.pieces import Pieces
+from engine.evaluation.subject import BATCH, Cost, Result, Subject, batches, named
 from engine.experiment.mistakes import RequestError
+from engine.experiment.schema import AttackSuite
 from engine.probes.measures import right
 from engine.probes.observation import evaluating
 
@@ -28,7 +32,7 @@ TOLERANCE = 1e-6  # how far outside its ball rounding may put an image
 # The standard version of AutoAttack in Linf and L2: attacks in order, with their iterations or queries.
 STANDARD: tuple[tuple[Method, int], ...] = (("apgd-ce", 100), ("apgd-t", 100), ("fab-t", 100), ("square", 5000))
 ROUND = 100  # iterations; more are further rounds
-SQUARE_BATCH = 100  # places whose images are attacked together: what it draws is for all of them
+SQUARE_BATCH = BATCH  # places whose images are attacked together: what it draws is for all of them
 _UNDIVIDED: tuple[Method, ...] = ("square", "autoattack")
 _METHODS: tuple[Method, ...] = ("pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack")
 _BALLS: tuple[Ball, ...] = ("linf", "l2")
@@ -366,3 +370,57 @@ def check_images(x: Tensor, y: Tensor) -> None:
         raise RequestError(f"the images are on {x.device}, the labels are on {y.device}")
     if not (x.min() >= 0 and x.max() <= 1):
         raise RequestError("images must lie in [0, 1]; put normalization into the model")
+
+
+def measure(subject: Subject, settings: AttackSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
+    """Accuracy that is left after attacks, each on what still stands, per norm and size."""
+    norms: tuple[tuple[Ball, list[float]], ...] = (("linf", settings.linf), ("l2", settings.l2))
+    found = []
+    for norm, sizes in norms:
+        if not sizes:
+            continue
+        stands: list[list[str]] = []
+        stages: list[str] = []
+        for places, images, labels in subject.batches():
+
+            def kept(name: str, measure: Any, norm: Ball = norm, places: range = places) -> Any:
+                return pieces.get(f"attacks/{norm}/{named(places)}/{name}", measure)
+
+            seen = robust(
+                subject.network, images, labels, settings.methods, norm, sizes, settings.steps, settings.restarts,
+                subject.seed, places, kept=kept,
+            )  # fmt: skip
+            stages = seen.stages
+            stands = stands or [[""] * len(stages) for _ in seen.epsilons]
+            for of_size, of_batch in zip(stands, seen.stands.int().tolist(), strict=True):
+                of_size[:] = [before + "".join(map(str, new)) for before, new in zip(of_size, of_batch, strict=True)]
+        for eps, of_size in zip(sorted(set(sizes)), stands, strict=True):
+            left = [
+                {"name": stage, "accuracy": verdict.count("1") / len(subject)}
+                for stage, verdict in zip(stages, of_size, strict=True)
+            ]
+            robust_accuracy = left[-1]["accuracy"]
+            found.append(
+                {"norm": norm, "eps": eps, "methods": left, "robust_accuracy": robust_accuracy, "stands": of_size[-1]}
+            )
+    return {"attacks": found}
+
+
+def cost(settings: AttackSuite, subject: Subject) -> Cost:
+    steps, targets = settings.steps + len(rounds(settings.steps)), min(9, subject.classes - 1)
+    one = {
+        "pgd": (1, settings.steps * settings.restarts),
+        "apgd-ce": (1, steps * settings.restarts),
+        "apgd-t": (1, targets * steps * settings.restarts),
+        "autoattack": (5000, (1 + 2 * targets) * 101 * settings.restarts),
+    }
+    sizes = len(set(settings.linf)) + len(set(settings.l2))
+    passes = sum(one[method][0] for method in settings.methods)
+    gradients = sum(one[method][1] for method in settings.methods)
+    each = sum(1 if method == "autoattack" else len(rounds(settings.steps)) for method in settings.methods)
+    return Cost(2 + sizes * passes, sizes * gradients, batches(subject) * (1 + sizes * settings.restarts * each))
+
+
+def made_of(_subject: Subject, settings: AttackSuite) -> dict[str, Any]:
+    # What Square draws is for so many images together.
+    return {"square_batch": SQUARE_BATCH} if "autoattack" in settings.methods else {}

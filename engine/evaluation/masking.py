@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,8 +19,20 @@ from torch.nn import functional as F
 from engine.adversarial.balls import Ball, drawn_start, size, steepest
 from engine.adversarial.pgd import pgd
 from engine.data.draws import Draw, ImageDraws
-from engine.evaluation.attacks import Classifier, Scores, attack, check_images, robust, verified, with_gradients
+from engine.evaluation.attacks import (
+    SQUARE_BATCH,
+    Classifier,
+    Scores,
+    attack,
+    check_images,
+    robust,
+    verified,
+    with_gradients,
+)
+from engine.evaluation.pieces import Pieces
+from engine.evaluation.subject import Cost, Result, Subject, batches, fingerprint, named
 from engine.experiment.mistakes import RequestError
+from engine.experiment.schema import MaskingSuite
 from engine.probes.observation import evaluating
 
 Probe = Literal[
@@ -38,6 +51,7 @@ ZERO_GRADIENT = 0.01  # of the correct images may have none
 FELL_ONLY = 0.002  # of the images, and one of them, may fall to a weaker attack alone (AutoAttack's alarm is .2% too)
 UNBOUNDED = 0.01  # accuracy that an attack without bound may leave
 DIP = 0.02  # of its whole rise is how much the loss may fall as eps grows
+NO_NUMBER = 1e300  # what a probe that found no number is kept as: JSON has no NaN
 RANDOMISED = 1e-4  # relative difference of two passes over the same images (AutoAttack's)
 
 
@@ -222,3 +236,34 @@ def _gradient(scores: Scores, x: Tensor, y: Tensor) -> Tensor:
 
 def _images(count: int) -> str:
     return "no image" if count == 0 else "1 image" if count == 1 else f"{count} images"
+
+
+def measure(subject: Subject, settings: MaskingSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
+    """The checks for masked gradients, with a verdict on each (`judge`)."""
+    found: dict[str, Tensor] = {}
+    for name in PROBES:
+        columns = []
+        for places, images, labels in subject.batches():
+
+            def look(name: Probe = name, x: Tensor = images, y: Tensor = labels, places: range = places) -> Any:
+                seen = probe(
+                    name, subject.network, x, y, norm=settings.norm, eps=settings.eps, steps=settings.steps,
+                    queries=settings.queries, seed=subject.seed, places=places, standard=subject.standard,
+                )  # fmt: skip
+                return seen.double().nan_to_num(nan=NO_NUMBER, posinf=NO_NUMBER, neginf=-NO_NUMBER).tolist()
+
+            columns.append(torch.tensor(pieces.get(f"masking/{name}/{named(places)}", look), dtype=torch.float64))
+        found[name] = torch.cat(columns)
+    return judge(found, settings.norm, settings.eps)
+
+
+def cost(settings: MaskingSuite, subject: Subject) -> Cost:
+    gradients = (3 + min(9, subject.classes - 1) + 8 / 5) * settings.steps + 140
+    return Cost(settings.queries + 40, gradients, batches(subject) * (1 + len(PROBES)))
+
+
+def made_of(subject: Subject, _settings: MaskingSuite) -> dict[str, Any]:
+    found: dict[str, Any] = {"square_batch": SQUARE_BATCH}
+    if subject.standard is not None:
+        found |= {"standard": subject.standard_run, "weights": fingerprint(subject.standard)}
+    return found

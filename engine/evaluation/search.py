@@ -6,13 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.adversarial.balls import Norm, project, size, steepest
 from engine.evaluation.attacks import Classifier, Scores, check_images, with_gradients
+from engine.evaluation.pieces import Pieces
+from engine.evaluation.subject import Cost, Result, Subject, batches, named
 from engine.experiment.mistakes import RequestError
+from engine.experiment.schema import MinimumNormSuite
 from engine.probes.observation import evaluating
 
 NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
@@ -295,3 +300,35 @@ def summary(norms: Tensor) -> dict[str, float | int | None]:
         "success_rate": float(norms.isfinite().double().mean()),
         "misclassified": int((norms == 0).sum()),
     }
+
+
+def measure(subject: Subject, settings: MinimumNormSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
+    """The smallest perturbation that changes each prediction, and the accuracy against eps that follows from it."""
+    norms = {}
+    for norm in settings.norms:
+        values: list[float] = []
+        for places, images, labels in subject.batches():
+
+            def walk(x: Tensor = images, y: Tensor = labels, norm: Norm = norm) -> Any:
+                found = minimum_norm(subject.network, x, y, norm, settings.steps, settings.trials).norms.tolist()
+                return [value if math.isfinite(value) else None for value in found]
+
+            found = pieces.get(f"minimum_norm/{norm}/{named(places)}", walk)
+            values += [math.inf if value is None else value for value in found]
+        every = torch.tensor(values, dtype=torch.float64)
+        reached = [0.0, *sorted({value for value in values if 0 < value < math.inf})]
+        sizes = sorted({reached[round(place * (len(reached) - 1) / 99)] for place in range(100)})  # a hundred at most
+        norms[norm] = {
+            **summary(every),
+            "curve": curve(every, sizes),
+            "values": [value if math.isfinite(value) else None for value in values],
+        }
+    return {"norms": norms}
+
+
+def cost(settings: MinimumNormSuite, subject: Subject) -> Cost:
+    norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / WALK)
+    ends = walks * (max(BISECTIONS, REMOVALS) + 2)
+    trials = settings.steps * settings.trials
+    passes, gradients = 2 + ends + 1.2 * trials, 2 * settings.steps + trials / GUIDED
+    return Cost(norms * passes, norms * gradients, batches(subject) * (1 + norms))

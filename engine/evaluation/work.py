@@ -17,8 +17,9 @@ from engine.data import archives
 from engine.data.batches import Split
 from engine.disk import clear_temporary, read_json, replace_json
 from engine.evaluation import suites
+from engine.evaluation.masking import SMOOTHING_DRAWS
 from engine.evaluation.pieces import Pieces
-from engine.evaluation.suites import Subject
+from engine.evaluation.subject import BATCH, Subject, fingerprint
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import Suite
 from engine.experiment.schema import Evaluate
@@ -33,6 +34,8 @@ from engine.runs.layout import RunDirectory
 from engine.runs.state import State
 
 RESULT_VERSION = 1
+MOST_AT_ONCE = 4000
+PACKAGES = ("torch", "numpy", "numba", "triton", "scipy", "pillow", "pyautoattack")  # that results may depend on
 
 
 class Attended(nn.Module):
@@ -92,10 +95,10 @@ class Evaluation(Work):
             "settings": settings.model_dump(mode="json", by_alias=True),
             "method": SUITES[suite].method,
             "made_of": suites.MEASURES[suite].made_of(self.subject, settings),
-            "versions": {name: version for name, version in manifest.versions().items() if name in suites.PACKAGES},
+            "versions": {name: version for name, version in manifest.versions().items() if name in PACKAGES},
             "device": self.record.state.device,
         }
-        of = {"weights": suites.fingerprint(self.subject.network), "test_set": self.subject.archive.fingerprint}
+        of = {"weights": fingerprint(self.subject.network), "test_set": self.subject.archive.fingerprint}
         key = json.dumps([facts, *of.values()], sort_keys=True)
         name = f"{suite}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         final, partial = self.run.results / f"{name}.json", self.run.results / f".{name}.pieces"
@@ -152,6 +155,21 @@ class Evaluation(Work):
         self.record.update(eta_seconds=max(0.0, self._expected - time.monotonic()))
 
 
+def at_once(network: nn.Module, test: Split) -> int:
+    """How many images to take at once: 100 on a CPU, on a GPU what fits half of its free memory where each is copied
+    eight times (`masking`) and a gradient is taken, by what 100 of ``test`` take."""
+    device = test.labels.device
+    if device.type != "cuda":
+        return BATCH
+    images, _ = next(test.batches(BATCH))
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.autograd.grad(network(images.requires_grad_()).sum(), images)
+    each = (torch.cuda.max_memory_allocated(device) - before) / len(images)
+    fits = int(torch.cuda.mem_get_info(device)[0] / 2 / SMOOTHING_DRAWS / max(each, 1))
+    return max(BATCH, min(MOST_AT_ONCE, fits // BATCH * BATCH))
+
+
 def subject_of(
     run: RunDirectory, checkpoint: str, settings: Evaluate, device: torch.device, attend: Callable[[], None]
 ) -> tuple[Subject, dict[str, Any]]:
@@ -167,7 +185,7 @@ def subject_of(
     watched, blocks = Attended(network.to(device), attend), list[nn.Module](network.blocks)
     subject = Subject(
         watched, blocks, test, archive, name, trained.seed, trained.classes, standard, standard_run,
-        suites.at_once(watched, test),
+        at_once(watched, test),
     )  # fmt: skip
     return subject, position
 

@@ -21,12 +21,12 @@ from engine.runs.watcher import Look
 from hah_tui import engines, keys
 from hah_tui.curves import Curves, Replay, Source
 from hah_tui.screens.dialogs import SetDialog
-from hah_tui.screens.panels import PanelScreen, block_lines
+from hah_tui.screens.panels import PanelScreen
 from hah_tui.screens.run_actions import RunActions, go_on
 from hah_tui.text import duration, shown, shown_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets import canvas
-from hah_tui.widgets.bars import Bars
+from hah_tui.widgets.bars import Bars, block_lines
 from hah_tui.widgets.canvas import QUIET, STRONG, TEXT, Canvas
 from hah_tui.widgets.chart import Chart, ChartLine
 from hah_tui.widgets.feed import Feed

@@ -19,13 +19,12 @@ from textual.widgets import Footer
 
 from engine.runs import store
 from engine.runs.layout import RunDirectory
-from engine.runs.metrics import Metric
 from hah_tui.base import Page
 from hah_tui.curves import Curves, Reading, Source
 from hah_tui.screens.dialogs import PickRun
 from hah_tui.widgets import picture
 from hah_tui.widgets.bars import Bars
-from hah_tui.widgets.canvas import REFERENCE, Canvas
+from hah_tui.widgets.canvas import Canvas
 from hah_tui.widgets.changed_cells import send_changed_cells
 from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, ChartLine, View, position, window
 from hah_tui.widgets.feed import Lines
@@ -425,16 +424,3 @@ class PanelScreen(Page):
             return path
 
         self.hah.in_background(self.hah, write, lambda path: self.hah.say(f"saved {path}"))
-
-
-def block_lines(curves: Curves, metric: Metric, reference: Curves | None = None) -> list[ChartLine]:
-    """A line for each block of a run, those of a reference behind them."""
-    behind = []
-    if reference is not None:
-        numbers = reference.blocks(metric)
-        behind = [ChartLine(str(n), reference[metric.of(n)], reference, REFERENCE, True, False) for n in numbers]
-    numbers = curves.blocks(metric)
-    return [
-        *(ChartLine(str(n), curves[metric.of(n)], curves, 1 + (n - 1) % 8, band=False) for n in numbers),
-        *behind,
-    ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from engine.runs.metrics import Unit
+from engine.runs.metrics import Metric, Unit
 from hah_tui import themes
+from hah_tui.curves import Curves
 from hah_tui.series import Limits, labels, limits, ticks
 from hah_tui.widgets import canvas, raster
-from hah_tui.widgets.canvas import QUIET, TEXT, InkedRow
+from hah_tui.widgets.canvas import QUIET, REFERENCE, TEXT, InkedRow
 from hah_tui.widgets.chart import Chart, ChartLine, shown_number
 
 _ACROSS, _UP = " ▏▎▍▌▋▊▉█", " ▁▂▃▄▅▆▇█"
@@ -219,3 +220,16 @@ def _short(value: float, unit: Unit, width: int) -> str:
         if len(text) <= width:
             return text
     return text[:width]
+
+
+def block_lines(curves: Curves, metric: Metric, reference: Curves | None = None) -> list[ChartLine]:
+    """A line for each block of a run, those of a reference behind them."""
+    behind = []
+    if reference is not None:
+        numbers = reference.blocks(metric)
+        behind = [ChartLine(str(n), reference[metric.of(n)], reference, REFERENCE, True, False) for n in numbers]
+    numbers = curves.blocks(metric)
+    return [
+        *(ChartLine(str(n), curves[metric.of(n)], curves, 1 + (n - 1) % 8, band=False) for n in numbers),
+        *behind,
+    ]
