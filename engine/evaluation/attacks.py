@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ STANDARD: tuple[tuple[Method, int], ...] = (("apgd-ce", 100), ("apgd-t", 100), (
 ROUND = 100  # iterations; more are further rounds
 SQUARE_BATCH = BATCH  # places whose images are attacked together: what it draws is for all of them
 _UNDIVIDED: tuple[Method, ...] = ("square", "autoattack")
-_METHODS: tuple[Method, ...] = ("pgd", "apgd-ce", "apgd-t", "fab-t", "square", "autoattack")
+_METHODS: tuple[Method, ...] = get_args(Method)
 _BALLS: tuple[Ball, ...] = ("linf", "l2")
 _MOST_TARGETS = 9
 

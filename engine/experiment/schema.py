@@ -283,7 +283,7 @@ class AttackSuite(Section):
 
 
 class MinimumNormSuite(Section):
-    """The smallest perturbation that changes each prediction, by FMN (Figure 5)."""
+    """The smallest perturbation that changes each prediction, by a search that began as FMN (Figure 5)."""
 
     norms: list[Literal["l0", "l1", "l2", "linf"]] = option(["l0", "l1", "l2", "linf"], "which norms", min_length=1)
     steps: int = option(300, "iterations; fewer than 300 overstate the norms", unit="steps", ge=1, le=100_000)
