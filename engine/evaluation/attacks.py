@@ -34,7 +34,7 @@ STANDARD: tuple[tuple[Method, int], ...] = (("apgd-ce", 100), ("apgd-t", 100), (
 ROUND = 100  # iterations; more are further rounds
 SQUARE_BATCH = BATCH  # places whose images are attacked together: what it draws is for all of them
 _UNDIVIDED: tuple[Method, ...] = ("square", "autoattack")
-_METHODS: tuple[Method, ...] = get_args(Method)
+_METHODS: tuple[Method, ...] = get_args(Method)  # new ones at the end: what is drawn depends on the place
 _BALLS: tuple[Ball, ...] = ("linf", "l2")
 _MOST_TARGETS = 9
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,7 @@ from engine.probes.observation import evaluating
 Probe = Literal[
     "outputs", "gradient", "noise", "one-step", "iterative", "loss", "smoothed", "unbounded", "square", "transfer"
 ]
-PROBES: tuple[Probe, ...] = (
-    "outputs", "gradient", "noise", "one-step", "iterative", "loss", "smoothed", "unbounded", "square", "transfer",
-)  # fmt: skip
+PROBES: tuple[Probe, ...] = get_args(Probe)
 
 NOISE_DRAWS = 20
 SMOOTHING_DRAWS = 8
