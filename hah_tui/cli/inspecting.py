@@ -18,6 +18,7 @@ from engine import disk
 from engine.runs import layout, store
 from engine.runs import manifest as manifests
 from engine.runs.metrics import CLEAN, METRICS, NOISY
+from engine.runs.state import State
 from engine.runs.watcher import Look, Watcher
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
@@ -115,7 +116,7 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
         ("stopped by", state.stopped_by),
         ("error", state.error),
         ("preset", state.preset),
-        ("progress", f"epoch {state.epoch} of {state.epochs}, step {state.step:,} of {state.steps:,}"),
+        ("progress", _progress(state)),
         ("trained", duration(state.trained_seconds)),
         ("engine", f"process {facts['pid']} on {facts['host']}" if facts["pid"] else ""),
         ("device", state.device),
@@ -210,6 +211,7 @@ def summary(look: Look) -> dict[str, Any]:
     state, labels, evaluation = look.state, store.labels(look.run), _evaluation(look)
     return {
         "id": look.run.id,
+        "kind": state.kind,
         "name": state.name,
         "preset": state.preset,
         "status": look.status,
@@ -222,6 +224,10 @@ def summary(look: Look) -> dict[str, Any]:
         "epochs": state.epochs,
         "step": state.step,
         "steps": state.steps,
+        "suite": state.suite,
+        "suites": state.suites,
+        "piece": state.piece,
+        "pieces": state.pieces,
         "eta_seconds": state.eta_seconds,
         "images_per_second": state.images_per_second,
         "trained_seconds": state.trained_seconds,
@@ -236,6 +242,12 @@ def summary(look: Look) -> dict[str, Any]:
         "metrics": state.metrics,
         "evaluation": evaluation and {"status": evaluation.status, "phase": evaluation.state.phase},
     }
+
+
+def _progress(state: State) -> str:
+    if state.kind == "evaluation":
+        return f"suite {state.suite} of {state.suites}, piece {state.piece:,} of {state.pieces:,}"
+    return f"epoch {state.epoch} of {state.epochs}, step {state.step:,} of {state.steps:,}"
 
 
 def _evaluation(look: Look) -> Look | None:
