@@ -68,7 +68,7 @@ def test_minimum_norms(measured):
 def test_masking_and_square(measured, monkeypatch):
     """Square draws for so many places together, here ten of them, so batches are multiples of that."""
     monkeypatch.setattr(attacks, "SQUARE_BATCH", 10)
-    first, second = measured("masking", MaskingSuite(steps=3, queries=10, eps=0.02), sizes=(10, 1000))
+    first, second = measured("masking", MaskingSuite(steps=3, queries=30, eps=0.05), sizes=(10, 1000))
     for one, two in zip(first["checks"], second["checks"], strict=True):
         assert one["name"] == two["name"]
         assert one["verdict"] == two["verdict"]

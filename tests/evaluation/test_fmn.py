@@ -154,7 +154,9 @@ def test_twice_the_steps_find_norms_at_most_3_percent_smaller(walked, norm):
 @pytest.mark.parametrize("norm", NORMS)
 def test_trials_find_smaller_ones_than_walks_alone(trained, norm):
     network, x, y = trained
-    walks, tried = (minimum_norm(network, x[:16], y[:16], norm, 50, trials).norms for trials in (0, 16))
+    if norm != "linf":  # where it takes more images to find one whose norm falls
+        x, y = x[:16], y[:16]
+    walks, tried = (minimum_norm(network, x, y, norm, 50, trials).norms for trials in (0, 16))
     assert (tried <= walks).all()
     assert tried.sum() < walks.sum()
 
