@@ -14,7 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from engine.evaluation.work import Evaluation
 from engine.experiment import presets
 from engine.job.record import Record
+from engine.job.work import Job, Place
 from engine.runs import store
+from engine.runs.devices import Choice
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory, create
 from engine.runs.state import State, read_state
@@ -34,7 +36,8 @@ def measured_here(run):
     """What `python -m engine eval` does with the job of a run, in this process; the kinds of events that it wrote."""
     experiment = presets.load(str(run.evaluation.config), [])
     record = Record(run.evaluation, State(device="cpu"))
-    evaluation = Evaluation(run, experiment, "last", record, torch.device("cpu"))
+    job = Job(record, Place(torch.device("cpu"), Choice("cpu", "asked for")))
+    evaluation = Evaluation(job, experiment, run)
     evaluation.prepare()
     tail = Tail(run.evaluation.events, from_end=True)
     try:

@@ -46,7 +46,7 @@ def test_quickstart_learns_digits_and_writes_everything(hah, runs, terminal, pro
     assert manifest["command"][1:] == ["run", "quickstart"]
     assert {"torch", "numpy", "hah-tui"} <= set(manifest["versions"])
     assert {"host", "cpu", "seed", "schema_version", "layout_version", "device", "source"} <= set(manifest)
-    assert yaml.safe_load(run.config.read_text()) == presets.load("quickstart").dump()
+    assert yaml.safe_load(run.config.read_text()) == presets.stored(presets.load("quickstart"))
     assert {path.name for path in run.checkpoints.iterdir()} == {"last.pt", "previous.pt", "best.pt"}
     assert any("tfevents" in path.name for path in run.tensorboard.iterdir())
     assert [event["kind"] for event in Tail(run.events)][-1] == "finished"
