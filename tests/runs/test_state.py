@@ -346,3 +346,27 @@ def test_whatever_is_in_the_snapshots_place(run, instead):
     log.close()
     assert Watcher(run).look().status == "failed"
     assert read_state(run).error == "out of memory"
+
+
+def test_an_evaluation_of_before_kinds_were_written_is_still_one(run):
+    run.manifest.write_text(json.dumps({"run": "x", "checkpoint": "last"}))
+    old = {"status": "running", "phase": "noise", "epoch": 1, "epochs": 2, "step": 3, "steps": 6}
+    run.state.write_text(json.dumps(old))
+    state = read_state(run)
+    assert (state.kind, state.suite, state.suites, state.piece, state.pieces) == ("evaluation", 1, 2, 3, 6)
+    assert (state.epochs, state.steps) == (0, 0)
+    run.manifest.write_text("{}")
+    assert (read_state(run).kind, read_state(run).epoch) == ("training", 1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "done"),
+    [
+        ({}, 0), ({"step": 3, "steps": 4, "epoch": 0, "epochs": 2}, 0.75), ({"epoch": 1, "epochs": 2}, 0.5),
+        ({"kind": "evaluation", "suite": 1, "suites": 2}, 0.5),
+        ({"kind": "evaluation", "suite": 1, "suites": 2, "piece": 9, "pieces": 10}, 0.9),
+        ({"step": 9, "steps": 4}, 1),
+    ],
+)  # fmt: skip
+def test_progress_is_of_what_the_job_counts(facts, done):
+    assert State(**facts).progress == done
