@@ -1,7 +1,6 @@
 """``python -m engine``: the engine processes, the only door into the torch wing.
 
-run DIR        train the run in DIR, to the end or until it is stopped; then evaluate it where its experiment says so
-eval DIR       evaluate the run in DIR, as the job among its results says
+run DIR        do the job of DIR (train, evaluate), to its end or until it is stopped, and the one that is to follow
 forecast DIR   say how long an evaluation of the run in DIR takes
 probe          say whether a device and a data set are there
 data           what images are there; download them
@@ -20,21 +19,20 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from engine import disk
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import DATASETS
 from engine.experiment.document import assigned
 from engine.job.life import Signals, live
-from engine.runs import devices, evaluations, launch
+from engine.runs import devices, launch
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
-from engine.runs.state import read_state
+from engine.runs.state import Kind, read_state
 
 if TYPE_CHECKING:
-    from engine.job.work import Job
-    from engine.training.loop import Training
+    from engine.job.work import Job, Work
 
 
 @dataclass(frozen=True)
@@ -74,45 +72,57 @@ def _be_nice() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Train a run, and evaluate it where its experiment says so."""
-    signals, run = Signals(), RunDirectory(arguments.path.absolute())
-    run.check()
-    lock = Lock(arguments.lock) if arguments.lock is not None else Lock.take(run.lock)
+    """Do the job of a directory, whatever its kind, and then the one that is to follow it."""
+    signals, directory = Signals(), RunDirectory(arguments.path.absolute())
+    directory.check()
+    lock = Lock(arguments.lock) if arguments.lock is not None else Lock.take(directory.lock)
     if lock is None:
-        raise RequestError(f"{run.id} is being run by process {read_state(run).engine.get('pid', '?')}")
-    sets = dict(map(assigned, arguments.set))
-    training: Training | None = None
+        raise RequestError(f"{directory.id} is being run by process {read_state(directory).engine.get('pid', '?')}")
+    code, following = _do(directory, lock, signals, arguments)
+    return _do(*following, signals, arguments)[0] if following is not None and code == 0 else code
 
-    def make(job: Job, experiment: Experiment) -> Training:
-        from engine.training.loop import Training
 
-        nonlocal training
-        training = Training(job, experiment, sets, arguments.without_set)
-        return training
+def _do(
+    directory: RunDirectory, lock: Lock, signals: Signals, arguments: argparse.Namespace
+) -> tuple[int, tuple[RunDirectory, Lock] | None]:
+    """Do one job; returns the exit code, and the job that is to follow with its lock."""
+    kind = WORKS[cast("Kind", read_state(directory).kind)]
+    work: Work | None = None
 
-    code = live(run, signals, make)
+    def make(job: Job, experiment: Experiment) -> Work:
+        nonlocal work
+        work = kind.make(job, experiment, arguments)
+        return work
+
+    code = live(directory, signals, make, kind.exact)
     lock.release()  # all is written: whoever resumes need not wait for this process to fold up
-    following = training.following if training else None
-    return _evaluated(run, following, signals) if following else code
+    return code, work.following if work is not None else None
 
 
-def _eval(arguments: argparse.Namespace) -> int:
-    signals, run = Signals(), RunDirectory(arguments.path.absolute())
-    return _evaluated(run, Lock(arguments.lock) if arguments.lock is not None else evaluations.take(run), signals)
+def _training(job: Job, experiment: Experiment, arguments: argparse.Namespace) -> Work:
+    from engine.training.loop import Training
+
+    return Training(job, experiment, dict(map(assigned, arguments.set)), arguments.without_set)
 
 
-def _evaluated(run: RunDirectory, lock: Lock, signals: Signals) -> int:
-    """Do the evaluation that the run's job describes; what is measured already is not measured again."""
+def _evaluation(job: Job, experiment: Experiment, _arguments: argparse.Namespace) -> Work:
+    from engine.evaluation.work import Evaluation
 
-    def make(job: Job, experiment: Experiment) -> Any:
-        from engine.evaluation.work import Evaluation
+    return Evaluation(job, experiment, RunDirectory(job.directory.path.parents[1]))
 
-        return Evaluation(job, experiment, run)
 
-    try:
-        return live(run.evaluation, signals, make, exact=True)
-    finally:
-        lock.release()
+@dataclass(frozen=True)
+class WorkOfKind:
+    """How the work of a kind of job is made; ``exact``: in float32 whatever train.precision says."""
+
+    make: Callable[[Job, Experiment, argparse.Namespace], Work]
+    exact: bool = False
+
+
+WORKS: dict[Kind, WorkOfKind] = {
+    "training": WorkOfKind(_training),
+    "evaluation": WorkOfKind(_evaluation, exact=True),
+}
 
 
 def _forecast(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -226,17 +236,11 @@ def _data(arguments: argparse.Namespace) -> Any:
     return answer
 
 
-def _job_options(parser: argparse.ArgumentParser) -> None:
+def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--lock", type=int, help="descriptor of the job's lock, taken by whoever starts this")
-
-
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    _job_options(parser)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change first")
-    parser.add_argument(
-        "--without-set", action="append", default=[], metavar="KEY", help="a change not to take up again"
-    )
+    parser.add_argument("--without-set", action="append", default=[], metavar="KEY", help="a change not to take up")
 
 
 def _forecast_options(parser: argparse.ArgumentParser) -> None:
@@ -264,7 +268,6 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 
 VERBS = {
     "run": Verb(_run_options, act=_run),
-    "eval": Verb(_job_options, act=_eval),
     "forecast": Verb(_forecast_options, answer=_forecast),
     "probe": Verb(_probe_options, answer=_probe),
     "data": Verb(_data_options, answer=_data),

@@ -126,6 +126,7 @@ def begin(
         epochs=experiment.train.epochs,
     )
     facts = {
+        "kind": state.kind,
         "name": experiment.name,
         "preset": preset,
         "preset_path": str(preset_path),
@@ -165,11 +166,13 @@ def resume(
             raise RequestError(f"{run.id} is paused, not ended: 'hah set {run.id} KEY=VALUE' changes a setting")
         ask(run, "resume")
         return None
+    if look.state.kind != "training" and (sets or without):
+        raise RequestError(f"{run.id} is of the kind {look.state.kind}, whose settings are fixed")
     if look.state.kind == "evaluation":
-        if sets or without:
-            raise RequestError(f"{run.id} is an evaluation, whose settings are fixed")
         checkpoint = str(disk.read_json(run.manifest).get("checkpoint", "last"))
         return evaluate(RunDirectory(run.path.parents[1]), presets.load(str(run.config)), checkpoint)
+    if look.state.kind != "training":
+        return launch.start(run, launch.take(run), look.state)
     lock = launch.take(run)
     try:
         state = read_state(run)
@@ -237,6 +240,6 @@ def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subp
     launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
     lock = evaluations.take(run)
     try:
-        return launch.start(run.evaluation, lock, evaluations.prepare(run, experiment, checkpoint), [], run)
+        return launch.start(run.evaluation, lock, evaluations.prepare(run, experiment, checkpoint))
     finally:
         lock.release()

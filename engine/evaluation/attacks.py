@@ -19,6 +19,7 @@ from engine.adversarial.pgd import pgd
 from engine.data.draws import Draw, ImageDraws
 from engine.evaluation.pieces import Pieces
 from engine.evaluation.subject import BATCH, Cost, Result, Subject, batches, named
+from engine.experiment.datasets import UNDIVIDED, Attack
 from engine.experiment.mistakes import RequestError
 from engine.experiment.schema import AttackSuite
 from engine.probes.measures import right
@@ -33,7 +34,7 @@ TOLERANCE = 1e-6  # how far outside its ball rounding may put an image
 STANDARD: tuple[tuple[Method, int], ...] = (("apgd-ce", 100), ("apgd-t", 100), ("fab-t", 100), ("square", 5000))
 ROUND = 100  # iterations; more are further rounds
 SQUARE_BATCH = BATCH  # places whose images are attacked together: what it draws is for all of them
-_UNDIVIDED: tuple[Method, ...] = ("square", "autoattack")
+_UNDIVIDED: tuple[Method, ...] = ("square", *UNDIVIDED)
 _METHODS: tuple[Method, ...] = get_args(Method)  # new ones at the end: what is drawn depends on the place
 _BALLS: tuple[Ball, ...] = ("linf", "l2")
 _MOST_TARGETS = 9
@@ -407,18 +408,26 @@ def measure(subject: Subject, settings: AttackSuite, pieces: Pieces, _picture: P
 
 
 def cost(settings: AttackSuite, subject: Subject) -> Cost:
-    steps, targets = settings.steps + len(rounds(settings.steps)), min(9, subject.classes - 1)
-    one = {
-        "pgd": (1, settings.steps * settings.restarts),
-        "apgd-ce": (1, steps * settings.restarts),
-        "apgd-t": (1, targets * steps * settings.restarts),
-        "autoattack": (5000, (1 + 2 * targets) * 101 * settings.restarts),
-    }
+    targets = min(_MOST_TARGETS, subject.classes - 1)
+    each = [_cost_of(method, settings.steps, targets) for method in settings.methods]
+    passes, gradients = sum(one[0] for one in each), sum(one[1] for one in each)
     sizes = len(set(settings.linf)) + len(set(settings.l2))
-    passes = sum(one[method][0] for method in settings.methods)
-    gradients = sum(one[method][1] for method in settings.methods)
-    each = sum(1 if method == "autoattack" else len(rounds(settings.steps)) for method in settings.methods)
-    return Cost(2 + sizes * passes, sizes * gradients, batches(subject) * (1 + sizes * settings.restarts * each))
+    attacks = sum(1 if method in _UNDIVIDED else len(rounds(settings.steps)) for method in settings.methods)
+    pieces = batches(subject) * (1 + sizes * settings.restarts * attacks)
+    return Cost(2 + sizes * passes, sizes * gradients * settings.restarts, pieces)
+
+
+def _cost_of(method: Attack, steps: int, targets: int) -> tuple[int, int]:
+    """Forward passes and gradients of one run of an attack, for each image."""
+    match method:
+        case "pgd":
+            return 1, steps
+        case "apgd-ce":
+            return 1, steps + len(rounds(steps))
+        case "apgd-t":
+            return 1, targets * (steps + len(rounds(steps)))
+        case "autoattack":
+            return 5000, (1 + 2 * targets) * 101
 
 
 def made_of(_subject: Subject, settings: AttackSuite) -> dict[str, Any]:

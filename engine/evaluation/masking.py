@@ -30,7 +30,7 @@ from engine.evaluation.attacks import (
     with_gradients,
 )
 from engine.evaluation.pieces import Pieces
-from engine.evaluation.subject import Cost, Result, Subject, batches, fingerprint, named
+from engine.evaluation.subject import Cost, Result, Subject, batches, named, weights_digest
 from engine.experiment.mistakes import RequestError
 from engine.experiment.schema import MaskingSuite
 from engine.probes.observation import evaluating
@@ -263,5 +263,5 @@ def cost(settings: MaskingSuite, subject: Subject) -> Cost:
 def made_of(subject: Subject, _settings: MaskingSuite) -> dict[str, Any]:
     found: dict[str, Any] = {"square_batch": SQUARE_BATCH}
     if subject.standard is not None:
-        found |= {"standard": subject.standard_run, "weights": fingerprint(subject.standard)}
+        found |= {"standard": subject.standard_run, "weights": weights_digest(subject.standard)}
     return found

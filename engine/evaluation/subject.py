@@ -75,7 +75,7 @@ def correct(network: nn.Module, images: Tensor, labels: Tensor) -> int:
         return int(right(network(images), labels).sum())
 
 
-def fingerprint(network: nn.Module) -> str:
+def weights_digest(network: nn.Module) -> str:
     """SHA-256 of a network's weights and buffers."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():

@@ -19,7 +19,7 @@ from engine.disk import clear_temporary, read_json, replace_json
 from engine.evaluation import suites
 from engine.evaluation.masking import SMOOTHING_DRAWS
 from engine.evaluation.pieces import Pieces
-from engine.evaluation.subject import BATCH, Subject, fingerprint
+from engine.evaluation.subject import BATCH, Subject, weights_digest
 from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import Suite
 from engine.experiment.schema import Evaluate
@@ -98,7 +98,7 @@ class Evaluation(Work):
             "versions": {name: version for name, version in manifest.versions().items() if name in PACKAGES},
             "device": self.record.state.device,
         }
-        of = {"weights": fingerprint(self.subject.network), "test_set": self.subject.archive.fingerprint}
+        of = {"weights": weights_digest(self.subject.network), "test_set": self.subject.archive.fingerprint}
         key = json.dumps([facts, *of.values()], sort_keys=True)
         name = f"{suite}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         final, partial = self.run.results / f"{name}.json", self.run.results / f".{name}.pieces"

@@ -40,6 +40,10 @@ DATASETS = {
 Suite = Literal["noise", "sparsity", "corruptions", "attacks", "minimum_norm", "masking"]
 SUITE_NAMES: tuple[Suite, ...] = get_args(Suite)  # in the order they run
 
+Attack = Literal["pgd", "apgd-ce", "apgd-t", "autoattack"]
+WITHOUT_PACKAGE: tuple[Attack, ...] = ("pgd",)  # attacks of our own; all others are pyautoattack's
+UNDIVIDED: tuple[Attack, ...] = ("autoattack",)  # which has iterations of its own
+
 Corruption = Literal[
     "gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise", "snow", "fog", "frost", "brightness",
     "defocus_blur", "gaussian_blur", "motion_blur", "zoom_blur", "contrast", "elastic_transform", "pixelate", "spatter",

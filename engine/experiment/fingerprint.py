@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from engine.experiment.version import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -30,15 +29,23 @@ def settings(experiment: dict[str, Any]) -> dict[str, Any]:
 def fingerprint(experiment: Experiment, seed: bool = True) -> str:
     """The same text for the same experiment: with the ``seed`` that is a run, without it a group of runs.
 
-    It begins with the version of the schema that it holds for.
+    It begins with a word for the names of the settings that were looked at.
     """
     found: dict[str, Any] = settings(experiment.dump())
     if seed:
         found["seed"] = experiment.seed
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-    return f"{SCHEMA_VERSION}-{digest[:16]}"
+    return f"{_names()}-{digest[:16]}"
 
 
 def is_current(text: str) -> bool:
-    """Whether a stored fingerprint is one of this version of the schema."""
-    return text.startswith(f"{SCHEMA_VERSION}-")
+    """Whether a stored fingerprint looked at the settings that there are now; else it is to be made again."""
+    return text.startswith(f"{_names()}-")
+
+
+@cache
+def _names() -> str:
+    from engine.experiment.fields import fields
+
+    names = sorted(name for name in fields() if name.partition(".")[0] in SECTIONS and name not in _ROUNDING)
+    return hashlib.sha256(" ".join((*names, *_PER_BLOCK)).encode()).hexdigest()[:6]

@@ -1,7 +1,8 @@
 """Experiments that were written by earlier versions of the schema, brought up to date.
 
 A setting that is renamed or removed gets an entry here, so that no run becomes unreadable. Its name is not given to
-anything else later: a file that a person wrote says no version, and is read as the first.
+anything else later: a file that a person wrote says no version, and is read as the first. So a migration may meet what
+is up to date already, and leaves that as it is.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from typing import Any
 from engine.experiment.document import Document, nested
 from engine.experiment.fields import flatten
 from engine.experiment.mistakes import Mistake, RequestError
-from engine.experiment.version import SCHEMA_VERSION
-
-VERSION = "schema_version"  # in what is stored, beside the settings
+from engine.experiment.version import SCHEMA_VERSION, VERSION
 
 Migration = Callable[[Document], Document]
 
@@ -59,5 +58,6 @@ def migrated(document: Document) -> Document:
 
 def present(name: str, value: Any) -> tuple[str, Any] | None:
     """The present name and value of one setting of any version; None where there is no such setting any more."""
-    flat = flatten(migrated(nested(name, value)).values)
-    return next(iter(flat.items()), None)
+    written = nested(name, value)
+    values = migrated(written).values
+    return (name, value) if values == written.values else next(iter(flatten(values).items()), None)

@@ -18,11 +18,11 @@ from pydantic_core import ErrorDetails
 from engine import disk
 from engine.experiment.document import Document, Key, assignment, nested, read
 from engine.experiment.fields import fields, flatten
-from engine.experiment.migrations import VERSION, migrated
+from engine.experiment.migrations import migrated, present
 from engine.experiment.mistakes import Mistake, RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.experiment.schema import Experiment
-from engine.experiment.version import SCHEMA_VERSION
+from engine.experiment.version import SCHEMA_VERSION, VERSION
 
 MOST_MISTAKES = 50  # of one request that are said one by one
 _MOST_BASES = 20  # that extend one another
@@ -96,7 +96,7 @@ def load(reference: str, sets: Sequence[str] = (), name: str | None = None) -> E
     mistakes: list[Mistake] = []
     for text in sets:
         try:
-            document = assignment(text).over(document)
+            document = migrated(assignment(text)).over(document)
         except RequestError as error:
             mistakes += error.mistakes
     if name is not None:
@@ -163,11 +163,12 @@ def parse(values: dict[str, Any]) -> Experiment:
 
 def check(name: str, value: Any, experiment: Experiment) -> Experiment:
     """``experiment`` with one dotted setting changed; raises RequestError."""
-    return validated(nested(name, value).over(Document(experiment.dump())))
+    return validated(migrated(nested(name, value)).over(Document(experiment.dump())))
 
 
 def change(name: str, value: Any, experiment: Experiment) -> Experiment:
     """``experiment`` with a dotted setting changed that may change while a run lives; raises RequestError."""
+    name, value = present(name, value) or (name, value)
     changed, here = check(name, value, experiment), flatten(experiment.dump())
     live = [one.name for one in fields().values() if one.live and one.name in here]
     if name not in live:

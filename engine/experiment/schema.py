@@ -22,7 +22,7 @@ from pydantic.config import JsonDict
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from engine.experiment import architecture
-from engine.experiment.datasets import DATASETS, PAPER_CORRUPTIONS, Corruption, Suite
+from engine.experiment.datasets import DATASETS, PAPER_CORRUPTIONS, Attack, Corruption, Suite
 from engine.experiment.names import NAME_FORMAT, NAME_PATTERN
 
 
@@ -270,7 +270,7 @@ class CorruptionSuite(Section):
 class AttackSuite(Section):
     """Robust accuracy: attacks in order, each on the images that still stand (Table 1)."""
 
-    methods: list[Literal["pgd", "apgd-ce", "apgd-t", "autoattack"]] = option(
+    methods: list[Attack] = option(
         ["apgd-ce", "apgd-t"], "attacks in order; the default two are the authors'; all but pgd need pyautoattack",
         min_length=1,
     )  # fmt: skip

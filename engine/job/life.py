@@ -19,6 +19,7 @@ from engine.runs.state import State, read_state
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
+    from engine.job.record import Record
     from engine.job.work import Job, Work
 
 START_PATIENCE = 300.0  # seconds until torch is imported and the images are read, on a slow file system
@@ -49,6 +50,7 @@ def live(
     state = replace(read_state(directory), status="starting", error="", engine=identity().dump(), started=time.time())
     Heartbeat(directory.heartbeat).beat(START_PATIENCE)
     state.write(directory)
+    record: Record | None = None
     work: Work | None = None
     try:
         experiment = presets.load(str(directory.config))
@@ -74,25 +76,26 @@ def live(
             record.end("stopped", by=stopped.by, signal=stopped.signal, saved=stopped.save, **work.position())
             return 130
     except BaseException as error:
-        return _failed(error, state, directory, work)
+        return _failed(error, state, directory, record, work)
 
 
-def _failed(error: BaseException, state: State, directory: RunDirectory, work: Work | None) -> int:
+def _failed(
+    error: BaseException, state: State, directory: RunDirectory, record: Record | None, work: Work | None
+) -> int:
     """Say what went wrong. A request that was wrong, found before anything was done, leaves the directory as it was."""
-    wrong = isinstance(error, RequestError) and not (work and work.record.state.began)
+    wrong = isinstance(error, RequestError) and not (record and record.state.began)
+    text = work.explained(error) if work else str(error) if wrong else f"{type(error).__name__}: {error}"
     if not isinstance(error, RequestError):
         traceback.print_exc()
     if wrong and state.before not in ("", "starting", "queued"):
-        if work is not None:
-            work.record.event("refused", text=str(error))
-            work.record.close()
+        if record is not None:
+            record.event("refused", text=str(error))
+            record.close()
         print(error, flush=True)
         replace(state, status=state.before).write(directory)
         return launch.REFUSED
-    if work is None:
-        text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+    if record is None:
         replace(state, status="failed", error=text).write(directory)
     else:
-        text = work.explained(error)
-        work.record.end("failed", error=text, text=text)
+        record.end("failed", error=text, text=text)
     return 1

@@ -13,7 +13,8 @@ from engine.experiment.mistakes import RequestError
 from engine.job.record import Record
 from engine.runs import devices
 from engine.runs.control import Command, Inbox
-from engine.runs.process import PATIENCE
+from engine.runs.layout import RunDirectory
+from engine.runs.process import PATIENCE, Lock
 
 if TYPE_CHECKING:
     import torch
@@ -120,6 +121,8 @@ class Job:
 class Work(ABC):
     """What one kind of job does, from its images to its last result."""
 
+    following: tuple[RunDirectory, Lock] | None = None  # the job to go on with, in the end, and its lock
+
     def __init__(self, job: Job, experiment: Experiment) -> None:
         self.job, self.record, self.experiment = job, job.record, experiment
 
@@ -145,10 +148,12 @@ class Work(ABC):
 
     def explained(self, error: BaseException) -> str:
         """What went wrong, where, and what can be done about it."""
+        if isinstance(error, RequestError):
+            return str(error)
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "out of memory" in text.lower() or "can't allocate memory" in text or isinstance(error, MemoryError):
             size = re.search(r"tried to allocate [\d.]+ \w+", text, re.IGNORECASE)
             return f"out of memory{f' ({size[0].lower()})' if size else ''}; {self.relief()}"
         if isinstance(error, OSError):
             return f"{error.strerror or text}: {error.filename or 'a file of the run'}; {self.goes_on()}"
-        return text if isinstance(error, RequestError) else f"{type(error).__name__}: {text}"
+        return f"{type(error).__name__}: {text}"

@@ -11,8 +11,8 @@ from engine.experiment.datasets import CORRUPTION_GROUPS
 from engine.experiment.mistakes import RequestError
 from engine.results.corruptions import SEVERITIES, corruption_error, mean_over
 from engine.results.measured import Measured, measured
-from engine.results.numbers import CLEAN, PAPER_EPS, Masking, Number, found_for, noise_name
-from engine.results.suites import IN_THE_PAPER, title_of
+from engine.results.numbers import CLEAN, PAPER_EPS, Masking, Number, found_for, natural, noise_name
+from engine.results.suites import LISTED, suite_title
 from engine.runs.layout import RunDirectory
 
 BLOCK_TITLES = {"hoyer": "Hoyer sparsity", "snr_db": "SNR in dB, noise 0.1", "active_fraction": "active fraction"}
@@ -73,7 +73,7 @@ def compare(runs: Sequence[RunDirectory]) -> Comparison:
 
 def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
     """What was measured of the runs, in the order a reader looks for it; mCE is relative to the first run."""
-    names = list(dict.fromkeys(name for run in runs for name in sorted(run.numbers)))
+    names = list(dict.fromkeys(name for run in runs for name in sorted(run.numbers, key=natural)))
     rows = [(CLEAN, "clean")]
     for name in names:
         match name.split("/"):
@@ -105,8 +105,8 @@ def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
             quantities.append(Quantity(name, f"mean minimum norm {match[1].capitalize()}", False, norms))
     for name in names:
         match name.split("/"):
-            case ["eval", suite, *rest] if rest and suite not in IN_THE_PAPER:
-                title = f"{title_of(suite)} {' '.join(rest)}".replace("_", " ")
+            case ["eval", suite, *rest] if rest and suite not in LISTED:
+                title = f"{suite_title(suite)} {' '.join(rest)}".replace("_", " ")
                 quantities.append(Quantity(name, title, True, tuple(run.numbers.get(name) for run in runs)))
     return [quantity for quantity in quantities if any(quantity.numbers)]
 

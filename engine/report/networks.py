@@ -83,7 +83,7 @@ def find(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> tuple[
 
 def presets_of(run: Measured) -> list[str]:
     """The paper's presets whose network, data and training are this run's; their names differ, nothing else."""
-    group = store.group_of(run.run, run.state)
+    group = store.group_of(run.run, run.state) if run.experiment else ""
     return [preset for preset, target in _targets().items() if target == group]
 
 

@@ -12,8 +12,8 @@ from engine.report.tables import ACCURACIES
 from engine.results.corruptions import SEVERITIES, WITHOUT_FROST, corruption_error, corruption_name, mean_over
 from engine.results.estimates import best
 from engine.results.measured import Measured, measured
-from engine.results.numbers import Number
-from engine.results.suites import IN_THE_PAPER, title_of
+from engine.results.numbers import Number, natural
+from engine.results.suites import LISTED, suite_title
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
@@ -84,7 +84,7 @@ def entries(known: Measured, mce: Number | None = None) -> list[Entry]:
         "Silent fraction": [],
     }
     above = {name for column in ACCURACIES for name in (column.metric, _worst_case(column.metric))}
-    for name in sorted(numbers.keys() - above, key=_natural):
+    for name in sorted(numbers.keys() - above, key=natural):
         number = numbers[name]
         match name.split("/"):
             case ["eval", "noise", level, "accuracy"]:
@@ -101,8 +101,8 @@ def entries(known: Measured, mce: Number | None = None) -> list[Entry]:
                 groups["Hoyer sparsity"] += _line(f"block {block}", number, percent=False)
             case ["eval", "sparsity", block, ("active_fraction" | "silent_fraction") as what]:
                 groups[what.replace("_", " ").capitalize()] += _line(f"block {block}", number)
-            case ["eval", suite, *rest] if rest and suite not in IN_THE_PAPER:
-                others = groups.setdefault(title_of(suite).capitalize(), [])
+            case ["eval", suite, *rest] if rest and suite not in LISTED:
+                others = groups.setdefault(suite_title(suite).capitalize(), [])
                 others += _line(" ".join(rest).replace("_", " "), number)
     found = [line for title, lines in groups.items() if lines for line in (Entry(title, heads=True), *lines)]
     for masking in known.maskings.values():
@@ -180,14 +180,3 @@ def _standards(run: RunDirectory, pinned: str) -> Iterator[Sequence[Measured]]:
 
 def _dataset(known: Measured) -> str:
     return str(known.experiment.get("data", {}).get("dataset"))
-
-
-def _natural(name: str) -> list[tuple[float, str]]:
-    """Parts of a metric name, numbers by size."""
-    parts = []
-    for part in name.split("/"):
-        try:
-            parts.append((float(part), ""))
-        except ValueError:
-            parts.append((float("inf"), part))
-    return parts

@@ -116,3 +116,14 @@ def plain(text: object, limit: int = 300) -> str:
     """Text from a file on one line without control characters, cut to ``limit``."""
     clean = _UNSAFE.sub(" ", str(text)).strip()
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def natural(name: str) -> list[tuple[float, str]]:
+    """Parts of a metric name, numbers by size."""
+    parts = []
+    for part in name.split("/"):
+        try:
+            parts.append((float(part), ""))
+        except ValueError:
+            parts.append((float("inf"), part))
+    return parts

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from engine.experiment.datasets import CORRUPTIONS
+from engine.experiment.datasets import CORRUPTIONS, UNDIVIDED
 from engine.results import checked
 from engine.results.numbers import (
     ENOUGH,
@@ -140,7 +140,7 @@ def attacks(content: dict[str, Any], document: dict[str, Any], labels: tuple[str
             dict.fromkeys(checked.word(one, "name").partition(" ")[0] for one in checked.items(attack, "methods"))
         )
         named, more = " + ".join(methods) or "no attack", _unusual(methods, document)
-        weak = not strong(methods) or (methods != ["autoattack"] and bool(_weak(document, "attacks")))
+        weak = not strong(methods) or (not _undivided(methods) and bool(_weak(document, "attacks")))
         said = [] if set(methods) == set(PAPER_METHODS) else [named if strong(methods) else f"{named} only"]
         said += more
         rank = (float(not weak), float(not said))
@@ -157,12 +157,17 @@ def attacks(content: dict[str, Any], document: dict[str, Any], labels: tuple[str
     return Parsed(numbers, broken=broken.values())
 
 
+def _undivided(methods: list[str]) -> bool:
+    """Whether every attack has iterations of its own."""
+    return bool(methods) and set(methods) <= set(UNDIVIDED)
+
+
 def _unusual(methods: list[str], document: dict[str, Any]) -> list[str]:
     """Iterations and restarts of attacks that are not the paper's, in words; AutoAttack has iterations of its own."""
     said = []
     for name, usual in PAPER_ATTACKS.items():
         value = _settings(document).get(name)
-        if type(value) is int and value != usual and not (name == "steps" and methods == ["autoattack"]):
+        if type(value) is int and value != usual and not (name == "steps" and _undivided(methods)):
             said.append(f"{value} {name}")
             said += ["in one round"] if name == "steps" and value > 100 and _older(document, 3) else []
     return said

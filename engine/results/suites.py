@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from engine.experiment.datasets import Suite
+from engine.experiment.datasets import WITHOUT_PACKAGE, Suite
 from engine.experiment.mistakes import RequestError
 from engine.results import parsers
 from engine.results.numbers import Number
@@ -29,7 +29,8 @@ class SuiteFacts:
     """``parse`` reads a result; ``shown`` are the numbers of it that panels and TensorBoard have room for, by name.
 
     ``method`` is raised wherever a result would change, so that no older one answers for it. ``needs`` names the
-    packages that settings of the suite's section need beyond those that are always there.
+    packages that settings of the suite's section need beyond those that are always there. ``listed``: its numbers have
+    a place of their own in lists; those of others stand at the end.
     """
 
     method: int
@@ -37,6 +38,7 @@ class SuiteFacts:
     parse: Callable[[dict[str, Any], dict[str, Any], tuple[str, ...]], Parsed]
     shown: Callable[[Numbers], dict[str, float]]
     needs: Callable[[Any], tuple[str, ...]] = lambda section: ()
+    listed: bool = False
 
 
 def _ending(*ends: str) -> Callable[[Numbers], dict[str, float]]:
@@ -49,22 +51,22 @@ def _mean(numbers: Numbers) -> dict[str, float]:
 
 
 SUITES: dict[Suite, SuiteFacts] = {  # in the order they run
-    "noise": SuiteFacts(3, "noise", parsers.noise, _ending("/accuracy")),
-    "sparsity": SuiteFacts(2, "sparsity", parsers.sparsity, _ending("/hoyer")),
-    "corruptions": SuiteFacts(2, "corruptions", parsers.corruptions, _mean),
+    "noise": SuiteFacts(3, "noise", parsers.noise, _ending("/accuracy"), listed=True),
+    "sparsity": SuiteFacts(2, "sparsity", parsers.sparsity, _ending("/hoyer"), listed=True),
+    "corruptions": SuiteFacts(2, "corruptions", parsers.corruptions, _mean, listed=True),
     "attacks": SuiteFacts(
         4, "attacks", parsers.attacks, _ending("/robust_accuracy"),
-        lambda section: () if set(section.methods) <= {"pgd"} else (ATTACKS,),
+        lambda section: () if set(section.methods) <= set(WITHOUT_PACKAGE) else (ATTACKS,), listed=True,
     ),
-    "minimum_norm": SuiteFacts(4, "minimum norms", parsers.minimum_norm, _ending("/median")),
-    "masking": SuiteFacts(3, "masking", parsers.masking, _ending(), lambda section: (ATTACKS,)),
+    "minimum_norm": SuiteFacts(4, "minimum norms", parsers.minimum_norm, _ending("/median"), listed=True),
+    "masking": SuiteFacts(3, "masking", parsers.masking, _ending(), lambda section: (ATTACKS,), listed=True),
 }  # fmt: skip
 
 
-IN_THE_PAPER = tuple(SUITES)[:6]  # whose numbers have a place of their own in lists; those of others stand at the end
+LISTED = [name for name, suite in SUITES.items() if suite.listed]
 
 
-def title_of(name: str) -> str:
+def suite_title(name: str) -> str:
     """What a suite is called; the name itself of an unknown one."""
     return next((suite.title for known, suite in SUITES.items() if known == name), name)
 

@@ -44,12 +44,8 @@ def take(run: RunDirectory) -> Lock:
     return lock
 
 
-def start(
-    run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] = (), evaluated: RunDirectory | None = None
-) -> subprocess.Popen[bytes]:
-    """Start ``python -m engine run`` on ``run``, which is visible as *starting* from here on.
-
-    Where ``run`` is the job that evaluates another one, ``evaluated``, it is ``python -m engine eval``.
+def start(run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start ``python -m engine run`` on ``run``, a job of any kind, which is visible as *starting* from here on.
 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
     hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from, which stays
@@ -59,7 +55,6 @@ def start(
     interrupted who does not know of the engine yet; and in the engine until it is ready for them.
     """
     starting = replace(state, status="starting", before=state.status, error="", began=0.0, engine=identity().dump())
-    what = ("run", str(run.path)) if evaluated is None else ("eval", str(evaluated.path))
     held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         replace(starting, updated=time.time()).write(run)
@@ -67,7 +62,7 @@ def start(
             log.write(f"{_BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
             log.flush()
             return subprocess.Popen(
-                engine_command(*what, "--lock", str(lock.descriptor), *arguments),
+                engine_command("run", str(run.path), "--lock", str(lock.descriptor), *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

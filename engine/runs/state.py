@@ -13,7 +13,7 @@ from engine import disk
 from engine.disk import replace_json
 from engine.experiment.mistakes import RequestError
 from engine.runs.events import Event, Tail
-from engine.runs.layout import RunDirectory
+from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.process import Identity
 
 Status = Literal[
@@ -36,7 +36,7 @@ class State:
     preset: str = ""
     tags: list[str] = field(default_factory=list)
     group: str = ""  # fingerprint of the experiment without its seed
-    seed: int = 0
+    seed: int | None = None
     status: str = "starting"
     phase: str = ""  # what the engine is doing: training, testing, probing, saving
     epoch: int = 0  # completed
@@ -103,7 +103,7 @@ def _parsed(stored: dict[str, Any]) -> State:
 
 def _with_kind(stored: dict[str, Any], run: RunDirectory) -> dict[str, Any]:
     """A snapshot of before kinds were written, when an evaluation counted suites as epochs and pieces as steps."""
-    if "checkpoint" not in disk.read_json(run.manifest):
+    if "checkpoint" not in disk.read_json(run.manifest) and not run.id.endswith(EVALUATION):
         return stored
     now = {"epoch": "suite", "epochs": "suites", "step": "piece", "steps": "pieces"}
     return {"kind": "evaluation", **{now.get(name, name): value for name, value in stored.items()}}
@@ -116,6 +116,7 @@ def _is_number(value: Any) -> bool:
 _FITS: dict[str, Callable[[Any], bool]] = {  # by the type of a field as it is written
     "str": lambda value: isinstance(value, str),
     "int": lambda value: type(value) is int and 0 <= value < _MOST,
+    "int | None": lambda value: value is None or (type(value) is int and 0 <= value < _MOST),
     "float": lambda value: _is_number(value) and value >= 0,
     "float | None": lambda value: value is None or _is_number(value),
     "list[str]": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
@@ -155,8 +156,9 @@ def _recovered(run: RunDirectory, *_stamps: tuple[int, int]) -> State:
 
 def _with_config(state: State, run: RunDirectory) -> State:
     from engine.experiment.document import read
+    from engine.experiment.migrations import migrated
 
-    stored = read(run.config).values
+    stored = migrated(read(run.config)).values
     train, evaluate = (stored[name] if isinstance(stored.get(name), dict) else {} for name in ("train", "evaluate"))
     known = {"name": stored.get("name"), "tags": stored.get("tags")}
     if state.kind == "evaluation":

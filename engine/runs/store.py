@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import disk
 from engine.disk import read_json, replace_json
 from engine.experiment.fingerprint import SECTIONS, fingerprint, is_current
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
+from engine.experiment.version import VERSION
 from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.metrics import CLEAN, NOISY
 from engine.runs.process import Lock, is_locked
@@ -148,16 +150,30 @@ def experiment_of(run: RunDirectory, state: State) -> Experiment:
 
 
 def group_of(run: RunDirectory, state: State) -> str:
-    """The fingerprint of a run's experiment without its seed, which its group shares; '' where it is like no other: its
-    config.yaml cannot be read, or settings that its network depends on were changed while it trained."""
+    """The fingerprint of a run's experiment without its seed, which its group shares, as stored, else of its
+    config.yaml; '' where that cannot be read, or settings that its network depends on were changed while it trained."""
     if changed_on_the_way(state):
         return ""
     if is_current(state.group):
         return state.group
     try:
-        return fingerprint(experiment_of(run, state), seed=False)
-    except RequestError:
+        # Thousands of runs of before this was stored share few texts.
+        key = f"{_network_text(disk.read_text(run.config))}{state.changed}"
+        if key not in _groups:
+            _groups[key] = fingerprint(experiment_of(run, state), seed=False)
+    except (OSError, RequestError):
         return ""
+    return _groups[key]
+
+
+_groups: dict[str, str] = {}  # by what of config.yaml decides, and what was changed since
+
+
+def _network_text(config: str) -> str:
+    """The sections of a written experiment that its network depends on, with its version; all of any other text."""
+    start, end = config.find("\ndata:\n"), config.find("\nobserve:\n")
+    version = config.partition("\n")[0] if config.startswith(VERSION) else ""
+    return version + config[start:end] if config.startswith(("name:", VERSION)) and 0 <= start < end else config
 
 
 def changed_on_the_way(state: State) -> list[str]:

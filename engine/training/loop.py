@@ -28,7 +28,7 @@ from engine.probes.observation import BATCH, evaluating
 from engine.runs import devices, evaluations, manifest
 from engine.runs.control import Command
 from engine.runs.events import Event, Tail
-from engine.runs.layout import LAYOUT_VERSION
+from engine.runs.layout import LAYOUT_VERSION, RunDirectory
 from engine.runs.metrics import CLEAN, LOSS
 from engine.runs.process import Lock
 from engine.training.step import DivergedError, Step, learning_rate, precision
@@ -63,7 +63,7 @@ class Training(Work):
     """The training of one run on one device.
 
     ``sets``: settings to change as it goes on; ``without``: settings whose changes after the checkpoint, by engines
-    that were interrupted, are not taken up. ``following``: the lock of the evaluation that is to follow, in the end.
+    that were interrupted, are not taken up.
 
     Everything random is a function of the seed and of the position (epoch, step), so a run that is interrupted
     anywhere and resumed from a checkpoint ends with the same weights to the bit.
@@ -89,7 +89,6 @@ class Training(Work):
         self._saved_at = self._gpu_at = self._clock = self._began = time.monotonic()
         self._images_done = 0  # by this engine
         self._ran: list[str] = []  # what ran the HaH blocks
-        self.following: Lock | None = None
 
     # Preparation
 
@@ -230,8 +229,8 @@ class Training(Work):
             raise
         self.save("end")
 
-    def _take_evaluation(self) -> Lock | None:
-        """The right to do the evaluation that the experiment asks for, described; None where it asks for none."""
+    def _take_evaluation(self) -> tuple[RunDirectory, Lock] | None:
+        """The evaluation that the experiment asks for, described, with the right to do it; None for none."""
         if not self.experiment.evaluate.suites:
             return None
         try:
@@ -240,7 +239,7 @@ class Training(Work):
         except (RequestError, OSError) as error:
             self.record.warning(f"the evaluation that should follow cannot begin: {error}")
             return None
-        return lock
+        return self.run.evaluation, lock
 
     def position(self) -> dict[str, Any]:
         return {"step": self.step, "epoch": self.epoch}

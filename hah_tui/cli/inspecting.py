@@ -139,9 +139,9 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
     numbers = sorted({int(match[1]) for name in state.metrics if (match := _OF_BLOCK.match(name))})
     if numbers:
         print()
-        shown_ = [metric for metric in METRICS.values() if metric.of_blocks]
-        table = [[n, *(f"{state.metrics.get(one.of(n), float('nan')):.4g}" for one in shown_)] for n in numbers]
-        print_table(["block", *(one.word for one in shown_)], table, range(1 + len(shown_)))
+        listed = [metric for metric in METRICS.values() if metric.of_blocks]
+        table = [[n, *(f"{state.metrics.get(one.of(n), float('nan')):.4g}" for one in listed)] for n in numbers]
+        print_table(["block", *(one.word for one in listed)], table, range(1 + len(listed)))
     with suppress(OSError):
         print("\n" + shown(disk.read_text(look.run.config), 20000).rstrip())
     if state.changed:
@@ -245,8 +245,9 @@ def summary(look: Look) -> dict[str, Any]:
 
 
 def _progress(state: State) -> str:
-    if state.kind == "evaluation":
-        return f"suite {state.suite} of {state.suites}, piece {state.piece:,} of {state.pieces:,}"
+    if state.kind != "training":
+        suites = f"suite {state.suite} of {state.suites}, " if state.suites else ""
+        return f"{suites}piece {state.piece:,} of {state.pieces:,}"
     return f"epoch {state.epoch} of {state.epochs}, step {state.step:,} of {state.steps:,}"
 
 

@@ -104,13 +104,15 @@ def _ask_to_stop(run: RunDirectory) -> None:
 def outcome(look: Look) -> str:
     """How a run ended, in one line, and how it goes on."""
     state = look.state
-    if state.kind == "evaluation":
-        suites = f"{state.suite} of {state.suites} suites done"
-        again = "the same 'hah eval' continues"
+    if state.kind != "training":
+        suites = f"{state.suite} of {state.suites} suites done" if state.suites else f"{state.piece:,} pieces done"
+        again = (
+            "the same 'hah eval' continues" if state.kind == "evaluation" else f"'hah resume {look.run.id}' continues"
+        )
         return {
             "finished": f"{look.run.id} finished: {look.run.path.parent}",
-            "failed": f"{look.run.id} failed: {shown_line(state.error, 500)}; {suites}, {again}",
-        }.get(look.status, f"{look.run.id} is {look.status}: {suites}, {again}")
+            "failed": f"{look.run.id} failed: {shown_line(state.error, 500)}; {suites}, {again} continues",
+        }.get(look.status, f"{look.run.id} is {look.status}: {suites}, {again} continues")
     where = f"after epoch {state.epoch} of {state.epochs}, step {state.step}"
     resume = f"continue with: hah resume {look.run.id}"
     match look.status:
@@ -223,7 +225,7 @@ def panel(look: Look) -> RenderableType:
         rate,
         f"ETA {duration(state.eta_seconds)}",
     )
-    if state.kind == "evaluation":
+    if state.kind != "training":
         return Group(head, bar)
     loss = "   ".join(named((LOSS, CROSS_ENTROPY, HAH_COST), metrics))
     accuracy = "   ".join(("accuracy", *named((TRAIN_ACCURACY, CLEAN, NOISY), metrics)))
@@ -240,6 +242,7 @@ def panel(look: Look) -> RenderableType:
 
 
 def _position(state: State) -> str:
-    if state.kind == "evaluation":
-        return f"suite {min(state.suite + 1, state.suites)}/{state.suites}  piece {state.piece:,}/{state.pieces:,}"
+    if state.kind != "training":
+        suites = f"suite {min(state.suite + 1, state.suites)}/{state.suites}  " if state.suites else ""
+        return f"{suites}piece {state.piece:,}/{state.pieces:,}"
     return f"epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}  step {state.step:,}/{state.steps:,}"

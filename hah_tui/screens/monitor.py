@@ -41,7 +41,7 @@ class MonitorScreen(PanelScreen, RunActions):
 
     PLACE = "monitor"
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("monitor")
-    PRIORITY = ("loss", "accuracy", "sparsity", "snr", "cost", "feed", "throughput")
+    PRIORITY = ("loss", "accuracy", "sparsity", "snr", "cost", "feed")  # and then what else there is
     LOW = ("feed",)
 
     def __init__(self, run: RunDirectory) -> None:

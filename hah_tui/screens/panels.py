@@ -227,7 +227,7 @@ class PanelScreen(Page):
         if self.full:
             chosen = [self.current]
         else:
-            ranked = sorted(wanted, key=self.PRIORITY.index)
+            ranked = sorted(wanted, key=[*self.PRIORITY, *wanted].index)
             chosen = ranked[: columns * rows]
             if self.current not in chosen:
                 chosen[-1] = self.current

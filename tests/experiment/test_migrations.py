@@ -81,3 +81,16 @@ def test_migrating_changes_nothing_of_what_it_is_given():
     values = {"evaluate": {"minimum_norm": {"targets": 3, "steps": 2}}}
     assert flatten(migrated(Document(values)).values) == {"evaluate.minimum_norm.steps": 2}
     assert values == {"evaluate": {"minimum_norm": {"targets": 3, "steps": 2}}}
+
+
+def test_a_setting_may_be_given_under_its_old_name(later):
+    experiment = presets.load("quickstart", ["train.speed=0.25"])
+    assert experiment.train.lr == 0.25
+    assert presets.check("train.speed", 0.5, experiment).train.lr == 0.5
+    assert presets.change("train.speed", 0.5, experiment).train.lr == 0.5
+
+
+def test_what_is_up_to_date_is_left_as_it_is(later):
+    for preset in presets.listed():
+        document = presets.assembled(preset)
+        assert migrated(migrated(document)).values == migrated(document).values == document.values

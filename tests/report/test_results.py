@@ -2,12 +2,17 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
+from engine.experiment import presets
+from engine.experiment.fingerprint import fingerprint
+from engine.report import networks
 from engine.results import measured as results
 from engine.results.measured import measured
 from engine.results.numbers import CLEAN, FROM_TRAINING, attack_name, noise_name
+from engine.runs.state import read_state
 from tests.report.conftest import (
     attacks,
     corruptions,
@@ -480,3 +485,16 @@ def test_a_run_without_a_readable_config_has_its_results(made):
     assert found.experiment == {}
     assert "config.yaml cannot be read" in found.remarks[0]
     assert "\x1b" not in found.remarks[0]
+
+
+def test_a_run_whose_settings_cannot_be_read_is_none_of_the_papers_whatever_its_snapshot_says(made):
+    run = made("paper-adversarial")
+    state = read_state(run)
+    group = fingerprint(presets.load("paper-adversarial"), seed=False)
+    replace(state, group=group).write(run)
+    assert networks.presets_of(measured(run)) == ["paper-adversarial"]
+    run.config.write_text("train: [")
+    assert networks.presets_of(measured(run)) == []
+    found, remarks = networks.find([run.path.parent])
+    assert not found["paper-adversarial"].runs
+    assert any("its config.yaml cannot be read" in remark for remark in remarks)

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from textual.widgets import DataTable, OptionList, Select
 
-from engine.experiment.datasets import PAPER_CORRUPTIONS
+from engine.experiment.datasets import PAPER_CORRUPTIONS, SUITE_NAMES
 from engine.experiment.mistakes import RequestError
 from engine.report import one_run
 from engine.results.measured import measured
@@ -286,7 +286,7 @@ def test_export_copy_reload_and_keys(runs, tmp_path, monkeypatch):
     drive(runs, body)
 
 
-SECONDS = {
+SECONDS = dict.fromkeys(SUITE_NAMES, 60.0) | {
     "noise": 2.0,
     "sparsity": 1.0,
     "corruptions": 600.0,
