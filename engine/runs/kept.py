@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from engine.runs.state import ENDED
 
 CURVES = "curves.csv"  # metrics of every epoch
 _LARGEST = 64 << 20  # bytes of a result file
+_FOLDERS = re.compile(r"(^|=)[~/][^=]*/")  # of a path in a command line, also behind --option=
 
 
 def keep(run: RunDirectory, folder: Path, add: Callable[[Path], object] = lambda path: None) -> Path:
@@ -89,6 +91,9 @@ def _texts(run: RunDirectory) -> dict[str, str]:
 def _anywhere(manifest: dict[str, Any]) -> dict[str, Any]:
     """A manifest without the names of this machine and of its folders."""
     shown = {name: value for name, value in manifest.items() if name not in ("host", "preset_path")}
+    for name in ("command", "sets"):
+        if isinstance(words := shown.get(name), list):
+            shown[name] = [_FOLDERS.sub(r"\1", word) if isinstance(word, str) else word for word in words]
     dataset = shown.get("dataset")
     if isinstance(dataset, dict) and isinstance(dataset.get("source"), str):
         shown["dataset"] = {**dataset, "source": Path(dataset["source"]).name}

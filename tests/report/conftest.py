@@ -7,6 +7,7 @@ import pytest
 
 from engine.experiment import presets
 from engine.experiment.datasets import PAPER_CORRUPTIONS
+from engine.report import figures, formats
 from engine.runs.layout import create
 from engine.runs.state import State
 
@@ -142,3 +143,21 @@ def everything(offset=0.0, hah=True):
         "minimum_norm": minimum_norm({"l0": 20 * base, "l1": 4 * base, "l2": 0.3 * base, "linf": 0.01 * base}),
         "masking": masking(),
     }
+
+
+def table(report, key):
+    return next(one for one in report.tables if one.key == key)
+
+
+def cell(report, key, preset, column):
+    return next(row for row in table(report, key).rows if row.network.preset == preset).cells[column]
+
+
+def all_formats(report):
+    drawn = figures.figures(report.networks)
+    return (
+        formats.markdown(report, drawn),
+        "\n".join(map(formats.latex, report.tables)),
+        formats.csv_table(report.tables),
+        json.dumps(formats.document(report, drawn)),
+    )

@@ -12,12 +12,16 @@ from engine.runs import kept, store
 from engine.runs.events import EventLog
 from tests.report.conftest import everything, made, noise, write  # noqa: F401 (made is a fixture)
 
+COMMAND = "evaluate.attacks.linf=[2/255]"
+
 
 @pytest.fixture
 def run(made):  # noqa: F811
     run = made("paper-hah", results=everything(), metrics={"test/accuracy": 0.87})
     run.manifest.write_text(json.dumps(
         {"host": "box", "preset_path": "/home/me/x.yaml", "seed": 2022,
+         "command": ["/home/me/.venv/bin/hah", "run", "~/me/x.yaml", "--runs-dir=/home/me/runs", "--set", COMMAND],
+         "sets": [COMMAND],
          "dataset": {"name": "cifar10", "source": "/home/me/cifar10.npz"}}
     ))  # fmt: skip
     log = EventLog(run.events)
@@ -46,6 +50,9 @@ def test_reports_read_it_like_the_run(run, runs, tmp_path):
     assert [(row["epoch"], row["train/loss"], row["test/accuracy"]) for row in rows(path)] == [
         ("1", "2.0", ""), ("2", "1.0", "0.5"),
     ]  # fmt: skip
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["command"] == ["hah", "run", "x.yaml", "--runs-dir=runs", "--set", COMMAND]
+    assert manifest["sets"] == [COMMAND]
     [folder] = kept.folders(tmp_path / "results")
     [again] = kept.folders(folder)
     assert folder == again == path.parent
