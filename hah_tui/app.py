@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -33,6 +34,7 @@ from hah_tui.text import shown_line
 from hah_tui.themes import SERIES, THEMES
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+PATIENCE = 3.0  # seconds in which a program that is ended leaves by itself
 
 
 class HahApp(BaseApp):
@@ -64,15 +66,28 @@ class HahApp(BaseApp):
         self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.open("runs")
         self.set_interval(5.0, self._look_after)
-        for number in ENDINGS:
-            asyncio.get_running_loop().add_signal_handler(number, partial(self._end, number))
+        if not self.is_headless:
+            self._answer_signals()
         if self.settings_problem:
             self.say(self.settings_problem, "warning")
 
-    def _end(self, number: int) -> None:
-        """Somebody ends this program: the terminal is left as it was."""
-        self.release()
-        self.exit(None, return_code=128 + number)
+    def _answer_signals(self) -> None:
+        """Somebody ends this program: the terminal is left as it was, unless it takes nothing any more: then the app
+        waits in the middle of a picture (asyncio's own handlers would wait with it), and is not waited for."""
+        loop = asyncio.get_running_loop()
+
+        def end(number: int) -> None:
+            self.release()
+            self.exit(None, return_code=128 + number)
+
+        def answer(number: int, _: object) -> None:
+            loop.call_soon_threadsafe(end, number)
+            patience = threading.Timer(PATIENCE, os._exit, (128 + number,))
+            patience.daemon = True
+            patience.start()
+
+        for number in ENDINGS:
+            signal.signal(number, answer)
 
     def _look_after(self) -> None:
         if not self.is_headless:
@@ -191,6 +206,13 @@ def screen_of(place: Place, *runs: RunDirectory) -> Page:
             return ResultsScreen(*runs)
 
 
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Where Textual's writer has failed nothing arrives any more, and the app would wait for it for ever."""
+    if failure.thread is not None and failure.thread.name == "textual-output":
+        os._exit(128 + signal.SIGHUP)
+    threading.__excepthook__(failure)
+
+
 def main() -> None:
     """The entry point of ``hah-tui``."""
     parser = argparse.ArgumentParser(
@@ -203,6 +225,7 @@ def main() -> None:
         print("hah-tui: needs a terminal that can do more than plain lines; 'hah' works everywhere", file=sys.stderr)
         sys.exit(2)
     disk.find_home()
+    threading.excepthook = _thread_failed
     try:
         app = HahApp(runs_folder(chosen.runs_dir))
     except OSError as error:

@@ -13,6 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import DescendantFocus
+from textual.widget import Widget
 from textual.widgets import Footer, Input, Select, Static, Switch, Tab, Tabs
 
 from engine.experiment.mistakes import RequestError
@@ -88,6 +89,7 @@ class NewRunScreen(Page):
         self._into = True  # whether the cursor goes into the fields of a tab that opens
         self._wanted = ""  # the setting to put the cursor on when its tab is there
         self._busy = ""  # what a launch waits for
+        self._newest: list[Widget] = []  # the rows to be shown
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
@@ -169,28 +171,31 @@ class NewRunScreen(Page):
             self._mount_sheet()
 
     def _mount_sheet(self) -> None:
-        """Mount the fields of the present tab, and only those."""
+        """Mount the fields of the present tab, and only those.
+
+        One after the other, in the screen's own message loop: Textual breaks when rows are taken away that are still
+        being mounted, and cancelling who waits for them ends the whole app.
+        """
         draft, sheet = self.draft, self._sheets[self._sheet]
         assert draft is not None
+        self._newest = mounted = [*rows(sheet, draft, self._devices), Static(id="overview")]  # that for a narrow side
+        self.call_next(self._put, mounted)
+
+    async def _put(self, mounted: list[Widget]) -> None:
+        if mounted is not self._newest:  # another tab was opened meanwhile
+            return
         box = self.query_one("#fields", Fields)
-        mounted = [*rows(sheet, draft, self._devices), Static(id="overview")]  # that, where the side has no room
-
-        async def put() -> None:
-            async with self.batch():
-                await box.remove_children()
-                await box.mount_all(mounted)
-            if not self.hah.holds(self):  # left meanwhile
-                return
-            box.scroll_home(animate=False)
-            first = next((widget for widget in box.query("Input, Select, Switch") if not widget.disabled), None)
-            if self._wanted:
-                self._focus_on(self._wanted)
-            elif first is not None and (self._into or not isinstance(self.focused, Tabs)):
-                first.focus()
-                self._into = False
-            self._look()
-
-        self.run_worker(put(), exclusive=True, group="sheet")
+        async with self.batch():
+            await box.remove_children()
+            await box.mount_all(mounted)
+        box.scroll_home(animate=False)
+        first = next((widget for widget in box.query("Input, Select, Switch") if not widget.disabled), None)
+        if self._wanted:
+            self._focus_on(self._wanted)
+        elif first is not None and (self._into or not isinstance(self.focused, Tabs)):
+            first.focus()
+            self._into = False
+        self._look()
 
     @on(Input.Changed)
     @on(Select.Changed)

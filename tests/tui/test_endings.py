@@ -3,22 +3,73 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.tui.made import made
 
+PROGRAM = str(Path(sys.executable).with_name("hah-tui"))
 RESET = [b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?2004l"]  # alternate screen, cursor, mouse, paste
+PAGE_DOWN, PAGE_UP, CTRL_Q = "\x1b[6~", "\x1b[5~", "\x11"
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
 def test_the_terminal_after_a_signal_to_hah_tui(folder, terminal, name):
     made(folder, "one")
-    screen = terminal(str(Path(sys.executable).with_name("hah-tui")))
+    screen = terminal(PROGRAM)
     screen.expect("finished")
     os.kill(screen.process.pid, getattr(signal, name))
     assert screen.wait() == 128 + getattr(signal, name)
     for undone in RESET:
         done = undone[:-1] + (b"h" if undone.endswith(b"l") else b"l")
         assert screen.output.rfind(undone) > screen.output.rfind(done) >= 0
+
+
+def form(terminal):
+    """The new-run form in a terminal."""
+    screen = terminal(PROGRAM, columns=80, lines=24)
+    screen.expect("new")
+    screen.send("n")
+    screen.expect("handwritten")
+    screen.send("\r")
+    screen.expect("seed")
+    return screen
+
+
+def frozen(terminal):
+    """A terminal that has taken nothing for so long that the app waits in the middle of a picture."""
+    screen = form(terminal)
+    for _ in range(60):
+        screen.send(PAGE_DOWN)
+        screen.send(PAGE_UP)
+        time.sleep(0.06)
+    return screen
+
+
+def test_a_hang_up_in_the_middle_of_a_picture(folder, terminal):
+    """It once waited for ever, one core busy."""
+    screen = frozen(terminal)
+    screen.hang_up()
+    assert screen.wait(30) == 128 + signal.SIGHUP
+
+
+def test_a_signal_when_the_terminal_takes_nothing(folder, terminal):
+    screen = frozen(terminal)
+    os.kill(screen.process.pid, signal.SIGTERM)
+    assert screen.process.wait(30) == 128 + signal.SIGTERM
+    screen.read(1)
+    assert RESET[0] not in screen.output  # it could not be told
+
+
+def test_page_down_held_down_in_the_form(folder, terminal):
+    """It once ended the app without a word: fields were taken away while they were being mounted."""
+    screen = form(terminal)
+    for _ in range(20):
+        screen.send(PAGE_DOWN)
+        screen.read(0.03)
+    screen.read(1)
+    assert screen.process.poll() is None
+    screen.send(CTRL_Q)
+    assert screen.wait() == 0
