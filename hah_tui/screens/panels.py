@@ -188,6 +188,8 @@ class PanelScreen(Page):
     # Layout
 
     def compose(self) -> ComposeResult:
+        self.wanted = {str(panel.id): True for panel in self.panels()}
+        self.current = str(self.panels()[0].id)
         yield Canvas(id="head")
         with Container(id="panels"):
             for panel in self.panels():
@@ -196,8 +198,6 @@ class PanelScreen(Page):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        self.wanted = {str(panel.id): True for panel in self.panels()}
-        self.current = str(self.panels()[0].id)
         self.set_interval(1 / self.hah.settings.frames_per_second, self.frame)
         self.lay_out()
         self.prepare()
