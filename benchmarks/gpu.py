@@ -148,13 +148,14 @@ def training(session: Session, preset: str, seed: int) -> dict[str, Any]:
     """Train a preset, or go on with it, until it is finished or the time is up; what its record says."""
     from engine.experiment import presets
     from engine.runs import store
+    from engine.runs.making import Origin
     from hah_tui import engines
 
     experiment, sets = experiment_of(session, preset, seed)
     run = found(session, preset, seed)
     if run is None:
         preset_ = presets.find(preset)
-        run, process = engines.begin(experiment, preset, preset_.path, sets, session.folder / "runs")
+        run, process = engines.begin(experiment, Origin(preset, preset_.path, sets), session.folder / "runs")
     elif store.look(run).status == "finished":
         return told(run)
     else:

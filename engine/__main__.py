@@ -32,6 +32,8 @@ from engine.runs.process import Lock
 from engine.runs.state import Kind, read_state
 
 if TYPE_CHECKING:
+    import torch
+
     from engine.job.work import Job, Work
 
 
@@ -74,6 +76,8 @@ def _be_nice() -> None:
 def _run(arguments: argparse.Namespace) -> int:
     """Do the job of a directory, whatever its kind, and then the one that is to follow it."""
     signals, directory = Signals(), RunDirectory(arguments.path.absolute())
+    os.nice(arguments.nice)
+    _be_nice()
     directory.check()
     lock = Lock(arguments.lock) if arguments.lock is not None else Lock.take(directory.lock)
     if lock is None:
@@ -94,7 +98,13 @@ def _do(
         work = kind.make(job, experiment, arguments)
         return work
 
-    code = live(directory, signals, make, kind.exact)
+    def hold(experiment: Experiment) -> tuple[torch.device, devices.Choice]:
+        from engine.job.device import hold
+
+        reserved = devices.Reserved(arguments.gpu, arguments.gpu_lock) if arguments.gpu else None
+        return hold(experiment, kind.exact, reserved, arguments.threads)
+
+    code = live(directory, signals, make, hold)
     lock.release()  # all is written: whoever resumes need not wait for this process to fold up
     return code, work.following if work is not None else None
 
@@ -239,6 +249,10 @@ def _data(arguments: argparse.Namespace) -> Any:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--lock", type=int, help="descriptor of the job's lock, taken by whoever starts this")
+    parser.add_argument("--gpu", metavar="UUID", help="the GPU to use, chosen by whoever starts this")
+    parser.add_argument("--gpu-lock", type=int, help="descriptor of its lock")
+    parser.add_argument("--threads", type=int, help="CPU threads, where the experiment names none")
+    parser.add_argument("--nice", type=int, default=0, help="niceness to add")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change first")
     parser.add_argument("--without-set", action="append", default=[], metavar="KEY", help="a change not to take up")
 

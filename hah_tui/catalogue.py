@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.experiment.mistakes import RequestError
-from engine.runs import store
 from hah_tui.settings import stored_draft
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
-    from hah_tui.draft import Draft, Speed
+    from hah_tui.draft import Draft
 
 GROUPS = (  # by tag
     ("quick", "Quick"), ("paper", "The paper's"), ("ablation", "Ablations"), ("study", "Study"), ("", "Others"),
 )  # fmt: skip
 OWN = "Your own"
-SPEEDS = 30  # earlier runs that are asked how fast they were
 
 
 @dataclass(frozen=True)
@@ -65,18 +62,3 @@ def catalogue() -> Catalogue:
     except RequestError:
         draft = None
     return Catalogue(groups, draft, when if isinstance(when, int | float) else time.time())
-
-
-def speeds(folder: Path) -> list[Speed]:
-    """How fast the latest runs of this machine were."""
-    return list(_speeds(folder))
-
-
-def _speeds(folder: Path) -> Iterator[Speed]:
-    from hah_tui.draft import speed_of
-
-    for run in store.all_runs(folder)[:SPEEDS]:
-        speed = speed_of(store.look(run))
-        if speed is not None:
-            yield speed
-        time.sleep(0.005)  # the screen has a turn

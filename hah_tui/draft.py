@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 from engine.experiment import Experiment, Mistake, RequestError, presets
 from engine.experiment.architecture import BlockPlan
-from engine.experiment.datasets import DATASETS
-from engine.experiment.document import Document, nested, read, value_of
+from engine.experiment.document import Document, nested, value_of
 from engine.experiment.fields import Field, differences, fields, flatten
 from engine.runs import store
 from engine.runs.layout import RunDirectory
-from engine.runs.metrics import RATE
+from engine.runs.making import Origin
 from engine.runs.state import read_state
-from engine.runs.watcher import Look
 
 BLOCKS = "model.hah_blocks"
 PER_BLOCK = tuple(sorted(name for name, one in fields().items() if one.per_block))
@@ -223,6 +218,11 @@ class Draft:
                 found.append(f"{section}=null")
         return found
 
+    @property
+    def made_from(self) -> Origin:
+        """Where a run of it comes from."""
+        return Origin(self.preset, self.preset_path, self.sets())
+
     def blocks(self) -> list[BlockPlan]:
         """The convolution blocks, as far as they are known."""
         if self.experiment is not None:
@@ -265,42 +265,3 @@ def value(one: Field, text: str) -> Any:
         words = [word for word in re.split(r"[,\s]+", text) if word]
         return words if one.kind in ("texts", "choices") else [value_of(word) for word in words]
     return value_of(text) if text else ""
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast a network was trained on this machine."""
-
-    network: tuple[Any, ...]  # architecture, width
-    exact: tuple[Any, ...]  # and what else decides
-    images_per_second: float
-
-
-def _network(experiment: Experiment) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    model, train = experiment.model, experiment.train
-    attack = train.adversarial.steps if train.adversarial else 0
-    return (model.architecture, model.width), (model.hah_blocks, attack, train.batch_size, train.precision)
-
-
-def speed_of(look: Look) -> Speed | None:
-    """The speed of one run, if it was trained here and says so."""
-    rate = look.state.images_per_second or look.state.metrics.get(RATE)
-    if not rate or rate <= 0 or look.state.engine.get("host") != socket.gethostname():
-        return None
-    try:
-        return Speed(*_network(presets.validated(read(look.run.config))), rate)
-    except RequestError:
-        return None
-
-
-def expected_seconds(experiment: Experiment, speeds: Iterable[Speed]) -> tuple[float, int] | None:
-    """(seconds of training, from so many earlier runs of the same network), or None where none was trained here."""
-    network, exact = _network(experiment)
-    same = [speed for speed in speeds if speed.network == network]
-    same = [speed for speed in same if speed.exact == exact] or same
-    if not same:
-        return None
-    images = DATASETS[experiment.data.dataset].train_images
-    images = min(images, experiment.data.train_limit or images) - experiment.data.validation
-    rate = median(speed.images_per_second for speed in same)
-    return experiment.train.epochs * images / rate, len(same)

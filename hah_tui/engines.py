@@ -6,8 +6,8 @@ Everything here may take as long as the engine does; screens call it from a thre
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,12 +18,14 @@ from engine import disk
 from engine.experiment.datasets import SUITE_NAMES
 from engine.experiment.mistakes import RequestError
 from engine.results.suites import check_packages
-from engine.runs import control, evaluations, launch, layout, store
+from engine.runs import control, evaluations, launch, making, store
 from engine.runs.control import Verb
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
+from engine.runs.making import Origin
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
+from engine.sweep import queue, submit
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -38,6 +40,8 @@ def ask(
     """Send a command and wait for its answer; raises RequestError if it is refused or nobody is there to answer."""
     watcher = Watcher(run)
     look = watcher.settled()
+    if look.status == "queued" and verb.startswith("stop") and queue.withdraw(run):
+        return
     if not look.live or look.deaf:
         raise RequestError(f"{run.id} is {look.status}: no engine to {verb}; {look.reason or 'nothing was sent'}")
     tail = Tail(run.events, from_end=True)
@@ -103,45 +107,34 @@ def change(
     return name, value, experiment
 
 
-def begin(
-    experiment: Experiment, preset: str, preset_path: Path | str, sets: Sequence[str], folder: Path
-) -> tuple[RunDirectory, subprocess.Popen[bytes]]:
+def check_place(*experiments: Experiment) -> None:
+    """Raise RequestError where packages, the device or the data of experiments are not there."""
+    for experiment in experiments:
+        check_packages(experiment)
+    for device, dataset in dict.fromkeys((one.compute.device, one.data.dataset) for one in experiments):
+        launch.ask("probe", "--device", device, "--dataset", dataset)
+
+
+def begin(experiment: Experiment, origin: Origin, folder: Path) -> tuple[RunDirectory, subprocess.Popen[bytes]]:
     """Make a run of an experiment and start its engine, once device and data are known to be there.
 
     Returns the run and its engine, for `launch.await_start`; raises RequestError.
     """
-    from engine.experiment import presets
-    from engine.experiment.fingerprint import fingerprint
-    from engine.runs import manifest
-
-    check_packages(experiment)
-    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
-    state = State(
-        name=experiment.name,
-        preset=preset,
-        tags=list(experiment.tags),
-        group=fingerprint(experiment, seed=False),
-        seed=experiment.seed,
-        created=time.time(),
-        epochs=experiment.train.epochs,
-    )
-    facts = {
-        "kind": state.kind,
-        "name": experiment.name,
-        "preset": preset,
-        "preset_path": str(preset_path),
-        "sets": list(sets),
-        "command": sys.argv,
-        "created": time.time(),
-        **manifest.machine(),
-    }
-    run = layout.create(folder, experiment.name, presets.dumped(experiment))
+    check_place(experiment)
+    run, state, lock = making.make(experiment, origin, folder)
     try:
-        with layout.removed_on_failure(run):
-            disk.replace_json(run.manifest, {"id": run.id, **facts})
-            return run, launch.start(run, launch.take(run), state)
+        return run, launch.start(run, lock, state)
     except OSError as error:
+        shutil.rmtree(run.path, ignore_errors=True)
         raise RequestError(f"{folder}: a run cannot be started there: {error.strerror}") from None
+
+
+def enqueue(experiment: Experiment, origin: Origin, folder: Path) -> RunDirectory:
+    """Make a run of an experiment that the queue starts when a device is free; raises RequestError."""
+    check_place(experiment)
+    run = submit.add(experiment, origin, folder, submit.Asked())
+    queue.ensure_dispatcher(folder)
+    return run
 
 
 def resume(

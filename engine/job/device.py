@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     from engine.experiment import Experiment
 
 
-def hold(experiment: Experiment, exact: bool = False) -> tuple[torch.device, devices.Choice]:
+def hold(
+    experiment: Experiment, exact: bool = False, reserved: devices.Reserved | None = None, threads: int | None = None
+) -> tuple[torch.device, devices.Choice]:
     """The torch device of what `devices.choose` gives an experiment, with its arithmetic (``exact``: float32).
 
-    Imports torch, once the GPU is known. Raises RequestError where torch cannot use what was asked for.
+    ``threads``: of the CPU, where the experiment names none. Imports torch, once the GPU is known. Raises RequestError
+    where torch cannot use what was asked for.
     """
-    device, choice = _held(experiment.compute.device)
+    device, choice = _held(experiment.compute.device, reserved)
 
     import torch
 
-    if experiment.compute.threads is not None:
-        torch.set_num_threads(experiment.compute.threads)
+    threads = experiment.compute.threads or threads
+    if threads is not None:
+        torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     # By the older names: what asks for them (torch.compile) raises where the newer ones were set.
@@ -36,9 +40,9 @@ def hold(experiment: Experiment, exact: bool = False) -> tuple[torch.device, dev
 
 
 @cache
-def _held(asked: str) -> tuple[torch.device, devices.Choice]:
+def _held(asked: str, reserved: devices.Reserved | None) -> tuple[torch.device, devices.Choice]:
     """The device of compute.device; chosen once, so that an evaluation stays where its training was."""
-    choice = devices.choose(asked)
+    choice = devices.choose(asked, reserved)
     if choice.gpu is not None:  # by UUID: what it means does not depend on the order of enumeration
         os.environ["CUDA_VISIBLE_DEVICES"] = choice.gpu.uuid
 

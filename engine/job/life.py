@@ -18,9 +18,12 @@ from engine.runs.process import STOPPING, Heartbeat, identity
 from engine.runs.state import State, read_state
 
 if TYPE_CHECKING:
+    import torch
+
     from engine.experiment import Experiment
     from engine.job.record import Record
     from engine.job.work import Job, Work
+    from engine.runs.devices import Choice
 
 START_PATIENCE = 300.0  # seconds until torch is imported and the images are read, on a slow file system
 
@@ -41,11 +44,14 @@ class Signals:
 
 
 def live(
-    directory: RunDirectory, signals: Signals, make: Callable[[Job, Experiment], Work], exact: bool = False
+    directory: RunDirectory,
+    signals: Signals,
+    make: Callable[[Job, Experiment], Work],
+    hold: Callable[[Experiment], tuple[torch.device, Choice]],
 ) -> int:
     """Be the engine of ``directory``, whose lock is held, from *starting* to its end; returns the exit code.
 
-    ``make`` gives the work to do, once torch may be imported; ``exact``: in float32 whatever train.precision says.
+    ``hold`` gives its device; ``make`` the work to do, once torch may be imported.
     """
     state = replace(read_state(directory), status="starting", error="", engine=identity().dump(), started=time.time())
     Heartbeat(directory.heartbeat).beat(START_PATIENCE)
@@ -55,11 +61,10 @@ def live(
     try:
         experiment = presets.load(str(directory.config))
 
-        from engine.job.device import hold
         from engine.job.record import Record
         from engine.job.work import Job, Place, Stopped
 
-        place = Place(*hold(experiment, exact))
+        place = Place(*hold(experiment))
         record = Record(directory, replace(state, device=place.name))
         gpu = place.choice.gpu and place.choice.gpu.name
         record.event("engine", **identity().dump(), device=str(place.device), gpu=gpu, why=place.choice.why)

@@ -103,8 +103,9 @@ def _gpu(pynvml: Any, index: int) -> Gpu:
     return Gpu(index, uuid, name, memory.total / 2**30, memory.free / 2**30, utilisation, is_locked(_lock_path(uuid)))
 
 
-def _lock_path(uuid: str) -> Path:
-    return folder_of("state") / "gpus" / (re.sub(r"[^A-Za-z0-9-]", "", uuid) + ".lock")
+def _lock_path(uuid: str, number: int = 1) -> Path:
+    more = f".{number}" if number > 1 else ""
+    return folder_of("state") / "gpus" / (re.sub(r"[^A-Za-z0-9-]", "", uuid) + f"{more}.lock")
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,29 @@ class Choice:
     warning: str = ""
 
 
-def choose(asked: str) -> Choice:
+@dataclass(frozen=True)
+class Reserved:
+    """A GPU that whoever started this engine has chosen for it, by UUID, and the descriptor of its lock."""
+
+    uuid: str
+    lock: int
+
+
+def choose(asked: str, reserved: Reserved | None = None) -> Choice:
     """The device of an experiment's ``compute.device``, reserved while the returned lock lives.
 
-    ``auto`` takes the GPU with the most free memory that no engine holds, else the CPU. Raises RequestError for a
-    GPU that is not there.
+    ``auto`` takes the GPU with the most free memory that no engine holds, else the CPU; what is ``reserved`` already is
+    taken before that. Raises RequestError for a GPU that is not there.
     """
     if asked == "cpu":
         return Choice("cpu", "asked for")
     found = gpus()
+    if reserved is not None:
+        kept = Lock(reserved.lock)
+        for gpu in found:
+            if gpu.uuid == reserved.uuid:
+                return Choice("cuda", "chosen by the queue", gpu, kept)
+        raise RequestError(f"compute.device: the GPU that the queue chose, {reserved.uuid}, is gone")
     if asked == "auto" and not found:
         silent = _silent()
         return Choice("cpu", silent or "no GPU here", warning=f"{silent}: on the CPU" if silent else "")
@@ -138,9 +153,9 @@ def choose(asked: str) -> Choice:
     check(asked, found)
     if asked not in ("auto", "cuda"):
         gpu = found[int(asked.removeprefix("cuda:"))]
-        return Choice("cuda", "asked for", gpu, _reserve(gpu))
+        return Choice("cuda", "asked for", gpu, reserve(gpu))
     for gpu in sorted(found, key=lambda gpu: -gpu.free_gib):
-        lock = _reserve(gpu)
+        lock = reserve(gpu)
         if lock is not None:
             return Choice("cuda", "free", gpu, lock)
     if asked == "cuda":
@@ -157,7 +172,11 @@ def check(asked: str, found: list[Gpu]) -> None:
         raise RequestError(f"compute.device: {asked} is not there; this machine shows {there}")
 
 
-def _reserve(gpu: Gpu) -> Lock | None:
-    path = _lock_path(gpu.uuid)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return Lock.take(path, patience=0.05)
+def reserve(gpu: Gpu, engines: int = 1) -> Lock | None:
+    """The lock of a GPU for one of at most ``engines`` on it, or None where each is taken."""
+    for number in range(1, engines + 1):
+        path = _lock_path(gpu.uuid, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if (lock := Lock.take(path, patience=0.05)) is not None:
+            return lock
+    return None

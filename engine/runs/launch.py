@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import engine
 from engine import disk
@@ -27,6 +27,29 @@ _BEGINS = "---- an engine starts, "  # begins the line in engine.log from which 
 REFUSED = 2  # the exit code of an engine that found its request wrong before it did anything
 LOG_LINES = 15  # of engine.log in the report of a launch that died
 PROGRESS = "progress: "  # begins a line on the standard error of an engine that says how far it is
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an engine is given by whoever starts it: a GPU by its UUID with the lock that reserves it, its CPU threads
+    where the experiment names none, its niceness, and more environment."""
+
+    gpu: str = ""
+    gpu_lock: Lock | None = None
+    threads: int | None = None
+    niceness: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> list[str]:
+        found = ["--nice", str(self.niceness)] if self.niceness else []
+        found += ["--threads", str(self.threads)] if self.threads is not None else []
+        return [*found, "--gpu", self.gpu, *("--gpu-lock", *map(str, self.descriptors()))] if self.gpu_lock else found
+
+    def descriptors(self) -> tuple[int, ...]:
+        return (self.gpu_lock.descriptor,) if self.gpu_lock is not None else ()
+
+
+NOTHING = Given()
 
 
 class LaunchError(Exception):
@@ -44,12 +67,14 @@ def take(run: RunDirectory) -> Lock:
     return lock
 
 
-def start(run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def start(
+    run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] = (), given: Given = NOTHING
+) -> subprocess.Popen[bytes]:
     """Start ``python -m engine run`` on ``run``, a job of any kind, which is visible as *starting* from here on.
 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
     hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from, which stays
-    where none can be started; raises OSError.
+    where none can be started; ``given`` what is handed over with it. Raises OSError.
 
     Signals such as Ctrl-C's wait in this thread until `await_start` (or `answer_signals`), so that nobody is
     interrupted who does not know of the engine yet; and in the engine until it is ready for them.
@@ -61,15 +86,12 @@ def start(run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] 
         with disk.appending(run.log) as log:
             log.write(f"{_BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
             log.flush()
-            return subprocess.Popen(
-                engine_command("run", str(run.path), "--lock", str(lock.descriptor), *arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(lock.descriptor,),
-                cwd=_home(),
-                env={**_environment(), "PYTHONUNBUFFERED": "1"},
+            command = engine_command("run", str(run.path), "--lock", str(lock.descriptor))
+            return _detached(
+                [*command, *given.arguments(), *arguments],
+                log,
+                (lock.descriptor, *given.descriptors()),
+                given.environment,
             )
     except BaseException:
         with suppress(OSError):
@@ -78,6 +100,30 @@ def start(run: RunDirectory, lock: Lock, state: State, arguments: Sequence[str] 
         raise
     finally:
         lock.release()
+
+
+def background(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start another program of ours so that nothing that ends this one reaches it; raises OSError."""
+    with disk.appending(log) as file:
+        return _detached(command, file)
+
+
+def _detached(
+    command: Sequence[str],
+    log: BinaryIO,
+    descriptors: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=descriptors,
+        cwd=_home(),
+        env={**_environment(), "PYTHONUNBUFFERED": "1", **(environment or {})},
+    )
 
 
 def answer_signals() -> None:
@@ -183,7 +229,12 @@ def ask(*arguments: str, tell: Callable[[str], None] | None = None) -> Any:
 
 def engine_command(*arguments: str) -> list[str]:
     """The command line of an engine process."""
-    return [sys.executable, "-m", "engine", *arguments]
+    return [*module("engine"), *arguments]
+
+
+def module(name: str) -> list[str]:
+    """The command line of a module of ours, for `background`."""
+    return [sys.executable, "-m", name]
 
 
 def _home() -> Path:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.disk import folder_of, replace_text
+from engine.disk import folder_of, replace_text, sync_folder
 from engine.experiment.mistakes import RequestError
 
 LAYOUT_VERSION = 1
@@ -95,6 +95,16 @@ class RunDirectory:
         return self.path / "lock"
 
     @property
+    def queue(self) -> Path:
+        """What a person asked of the queue for this run; a run that has it is the queue's to start."""
+        return self.path / "queue.json"
+
+    @property
+    def starts(self) -> Path:
+        """Every start by the queue: when, on what, and how it stood before."""
+        return self.path / "starts.json"
+
+    @property
     def heartbeat(self) -> Path:
         """The engine's monotonic clock at its last sign of progress, and how long it may take to the next."""
         return self.path / "heartbeat"
@@ -106,34 +116,34 @@ class RunDirectory:
                 raise RequestError(f"{entry} is a symbolic link; a run directory must not lead elsewhere")
 
 
-def create(folder: Path, name: str, config: str) -> RunDirectory:
-    """Make RUNS/<id>/ with its config.yaml, under an id nobody has: the run's name and four letters or digits.
+@contextmanager
+def creating(folder: Path, name: str) -> Iterator[tuple[RunDirectory, RunDirectory]]:
+    """Make a run whole or not at all, under an id nobody has: the run's name and four letters or digits.
 
+    Yields the run and, in a place that no list shows, the directory to fill; when the block ends it is there at once.
     Raises RequestError where the folder cannot be written.
     """
+    run = made = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        while True:
+        while run is None or run.path.exists():
             run = RunDirectory(folder / f"{name}-{''.join(secrets.choice(_ALPHABET) for _ in range(4))}")
-            try:
-                run.path.mkdir()
-                break
-            except FileExistsError:
-                continue
-        with removed_on_failure(run):
-            for part in (run.control, run.checkpoints, run.results, run.tensorboard):
-                part.mkdir()
-            replace_text(run.config, config)
+        made = RunDirectory(folder / f".{run.id}.new")
+        made.path.mkdir()
+        for part in (made.control, made.checkpoints, made.results, made.tensorboard):
+            part.mkdir()
+        yield run, made
+        made.path.rename(run.path)
+        sync_folder(folder)
     except OSError as error:
         raise RequestError(f"{folder}: a run cannot be made there: {error.strerror}") from None
+    finally:
+        if made is not None:
+            shutil.rmtree(made.path, ignore_errors=True)
+
+
+def create(folder: Path, name: str, config: str) -> RunDirectory:
+    """Make RUNS/<id>/ with its config.yaml; raises RequestError where the folder cannot be written."""
+    with creating(folder, name) as (run, made):
+        replace_text(made.config, config)
     return run
-
-
-@contextmanager
-def removed_on_failure(run: RunDirectory) -> Iterator[None]:
-    """A new run is made whole or not at all."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)
-        raise

@@ -12,7 +12,17 @@ import typer
 from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
-from hah_tui.cli import evaluating, inspecting, organizing, output, preparing, reporting, running
+from hah_tui.cli import (
+    evaluating,
+    inspecting,
+    organizing,
+    output,
+    preparing,
+    queueing,
+    reporting,
+    running,
+    sweeping,
+)
 from hah_tui.text import shown, shown_line
 
 app = typer.Typer(
@@ -28,6 +38,8 @@ inspecting.add_to(app)
 organizing.add_to(app)
 preparing.add_to(app)
 reporting.add_to(app)
+sweeping.add_to(app)
+queueing.add_to(app)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from engine.runs import manifest as manifests
 from engine.runs.metrics import CLEAN, METRICS, NOISY
 from engine.runs.state import State
 from engine.runs.watcher import Look, Watcher
+from engine.sweep import queue
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
 from hah_tui.text import age, duration, percent, shown, shown_line
@@ -120,6 +121,7 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
         ("trained", duration(state.trained_seconds)),
         ("engine", f"process {facts['pid']} on {facts['host']}" if facts["pid"] else ""),
         ("device", state.device),
+        ("commit", _commits(facts)),
         ("arithmetic", " ".join(f"{name} {value}" for name, value in manifest.get("arithmetic", {}).items())),
         ("created", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.created))),
         ("evaluation", " ".join(facts["evaluation"].values()) if facts["evaluation"] else ""),
@@ -269,8 +271,16 @@ def document(look: Look) -> dict[str, Any]:
         **summary(look),
         "config": config,
         "manifest": manifests.read(look.run),
+        "queued_commit": queued.commit if (queued := queue.entry_of(look.run)) is not None else None,
         "results": sorted(path.name for path in look.run.results.glob("[!.]*.json")),
     }
+
+
+def _commits(facts: dict[str, Any]) -> str:
+    """Which commit trained a run, and which one queued it where that is another."""
+    source, queued = facts["manifest"].get("source"), facts["queued_commit"]
+    ran = f"{source.get('commit', '?')}{'-dirty' if source.get('dirty') else ''}" if source else ""
+    return f"{ran}, queued with {queued}" if queued and ran and queued != ran else ran
 
 
 def _tags(look: Look) -> list[str]:

@@ -9,10 +9,11 @@ import typer
 
 from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
+from engine.runs.making import Origin
 from engine.runs.state import read_state
 from engine.runs.watcher import Look
 from hah_tui import engines
-from hah_tui.cli import output
+from hah_tui.cli import output, queueing
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def run(
     name: Annotated[str | None, typer.Option("--name", help="Call the run so (default: as the preset).")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = None,
     detach: Detach = False,
+    queued: Annotated[bool, typer.Option("--queue", "-q", help="Start it when a device is free, and return.")] = False,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
@@ -61,7 +63,11 @@ def run(
         note(f"using your own preset {found.path}, which hides the shipped one of the same name")
     experiment = presets.load(preset, sets, name)
     _say_idle(experiment)
-    directory, process = engines.begin(experiment, found.name, found.path, sets, layout.runs_folder(runs_dir))
+    folder, origin = layout.runs_folder(runs_dir), Origin(found.name, found.path, sets)
+    if queued:
+        queueing.say_queued([engines.enqueue(experiment, origin, folder)], json)
+        return
+    directory, process = engines.begin(experiment, origin, folder)
     _stay(directory, process, detach, json)
 
 

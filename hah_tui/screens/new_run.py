@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -21,7 +22,6 @@ from engine.runs import launch
 from engine.runs.layout import RunDirectory
 from hah_tui import engines, keys
 from hah_tui.base import BaseApp, Follower, Page
-from hah_tui.catalogue import speeds
 from hah_tui.screens import summary
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.form import BlockRow, FieldRow, Fields, Sheet, device_choices, explained, rows, sheets
@@ -31,7 +31,8 @@ from hah_tui.text import shown_line
 
 if TYPE_CHECKING:
     from engine.runs.devices import Gpu
-    from hah_tui.draft import Draft, Speed
+    from hah_tui.draft import Draft
+    from hah_tui.speeds import Speed
 
 
 class Keeper:
@@ -114,7 +115,7 @@ class NewRunScreen(Page):
         else:
             self.query_one(PickPreset).read()
         app.in_background(self, _gpus, self._devices_known)
-        app.in_background(self, partial(speeds, app.folder), self._speeds_known)
+        app.in_background(self, partial(_speeds, app.folder), self._speeds_known)
 
     def redraw(self) -> None:
         """Draw everything again: another theme, ASCII mode."""
@@ -405,7 +406,7 @@ class NewRunScreen(Page):
         experiment, app = draft.experiment, self.hah
 
         def work() -> RunDirectory:
-            run, process = engines.begin(experiment, draft.preset, draft.preset_path, draft.sets(), app.folder)
+            run, process = engines.begin(experiment, draft.made_from, app.folder)
             app.adopt(process)
             app.hand_over(self, partial(self._now, f"{run.id} is starting..."))
             for text in launch.await_start(run, process):
@@ -459,6 +460,12 @@ def _draft_of(run: RunDirectory) -> Draft:
     from hah_tui.draft import Draft
 
     return Draft.of_run(run)
+
+
+def _speeds(folder: Path) -> list[Speed]:
+    from hah_tui.speeds import speeds
+
+    return speeds(folder)
 
 
 def _gpus() -> list[Gpu]:

@@ -19,7 +19,8 @@ from hah_tui.screens import summary
 from hah_tui.text import age, shown, shown_line
 
 if TYPE_CHECKING:
-    from hah_tui.draft import Draft, Speed
+    from hah_tui.draft import Draft
+    from hah_tui.speeds import Speed
 
 
 class PickPreset(Horizontal):

@@ -12,7 +12,8 @@ from hah_tui.text import duration, shown_line
 if TYPE_CHECKING:
     from engine.experiment import Experiment
     from engine.experiment.architecture import BlockPlan
-    from hah_tui.draft import Draft, Speed
+    from hah_tui.draft import Draft
+    from hah_tui.speeds import Speed
 
 Colour = Callable[[str], str]  # a colour of the theme, by its name
 
@@ -36,7 +37,7 @@ def of_draft(draft: Draft, speeds: Sequence[Speed], colour: Colour, plain: bool)
 
 def cost(experiment: Experiment, speeds: Sequence[Speed]) -> str:
     """Parameters, multiply-accumulates and expected time in a few words."""
-    from hah_tui.draft import expected_seconds
+    from hah_tui.speeds import expected_seconds
 
     expected = expected_seconds(experiment, speeds)
     known = [f"about {duration(expected[0])}"] if expected else []
@@ -45,7 +46,7 @@ def cost(experiment: Experiment, speeds: Sequence[Speed]) -> str:
 
 def facts(experiment: Experiment, speeds: Sequence[Speed], colour: Colour) -> Text:
     """The same and what it is trained on, a line each."""
-    from hah_tui.draft import expected_seconds
+    from hah_tui.speeds import expected_seconds
 
     expected = expected_seconds(experiment, speeds)
     here = "this machine has not trained this network yet"

@@ -244,6 +244,7 @@ def test_commands_and_checkpoints_go_through_no_link(hah, detached, tmp_path):
     assert [path.name for path in elsewhere.iterdir()] == ["mine.json"]
     run.control.unlink()
     (run.path / "control.before").rename(run.control)
+    hah("pause", run.id)  # no epoch ends between the two
     run.checkpoints.rename(run.path / "checkpoints.before")
     run.checkpoints.symlink_to(elsewhere)
     hah("stop", run.id, check=False)

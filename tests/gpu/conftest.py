@@ -11,6 +11,7 @@ import torch
 import hah_tui.engines
 from engine.experiment import presets
 from engine.runs import control, launch, store
+from engine.runs.making import Origin
 from engine.runs.state import read_state
 
 HERE = Path(__file__).parent
@@ -33,7 +34,7 @@ class Engines:
     def begin(self, *sets, preset="quickstart", name=None):
         found = presets.find(preset)
         experiment = presets.load(preset, sets, name)
-        run, process = hah_tui.engines.begin(experiment, found.name, found.path, sets, self.folder)
+        run, process = hah_tui.engines.begin(experiment, Origin(found.name, found.path, sets), self.folder)
         launch.answer_signals()
         self.processes.append(process)
         return run, process

@@ -136,7 +136,7 @@ def test_an_engine_chooses_its_device_once_so_that_an_evaluation_stays_where_its
 
     asked = []
 
-    def choose(device):
+    def choose(device, reserved):
         asked.append(device)
         return devices.Choice("cpu", "asked for")
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from engine.experiment import RequestError, presets
 from engine.experiment.fields import fields
 from engine.runs.layout import create
-from hah_tui.draft import Draft, Speed, expected_seconds, speed_of, text_of, value
+from hah_tui.draft import Draft, text_of, value
+from hah_tui.speeds import Speed, expected_seconds, speed_of
 from tests.tui.made import config, made
 
 ALL = [preset.name for preset in presets.listed() if preset.shipped]

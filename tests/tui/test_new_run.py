@@ -27,8 +27,8 @@ def launched(monkeypatch, runs):
         def poll(self):
             return 0
 
-    def begin(experiment, preset, path, sets, folder):
-        asked.append((experiment, preset, sets, folder))
+    def begin(experiment, origin, folder):
+        asked.append((experiment, origin.preset, origin.sets, folder))
         return made(runs, id="launched", status="running"), Process()
 
     monkeypatch.setattr(engines, "begin", begin)

@@ -1,0 +1,242 @@
+"""Starts what waits in the queue of a runs folder, one process for each host and folder, until nothing waits any more.
+
+It may be killed at any moment and started again: engines go on without it, and what it knows it reads from the run
+directories. A start is noted in the run before it happens, and happens under the run's lock, which the engine keeps.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from engine.experiment.mistakes import RequestError
+from engine.runs import evaluations, launch, store
+from engine.runs.control import Inbox
+from engine.runs.process import Lock
+from engine.runs.state import State, read_state
+from engine.sweep import notices, queue
+from engine.sweep.places import Place, Places
+from engine.sweep.queue import MOST_ALIKE, Group, Item, Queue, Start
+
+POLL = 0.2  # seconds between two looks at what costs nothing: ended children, whether anything was asked
+LOOK = 2.0  # between two looks at engines that are not its children, and for devices that came free
+WHOLE = 30.0  # between two looks at everything, whatever is said
+IDLE = 10.0  # without anything that is or could be running, after which it goes
+MARGIN_GIB = 2.0  # of free disk, below which nothing is started
+
+
+def margin() -> float:
+    """GiB that must be free on the disk of the runs folder (HAH_DISK_MARGIN)."""
+    try:
+        return max(0.0, float(os.environ.get("HAH_DISK_MARGIN", "")))
+    except ValueError:
+        return MARGIN_GIB
+
+
+def run(folder: Path) -> None:
+    """Be the dispatcher of a folder, if there is none; returns when there is nothing left to start."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    while True:
+        lock = Lock.take(queue.dispatcher_lock(folder))
+        if lock is None:
+            return
+        try:
+            stamp = Dispatcher(folder).work()
+        finally:
+            lock.release()
+        # What was asked between the last look and the release was asked of this process.
+        if stamp == queue.changed_stamp(folder):
+            return
+
+
+class Dispatcher:
+    """The one of a folder, its lock held."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._queue = Queue(folder)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}  # by the id of the run
+        self._called: list[subprocess.Popen[bytes]] = []  # commands of people
+        self._said: dict[str, str] = {}
+        self._ended: set[str] | None = None  # runs that stand at an end, as of the last look
+
+    def work(self) -> tuple[int, int]:
+        """Start what waits until nothing does; returns what the folder looked like at the last look."""
+        say("begins", f"process {os.getpid()}")
+        stamp, looked, idle_since = (-1, -1), 0.0, None
+        busy = True
+        while True:
+            now = time.monotonic()
+            ended = [name for name, child in self._children.items() if child.poll() is not None]
+            for name in ended:
+                del self._children[name]
+            due = now - looked >= (LOOK if busy else WHOLE)
+            if ended or due or stamp != queue.changed_stamp(self.folder):
+                stamp = queue.changed_stamp(self.folder)
+                busy = self.look()
+                looked = time.monotonic()
+                idle_since = None if busy else idle_since or looked
+            if idle_since is not None and now - idle_since >= IDLE and not self._children:
+                say("ends", "nothing is left to start")
+                return stamp
+            time.sleep(POLL)
+
+    def look(self) -> bool:
+        """Look at everything once and start what can be; returns whether anything runs or waits for a device."""
+        items = self._queue.items()
+        self._tell_ends(items)
+        groups = self._pause_failing(items)
+        live = [item for item in items if item.standing == "live"]
+        ready = [item for item in items if item.standing == "ready"]
+        started = self._start(ready, live, groups) if ready else False
+        return bool(live or started or self._children or any(not held for held in self._held(ready, groups)))
+
+    def _held(self, ready: Sequence[Item], groups: dict[str, Group]) -> Iterator[bool]:
+        """For each run that waits: whether it waits for a person."""
+        after = {item.run.id for item, _ in queue.wait_for(ready)} if any(item.entry.after for item in ready) else set()
+        everything = queue.paused(self.folder)
+        for item in ready:
+            group = groups.get(item.entry.group, Group())
+            yield everything or group.paused or item.run.id in after
+
+    def _start(self, ready: list[Item], live: list[Item], groups: dict[str, Group]) -> bool:
+        if queue.paused(self.folder):
+            return False
+        free = shutil.disk_usage(self.folder).free / 2**30
+        if free < margin():
+            self._say_once("disk", f"{free:.1f} GiB are free in {self.folder}, less than {margin():g}: nothing starts")
+            return False
+        self._said.pop("disk", None)
+        places, running = Places.now(live), Counter(item.entry.group for item in live)
+        waits = {item.run.id for item, _ in queue.wait_for(self._queue.items())} if any(
+            item.entry.after for item in ready
+        ) else set()  # fmt: skip
+        started = False
+        for item in ready:
+            group = groups.get(item.entry.group, Group(item.entry.group))
+            if group.paused or item.run.id in waits or item.run.id in self._children:
+                continue
+            if group.limit is not None and running[group.name] >= group.limit:
+                continue
+            place, why = places.place(item.entry, group)
+            if place is None:
+                self._say_once(item.run.id, f"{item.run.id} waits {why}")
+                if item.entry.gpus > 1:  # what comes after it would take its devices one by one
+                    break
+                continue
+            try:
+                child = self._launch(item, place)
+            except (RequestError, OSError) as error:
+                self._say_once(item.run.id, f"{item.run.id} cannot be started: {error}")
+                child = None
+            finally:
+                place.release()
+            if child is not None:
+                self._children[item.run.id] = child
+                running[group.name] += 1
+                started = True
+            else:
+                places.used -= place.threads
+        return started
+
+    def _launch(self, item: Item, place: Place) -> subprocess.Popen[bytes] | None:
+        """Start the engine of a run, unless somebody else was faster; raises OSError, RequestError."""
+        item.run.check()
+        lock, state = self._taken(item)
+        if lock is None:
+            return None
+        try:
+            job = item.job if state.kind == "training" else item.run.evaluation
+            Inbox(job).clear()
+            queue.add_start(
+                item.run,
+                Start(
+                    time.time(), queue.mark(state), item.look.status, state.error, socket.gethostname(),
+                    place.gpus[0].uuid if place.gpus else "", place.threads,
+                ),
+            )  # fmt: skip
+            where = f"on {place.gpus[0].name}" if place.gpus else f"with {place.threads} CPU threads"
+            say("starts", f"{job.id} {where}" + (f", {item.why}" if item.why else ""))
+            child = launch.start(job, lock, state, (), place.given(item.entry))
+            launch.answer_signals()
+            return child
+        finally:
+            lock.release()
+
+    def _taken(self, item: Item) -> tuple[Lock | None, State]:
+        """The right to do the job of a run, with its snapshot under that lock; no lock where it has moved on."""
+        if item.job is item.run and item.look.status == "finished":  # killed before it could describe its evaluation
+            lock = evaluations.take(item.run)
+            experiment = store.experiment_of(item.run, item.look.state)
+            return lock, evaluations.prepare(item.run, experiment, "last")
+        taken = Lock.take(item.job.lock)
+        if taken is None:
+            return None, item.look.state
+        state = read_state(item.job)
+        if (state.status, state.updated) != (item.look.state.status, item.look.state.updated):
+            taken.release()
+            return None, state
+        return taken, state
+
+    # What is told
+
+    def _pause_failing(self, items: Sequence[Item]) -> dict[str, Group]:
+        """The groups; one in which the same failure was seen three times since it was set going is paused."""
+        groups = queue.groups(self.folder)
+        failures = Counter[tuple[str, str]]()
+        for item in items:
+            group = groups.get(item.entry.group, Group(item.entry.group))
+            for when, error in item.failures:
+                if when > group.since:
+                    failures[group.name, queue.normalized(error)] += 1
+        for (name, error), count in failures.items():
+            if count >= MOST_ALIKE and not groups.get(name, Group()).paused:
+                reason = f"the same failure {count} times: {error}"
+                groups[name] = queue.set_group(self.folder, name, paused=True, reason=reason)
+                say("pauses", f"{name}: {reason}")
+        return groups
+
+    def _tell_ends(self, items: Sequence[Item]) -> None:
+        """Call what was to be called for runs and groups that have ended since the last look."""
+        ended = {item.run.id for item in items if item.standing in ("done", "over")}
+        before, self._ended = self._ended, ended
+        if ended == before or not notices.any_of(self.folder):
+            return
+        for item in items:
+            if item.run.id in ended:
+                self._call(notices.take(item.run.path), notices.facts(item))
+        for name in {item.entry.group for item in items}:
+            members = [item for item in items if item.entry.group == name]
+            if all(item.run.id in ended for item in members):
+                self._call(notices.take(queue.folder_of(self.folder) / "groups" / name), notices.sums(name, members))
+
+    def _call(self, command: list[str], facts: dict[str, str]) -> None:
+        if not command:
+            return
+        say("calls", shlex.join(command))
+        self._called = [called for called in self._called if called.poll() is None]
+        try:
+            self._called.append(
+                subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, **facts})
+            )
+        except (OSError, ValueError) as error:
+            say("calls", f"which cannot be done: {error}")
+
+    def _say_once(self, about: str, text: str) -> None:
+        if self._said.get(about) != text:
+            self._said[about] = text
+            say("waits", text)
+
+
+def say(verb: str, text: str) -> None:
+    """A line in the dispatcher's log."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {verb}: {text}", file=sys.stdout, flush=True)

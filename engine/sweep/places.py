@@ -1,0 +1,76 @@
+"""Where the runs of a queue may run on this host: GPUs, one engine each unless more are asked for, and CPU threads."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.runs import devices
+from engine.runs.devices import Gpu
+from engine.runs.launch import Given
+from engine.runs.process import Lock
+from engine.sweep.queue import Entry, Group, Item
+
+
+@dataclass(frozen=True)
+class Place:
+    """What one run gets: GPUs by UUID with their locks, or CPU threads."""
+
+    gpus: tuple[Gpu, ...] = ()
+    locks: tuple[Lock, ...] = ()
+    threads: int = 0
+
+    def given(self, entry: Entry) -> Given:
+        """As it is handed over to an engine."""
+        environment = {"HAH_DATA": entry.data} if entry.data else {}
+        if self.gpus:
+            return Given(self.gpus[0].uuid, self.locks[0], None, entry.niceness, environment)
+        return Given(threads=self.threads, niceness=entry.niceness, environment=environment)
+
+    def release(self) -> None:
+        for lock in self.locks:
+            lock.release()
+
+
+@dataclass
+class Places:
+    """The devices of this host while several runs are placed; ``used``: CPU threads that the queue's engines have."""
+
+    gpus: Sequence[Gpu]
+    used: int = 0
+    cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    @classmethod
+    def now(cls, live: Sequence[Item]) -> Places:
+        """As they are now, with these runs of the queue at work."""
+        host = socket.gethostname()
+        here = [item.starts[-1] for item in live if item.starts and item.starts[-1].host == host]
+        return cls(devices.gpus(), sum(start.threads for start in here))
+
+    def place(self, entry: Entry, group: Group) -> tuple[Place | None, str]:
+        """A place for a run, or None and what it waits for. `auto` waits for a GPU where there is any."""
+        if entry.device == "cpu" or (entry.device == "auto" and not self.gpus):
+            threads = entry.threads or max(1, self.cores // (group.limit or 1))
+            if self.used and self.used + threads > self.cores:
+                return None, f"for {threads} of {self.cores} CPU threads"
+            self.used += threads
+            return Place(threads=threads), ""
+        wanted = sorted(self.gpus, key=lambda gpu: -gpu.free_gib)
+        if entry.device.startswith("cuda:"):
+            index = int(entry.device.removeprefix("cuda:"))
+            wanted = [gpu for gpu in self.gpus if gpu.index == index]
+        count = max(1, entry.gpus)
+        if len(wanted) < count:
+            return None, f"for {entry.device}, and this host shows {len(self.gpus)} GPUs"
+        found: list[tuple[Gpu, Lock]] = []
+        for gpu in wanted:
+            lock = devices.reserve(gpu, group.per_gpu)
+            if lock is not None:
+                found.append((gpu, lock))
+            if len(found) == count:
+                return Place(tuple(gpu for gpu, _ in found), tuple(lock for _, lock in found)), ""
+        for _, lock in found:  # all or nothing
+            lock.release()
+        return None, "for a GPU" if count == 1 else f"for {count} GPUs at once"

@@ -1,0 +1,457 @@
+"""The queue of a runs folder: which run directories it is to start, in what order, and how each of them stands.
+
+The directories are the truth: `queue.json` in a run says what a person asked for, its snapshot and its lock say how it
+stands, and `RUNS/.queue` has the limits of groups and what is paused. Whoever starts what waits (`engine.sweep.
+dispatcher`) keeps nothing that it could not read again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from engine.disk import read_json, replace_json
+from engine.experiment.mistakes import RequestError
+from engine.experiment.names import NAME_FORMAT, is_name
+from engine.runs import evaluations, launch, store
+from engine.runs.layout import RunDirectory
+from engine.runs.process import Lock, is_locked
+from engine.runs.state import State, read_state
+from engine.runs.watcher import Look
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
+
+DEFAULT = "default"  # the group of what names none
+MOST_STARTS = 3  # of a run that is lost each time where it was the time before
+MOST_ALIKE = 3  # failures of one kind, after which a group is paused
+_KEPT_STARTS = 200
+
+Standing = Literal["ready", "live", "done", "over"]
+T = TypeVar("T", "Entry", "Start", "Group")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was asked for one run, and what its engine needs. ``position`` orders those of one priority, lowest first;
+    ``after``: ids of runs that must have finished; ``data``: HAH_DATA of who queued it."""
+
+    group: str = DEFAULT
+    priority: int = 0
+    position: float = 0.0
+    after: tuple[str, ...] = ()
+    retries: int = 0
+    niceness: int = 0
+    queued: float = 0.0
+    device: str = "auto"
+    gpus: int = 1
+    threads: int | None = None
+    evaluates: bool = False
+    data: str = ""
+    commit: str = ""
+
+    @classmethod
+    def of(cls, experiment: Experiment, **asked: Any) -> Entry:
+        """The entry of a run of an experiment, at the end of the queue."""
+        now, compute = time.time(), experiment.compute
+        return cls(
+            queued=now, position=now, device=compute.device, gpus=compute.num_gpus, threads=compute.threads,
+            evaluates=bool(experiment.evaluate.suites), data=os.environ.get("HAH_DATA", ""), **asked,
+        )  # fmt: skip
+
+    def write(self, run: RunDirectory) -> None:
+        replace_json(run.queue, {**asdict(self), "after": list(self.after)})
+
+
+def _parsed(kind: type[T], stored: Mapping[str, Any]) -> T:
+    """A dataclass of plain values; what is missing or cannot be has its default."""
+    types: dict[str, Any] = {
+        "str": str, "int": int, "float": (int, float), "bool": bool, "int | None": (int, type(None)),
+        "tuple[str, ...]": list,
+    }  # fmt: skip
+    good: dict[str, Any] = {}
+    for one in fields(kind):
+        value, fits = stored.get(one.name), types[str(one.type)]
+        if one.name in stored and isinstance(value, fits) and isinstance(value, bool) <= (fits is bool):
+            good[one.name] = tuple(map(str, value)) if isinstance(value, list) else value
+    return kind(**good)
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start by the queue. ``mark``: how far the job was; ``before``: its status then, ``error`` with that."""
+
+    time: float = 0.0
+    mark: str = ""
+    before: str = ""
+    error: str = ""
+    host: str = ""
+    gpu: str = ""
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that share a limit. ``limit``: of them at once, None for as many as there are devices; ``since``: when it
+    was last set going, before which no failure counts."""
+
+    name: str = DEFAULT
+    limit: int | None = None
+    per_gpu: int = 1
+    paused: bool = False
+    reason: str = ""
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """A run of the queue now. ``look`` is at the ``job`` that is to be done next: the run itself, then its evaluation;
+    ``why`` says more of where it stands."""
+
+    run: RunDirectory
+    entry: Entry
+    starts: tuple[Start, ...]
+    job: RunDirectory
+    look: Look
+    standing: Standing
+    why: str = ""
+
+    @property
+    def order(self) -> tuple[float, float, str]:
+        return (-self.entry.priority, self.entry.position, self.run.id)
+
+    @property
+    def failures(self) -> list[tuple[float, str]]:
+        """(time, error) of every failure since it was queued."""
+        found = [(start.time, start.error) for start in self.starts[1:] if start.before == "failed"]
+        if self.starts and self.look.status == "failed":
+            found.append((self.look.state.updated, self.look.state.error))
+        return found
+
+
+def mark(state: State) -> str:
+    """How far a job is, in a form that only progress changes."""
+    return f"{state.kind} {state.step or state.piece}"
+
+
+def standing(entry: Entry, starts: Sequence[Start], look: Look, whole: bool) -> tuple[Standing, str]:
+    """How a job stands for the queue, and why; ``whole``: nothing follows it when it has finished.
+
+    What a person stopped is left alone; what a signal stopped, and what is lost, is gone on with, unless it was lost
+    where it was three times; what failed is tried again as often as was asked.
+    """
+    state = look.state
+    if look.status == "finished":
+        return ("done", "") if whole else ("ready", "its evaluation is to follow")
+    if look.live and look.status != "queued":
+        return "live", look.reason
+    if look.status == "queued":
+        return "ready", ""
+    again = bool(starts) or state.updated <= entry.queued  # what ended before it was queued was queued to go on
+    if look.status == "failed":
+        failed = len([start for start in starts[1:] if start.before == "failed"]) + bool(starts)
+        if starts and failed > entry.retries:
+            return "over", f"failed: {state.error}"
+        return "ready", f"failed, {failed} of {entry.retries + 1} tries" if starts else "failed before it was queued"
+    if look.status == "stopped" and state.stopped_by not in ("signal", "limit") and not (not starts and again):
+        return "over", "stopped by a person"
+    stuck = 0
+    for start in reversed(starts):
+        if start.mark != mark(state):
+            break
+        stuck += 1
+    if stuck >= MOST_STARTS:
+        return "over", f"{look.status} {stuck} times without getting further; {look.reason or 'see its engine.log'}"
+    if not look.verified:
+        return "live", look.reason
+    return "ready", f"{look.status}, goes on"
+
+
+def normalized(error: str) -> str:
+    """What failures of one kind have in common."""
+    return re.sub(r"\d+", "#", error[:200])
+
+
+class Queue:
+    """Reads the queue of a folder, again and again; what has not changed is not read again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._quiet: dict[str, tuple[tuple[int, ...], Item]] = {}  # waiting or ended, by id, with what it was read from
+
+    def items(self) -> list[Item]:
+        """Every run that is the queue's, in order."""
+        found, quiet = [], {}
+        for run in store.all_runs(self.folder):
+            stamps = _stamps(run)
+            if not stamps:
+                continue
+            known = self._quiet.get(run.id)
+            item = known[1] if known is not None and known[0] == stamps else _item(run)
+            found.append(item)
+            if item.standing in ("done", "over") or item.look.status == "queued":
+                quiet[run.id] = (stamps, item)
+        self._quiet = quiet
+        return sorted(found, key=lambda item: item.order)
+
+
+def _stamps(run: RunDirectory) -> tuple[int, ...]:
+    """What changes when anything is written of how a run stands; () for one that is not the queue's."""
+    found = []
+    for path in (run.queue, run.starts, run.state, run.evaluation.state):
+        try:
+            status = os.stat(path)  # noqa: PTH116 (thousands of them)
+            found += [status.st_mtime_ns, status.st_ino]
+        except OSError:
+            if path is run.queue or not found:
+                return ()
+            found += [0, 0]
+    return tuple(found)
+
+
+def entry_of(run: RunDirectory) -> Entry | None:
+    """What was asked for a run; None where it is not the queue's."""
+    stored = read_json(run.queue)
+    return _parsed(Entry, stored) if stored else None
+
+
+def starts_of(run: RunDirectory, entry: Entry) -> tuple[Start, ...]:
+    """The starts of a run since it was queued (the last time)."""
+    stored = read_json(run.starts).get("starts")
+    found = [_parsed(Start, one) for one in stored if isinstance(one, dict)] if isinstance(stored, list) else []
+    return tuple(start for start in found if start.time >= entry.queued)
+
+
+def add_start(run: RunDirectory, start: Start) -> None:
+    """Note a start, before it happens."""
+    stored = read_json(run.starts).get("starts")
+    kept = stored[-_KEPT_STARTS:] if isinstance(stored, list) else []
+    replace_json(run.starts, {"starts": [*kept, asdict(start)]})
+
+
+def _item(run: RunDirectory) -> Item:
+    entry = entry_of(run) or Entry()
+    starts, job, look = starts_of(run, entry), run, store.look(run)
+    follows = run.evaluation
+    evaluated = follows.config.exists()
+    if look.status == "finished" and evaluated and (entry.evaluates or store.look(follows).live):
+        job, look = follows, store.look(follows)
+    found, why = standing(entry, starts, look, job is not run or not entry.evaluates)
+    return Item(run, entry, starts, job, look, found, why)
+
+
+# What people ask
+
+
+def folder_of(folder: Path) -> Path:
+    """Where a runs folder keeps what is no run's."""
+    return folder / ".queue"
+
+
+def touch(folder: Path) -> None:
+    """Tell whoever starts what waits that something has changed."""
+    place = folder_of(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    replace_json(place / "changed", {"time": time.time()}, durable=False)
+
+
+def changed_stamp(folder: Path) -> tuple[int, int]:
+    """What changes when anything was asked, or a run was made or removed."""
+    found = []
+    for path in (folder_of(folder) / "changed", folder):
+        try:
+            found.append(path.stat().st_mtime_ns)
+        except OSError:
+            found.append(0)
+    return found[0], found[1]
+
+
+def groups(folder: Path) -> dict[str, Group]:
+    """Every group that somebody has set something of."""
+    found = {DEFAULT: Group()}
+    place = folder_of(folder) / "groups"
+    for path in sorted(place.glob("*.json")) if place.is_dir() else []:
+        if is_name(path.stem):
+            found[path.stem] = replace(_parsed(Group, read_json(path)), name=path.stem)
+    return found
+
+
+def group_of(folder: Path, name: str) -> Group:
+    """A group; one that nobody has set anything of has no limit."""
+    path = folder_of(folder) / "groups" / f"{name}.json"
+    return replace(_parsed(Group, read_json(path)), name=name)
+
+
+def set_group(folder: Path, name: str, **settings: Any) -> Group:
+    """Change a group; raises RequestError."""
+    if not is_name(name):
+        raise RequestError(f"{name!r} cannot name a group; allowed: {NAME_FORMAT}")
+    place = folder_of(folder) / "groups"
+    group = replace(group_of(folder, name), **settings)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        replace_json(place / f"{name}.json", asdict(group))
+        touch(folder)
+    except OSError as error:
+        raise RequestError(f"{place} cannot be written: {error.strerror}") from None
+    return group
+
+
+def paused(folder: Path) -> bool:
+    """Whether nothing new is to be started."""
+    return (folder_of(folder) / "paused").exists()
+
+
+def pause(folder: Path, on: bool) -> None:
+    """Start nothing new, or go on; raises RequestError."""
+    path = folder_of(folder) / "paused"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if on:
+            replace_json(path, {"time": time.time()})
+        else:
+            path.unlink(missing_ok=True)
+        touch(folder)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def put(run: RunDirectory, entry: Entry) -> None:
+    """Make a run the queue's, or change what was asked of it; raises RequestError."""
+    run.check()
+    try:
+        entry.write(run)
+        touch(run.path.parent)
+    except OSError as error:
+        raise RequestError(f"{run.queue} cannot be written: {error.strerror}") from None
+
+
+def requeue(run: RunDirectory, entry: Entry) -> None:
+    """Let the queue go on with a run from the beginning of its tries."""
+    put(run, replace(entry, queued=time.time()))
+
+
+def evaluate(run: RunDirectory, experiment: Experiment, entry: Entry) -> None:
+    """Queue the evaluation of a run that has finished; raises RequestError."""
+    lock = evaluations.take(run)
+    try:
+        replace(evaluations.prepare(run, experiment, "last"), status="queued").write(run.evaluation)
+    finally:
+        lock.release()
+    put(run, replace(entry, evaluates=True))
+
+
+def leave(run: RunDirectory) -> None:
+    """Take a run out of the queue; one that waits is *stopped* by a person from then on, one that runs goes on.
+
+    Raises RequestError.
+    """
+    run.check()
+    try:
+        run.queue.unlink(missing_ok=True)
+        withdraw(run)
+        touch(run.path.parent)
+    except OSError as error:
+        raise RequestError(f"{run.path} cannot be written: {error.strerror}") from None
+
+
+def withdraw(run: RunDirectory) -> bool:
+    """What is *queued* and has no engine is stopped by a person from now on; whether it was."""
+    lock = Lock.take(run.lock)
+    if lock is None:
+        return False
+    try:
+        state = read_state(run)
+        if state.status != "queued":
+            return False
+        replace(state, status="stopped", stopped_by="person", updated=time.time()).write(run)
+        return True
+    finally:
+        lock.release()
+
+
+def move(folder: Path, run: RunDirectory, first: bool = False, before: RunDirectory | None = None) -> None:
+    """Put a waiting run first or last of its priority, or before another; raises RequestError."""
+    waiting = [item for item in Queue(folder).items() if item.standing == "ready"]
+    mine = next((item for item in waiting if item.run.id == run.id), None)
+    if mine is None:
+        raise RequestError(f"{run.id} does not wait in the queue")
+    others = [item for item in waiting if item.run.id != run.id]
+    entry = mine.entry
+    if before is not None:
+        at = next((index for index, item in enumerate(others) if item.run.id == before.id), None)
+        if at is None:
+            raise RequestError(f"{before.id} does not wait in the queue")
+        below = others[at].entry
+        above = others[at - 1].entry if at and others[at - 1].entry.priority == below.priority else None
+        position = (above.position + below.position) / 2 if above else below.position - 1.0
+        entry = replace(entry, priority=below.priority, position=position)
+    elif others:
+        ends = [item.entry.position for item in others if item.entry.priority == entry.priority] or [entry.position]
+        entry = replace(entry, position=min(ends) - 1.0 if first else max(ends) + 1.0)
+    put(run, entry)
+
+
+def wait_for(items: Iterable[Item]) -> Iterator[tuple[Item, str]]:
+    """The runs that ``after`` holds back, each with what for."""
+    by_id = {item.run.id: item for item in items}
+    for item in by_id.values():
+        for name in item.entry.after:
+            other = by_id.get(name)
+            if other is not None and other.standing == "done":
+                continue
+            run = RunDirectory(item.run.path.with_name(name))
+            status = other.look.status if other is not None else store.look(run).status if run.config.exists() else ""
+            if other is None and status == "finished":
+                continue
+            said = "is gone" if not status else f"has {status}" if status in ("failed", "stopped") else f"is {status}"
+            yield item, f"after {name}, which {said}"
+            break
+
+
+# The one who starts what waits
+
+
+def dispatcher_lock(folder: Path) -> Path:
+    """Held by this host's dispatcher of a folder for as long as it lives."""
+    return folder_of(folder) / f"dispatcher-{_host()}.lock"
+
+
+def dispatcher_log(folder: Path) -> Path:
+    return folder_of(folder) / f"dispatcher-{_host()}.log"
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", os.uname().nodename)[:80] or "host"
+
+
+def has_dispatcher(folder: Path) -> bool:
+    """Whether somebody on this host starts what waits in a folder."""
+    return is_locked(dispatcher_lock(folder))
+
+
+def ensure_dispatcher(folder: Path) -> bool:
+    """Start this host's dispatcher of a folder, unless there is one; whether it was. Raises RequestError."""
+    if has_dispatcher(folder):
+        return False
+    try:
+        folder_of(folder).mkdir(parents=True, exist_ok=True)
+        launch.background([*launch.module("engine.sweep"), str(folder)], dispatcher_log(folder))
+    except OSError as error:
+        raise RequestError(f"{folder_of(folder)}: no dispatcher can be started: {error.strerror}") from None
+    return True
+
+
+def forget(folder: Path) -> None:
+    """Remove what is left of a group that nobody names any more."""
+    named = {item.entry.group for item in Queue(folder).items()}
+    for name in groups(folder):
+        if name not in named:
+            with suppress(OSError):
+                (folder_of(folder) / "groups" / f"{name}.json").unlink(missing_ok=True)

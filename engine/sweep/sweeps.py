@@ -1,0 +1,268 @@
+"""Sweeps of a runs folder: the plans that were made, and which run is whose, by fingerprint and seed.
+
+`RUNS/.sweeps/<name>/plan.json` holds what was resolved, every group with its experiment, so that neither a preset nor
+a plan edited later changes what a sweep is. Runs belong to it whoever made them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import disk
+from engine.experiment.mistakes import RequestError
+from engine.experiment.names import is_name
+from engine.runs import store
+from engine.runs.layout import RunDirectory
+from engine.runs.state import State, read_state
+from engine.runs.watcher import Look
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
+    from engine.sweep.plan import Plan
+
+_LARGEST = 256 << 20
+_BEST = ("finished", "running", "starting", "paused", "stopping", "stalled", "queued", "stopped", "lost", "failed")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A case at a point of the axes, as stored; ``label`` tells it from the others of its sweep."""
+
+    case: str
+    differs: Mapping[str, Any]
+    group: str
+    label: str
+    experiment: Mapping[str, Any]
+
+    @property
+    def evaluation(self) -> Mapping[str, Any]:
+        """What is to be measured of its runs."""
+        found = self.experiment.get("evaluate")
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A stored plan: every group with every seed."""
+
+    name: str
+    description: str
+    base: str
+    groups: tuple[Group, ...]
+    seeds: tuple[int, ...]
+    created: float = 0.0
+    source: str = ""  # the file it was read from
+
+    @property
+    def trials(self) -> list[tuple[Group, int]]:
+        return [(group, seed) for group in self.groups for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A group with a seed, and the run that there is of it. ``status``: the run's, *missing* without one, and
+    *unevaluated* for one that has finished and was not measured as the sweep asks; ``job``: whose status it is."""
+
+    group: Group
+    seed: int
+    look: Look | None = None
+    status: str = "missing"
+    job: Look | None = None
+
+
+def folder_of(folder: Path) -> Path:
+    """Where the sweeps of a runs folder lie."""
+    return folder / ".sweeps"
+
+
+def of_plan(plan: Plan) -> Sweep:
+    """A plan as it is stored."""
+    groups = tuple(
+        Group(one.case, dict(one.differs), one.group, one.label, one.experiment.dump()) for one in plan.groups
+    )
+    source = str(plan.path.absolute()) if plan.path is not None else ""
+    return Sweep(plan.name, plan.description, plan.base, groups, tuple(plan.seeds), time.time(), source)
+
+
+def write(folder: Path, sweep: Sweep) -> None:
+    """Keep a sweep in place of what there was of that name; raises RequestError."""
+    path = folder_of(folder) / sweep.name / "plan.json"
+    groups = [
+        {"case": one.case, "differs": one.differs, "group": one.group, "label": one.label, "experiment": one.experiment}
+        for one in sweep.groups
+    ]
+    document = {
+        "name": sweep.name, "description": sweep.description, "base": sweep.base, "created": sweep.created,
+        "source": sweep.source, "seeds": list(sweep.seeds), "groups": groups,
+    }  # fmt: skip
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.is_symlink():
+            raise RequestError(f"{path.parent} is a symbolic link")
+        disk.replace_json(path, document)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def read(folder: Path, name: str) -> Sweep:
+    """The sweep of a name; raises RequestError where it cannot be read."""
+    path = folder_of(folder) / name / "plan.json"
+    try:
+        stored = disk.parse_json(disk.read_bytes(path, _LARGEST))
+        groups = tuple(
+            Group(str(one["case"]), dict(one["differs"]), str(one["group"]), str(one["label"]), dict(one["experiment"]))
+            for one in stored["groups"]
+        )
+        seeds = tuple(int(seed) for seed in stored["seeds"])
+        facts = [str(stored.get(entry, "")) for entry in ("description", "base", "source")]
+        return Sweep(name, facts[0], facts[1], groups, seeds, float(stored.get("created", 0.0)), facts[2])
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{path} is no plan of a sweep: {error}; 'hah sweep run' writes it again") from None
+
+
+def names(folder: Path) -> list[str]:
+    """The sweeps of a runs folder, the latest first."""
+    place = folder_of(folder)
+    found = []
+    for path in place.glob("*/plan.json") if place.is_dir() else []:
+        if is_name(path.parent.name) and not path.parent.is_symlink():
+            found.append((path.stat().st_mtime, path.parent.name))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def resolve(reference: str, folder: Path) -> Sweep:
+    """The sweep of a name, a unique beginning of one or @last; raises RequestError."""
+    known = names(folder)
+    if reference == "@last" and known:
+        return read(folder, known[0])
+    if reference in known:
+        return read(folder, reference)
+    begun = [name for name in known if name.startswith(reference)] if reference else []
+    if len(begun) == 1:
+        return read(folder, begun[0])
+    if begun:
+        raise RequestError(f"{reference!r} begins the names of {len(begun)} sweeps: {', '.join(begun[:5])}")
+    close = difflib.get_close_matches(reference, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "'hah sweep ls' lists them"
+    raise RequestError(f"no sweep is called {reference!r} in {folder}; {hint}")
+
+
+def remove(folder: Path, sweep: Sweep) -> None:
+    """Forget a plan; its runs stay. Raises RequestError."""
+    path = folder_of(folder) / sweep.name
+    if path.is_symlink():
+        raise RequestError(f"{path} is a symbolic link")
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be deleted: {error.strerror}") from None
+
+
+# Whose runs are whose
+
+
+def runs_by_trial(folders: Iterable[Path]) -> dict[tuple[str, int], list[RunDirectory]]:
+    """The runs of folders by group and seed, the newest first; runs that equal no experiment are left out."""
+    found: dict[tuple[str, int], list[RunDirectory]] = {}
+    for run in store.runs_of(list(folders)):
+        state = read_state(run)
+        group, seed = store.group_of(run, state), seed_of(run, state)
+        if group and seed is not None:
+            found.setdefault((group, seed), []).append(run)
+    return found
+
+
+def seed_of(run: RunDirectory, state: State) -> int | None:
+    """The seed of a run, also of before it was in its snapshot."""
+    if state.seed is not None:
+        return state.seed
+    try:
+        written = re.search(r"^seed: (\d{1,18})$", disk.read_text(run.config), re.MULTILINE)
+    except OSError:
+        return None
+    return int(written[1]) if written else None
+
+
+def trials(sweep: Sweep, folders: Sequence[Path]) -> list[Trial]:
+    """Every trial of a sweep with its run; of several, the one that is furthest, then the newest."""
+    known = runs_by_trial(folders)
+    found = []
+    for group, seed in sweep.trials:
+        looks = [store.look(run) for run in known.get((group.group, seed), [])]
+        if not looks:
+            found.append(Trial(group, seed))
+            continue
+        best = min(looks, key=lambda look: _BEST.index(look.status) if look.status in _BEST else len(_BEST))
+        found.append(_trial(group, seed, best))
+    return found
+
+
+def _trial(group: Group, seed: int, look: Look) -> Trial:
+    wanted = group.evaluation
+    if look.status != "finished" or not wanted.get("suites"):
+        return Trial(group, seed, look, look.status, look)
+    job = look.run.evaluation
+    if not job.config.exists() or not _asks(job.config, wanted):
+        return Trial(group, seed, look, "unevaluated", look)
+    evaluation = store.look(job)
+    return Trial(group, seed, look, evaluation.status, evaluation)
+
+
+def _asks(config: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is of what is wanted: the same images, and the same settings of every suite."""
+    try:
+        stored = json.loads(_evaluation_of(config, config.stat().st_mtime_ns))
+    except (OSError, RequestError):
+        return False
+    suites = wanted.get("suites") or []
+    same = all(stored.get(name) == wanted.get(name) for name in ("images", *suites))
+    return same and set(suites) <= set(stored.get("suites") or [])
+
+
+@lru_cache(maxsize=20_000)
+def _evaluation_of(config: Path, _stamp: int) -> str:
+    from engine.experiment import presets
+    from engine.experiment.document import read as read_document
+
+    return json.dumps(presets.validated(read_document(config)).dump()["evaluate"])
+
+
+def experiment_of(sweep: Sweep, group: Group, seed: int) -> Experiment:
+    """The experiment of a trial, from what was stored; raises RequestError."""
+    from engine.experiment import presets
+    from engine.sweep.plan import run_name
+
+    several = len(sweep.seeds) > 1
+    name = run_name(sweep.name, group.case, group.differs, seed if several else None)
+    return presets.parse({**group.experiment, "seed": seed, "name": name, "tags": [sweep.name]})
+
+
+def others_with(folder: Path, sweep: Sweep) -> set[tuple[str, int]]:
+    """The trials of every other sweep of a folder."""
+    found = set[tuple[str, int]]()
+    for name in names(folder):
+        if name != sweep.name:
+            try:
+                found |= {(group.group, seed) for group, seed in read(folder, name).trials}
+            except RequestError:
+                continue
+    return found
+
+
+def extended(sweep: Sweep, count: int) -> Sweep:
+    """The same with so many seeds in all: those there are, and those that follow."""
+    seeds = list(sweep.seeds)
+    while len(seeds) < count:
+        seeds.append(max(seeds) + 1)
+    return replace(sweep, seeds=tuple(seeds))

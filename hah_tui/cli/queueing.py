@@ -1,0 +1,302 @@
+"""Commands of the queue: runs that wait for a device of this host, in order and in groups."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.experiment.mistakes import RequestError
+from engine.experiment.names import NAME_FORMAT, is_name
+from engine.runs import layout, store
+from engine.runs.layout import RunDirectory
+from engine.sweep import notices, queue
+from engine.sweep.queue import Item
+from hah_tui.cli import output
+from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
+from hah_tui.text import age, shown_line
+
+if TYPE_CHECKING:
+    from engine.sweep.submit import Asked
+
+GroupOption = Annotated[str, typer.Option("--group", help="The group whose limit it shares.")]
+Priority = Annotated[int, typer.Option("--priority", help="Higher goes first.")]
+After = Annotated[
+    list[str] | None,
+    typer.Option("--after", metavar="RUN", help="Only when this run has finished.", autocompletion=output.complete_run),
+]
+Retries = Annotated[int, typer.Option("--retries", min=0, help="Try again so often where it fails.")]
+Nice = Annotated[int, typer.Option("--nice", min=0, max=19, help="Niceness of its engine.")]
+Notify = Annotated[
+    str | None,
+    typer.Option("--notify", metavar="COMMAND", help="Call this when it has ended, HAH_RUN and HAH_STATUS set."),
+]
+POLL = 0.5
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    commands = typer.Typer(no_args_is_help=True, help="Runs that wait for a device, started as devices come free.")
+    for name, command in (("ls", ls), ("add", add), ("group", group), ("pause", pause), ("resume", resume),
+                          ("move", move), ("rm", rm), ("wait", wait)):  # fmt: skip
+        commands.command(name)(command)
+    app.add_typer(commands, name="queue")
+
+
+def asked(group: str, priority: int, after: list[str] | None, retries: int, nice: int, folder: Path) -> Asked:
+    """What these options ask for; raises RequestError."""
+    from engine.sweep.submit import Asked
+
+    if not is_name(group):
+        raise RequestError(f"--group: must be {NAME_FORMAT}, got {group!r:.60}")
+    before = tuple(store.resolve(reference, folder).id for reference in after or [])
+    return Asked(group, priority, before, retries, nice)
+
+
+def ensure(folder: Path) -> None:
+    """Have somebody start what waits."""
+    queue.ensure_dispatcher(folder)
+    if queue.paused(folder):
+        note("the queue is paused: 'hah queue resume' goes on")
+
+
+def ls(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Also what has ended.")] = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """List what runs and what waits, in order, and why."""
+    folder = layout.runs_folder(runs_dir)
+    items = queue.Queue(folder).items()
+    rows = [(item, text) for item, text in explained(folder, items) if everything or item.standing in ("live", "ready")]
+    groups = queue.groups(folder)
+    there = queue.has_dispatcher(folder)
+    if json:
+        print_json({
+            "runs_dir": str(folder), "paused": queue.paused(folder), "dispatcher": there,
+            "groups": [vars(one) for one in groups.values()],
+            "runs": [{**document(item), "why": text} for item, text in rows],
+        })  # fmt: skip
+        return
+    if rows:
+        lines = [
+            [item.job.id, state_of(item), item.entry.group, item.entry.priority or "", _progress(item),
+             item.look.state.device, age(item.entry.queued), text]
+            for item, text in rows
+        ]  # fmt: skip
+        print_table(["run", "status", "group", "priority", "done", "device", "queued", "why"], lines, (3, 4, 6))
+    else:
+        note(f"nothing runs or waits in the queue of {folder}; 'hah queue add quickstart' adds a run")
+    for one in groups.values():
+        if one.paused:
+            reason = f" ({shown_line(one.reason)})" if one.reason else ""
+            note(f"group {one.name} is paused{reason}: 'hah queue resume {one.name}' goes on")
+    if queue.paused(folder):
+        note("the queue is paused: 'hah queue resume' goes on")
+    elif not there and any(item.standing == "ready" for item in items):
+        note("nobody on this host starts what waits: 'hah queue resume' does")
+
+
+def state_of(item: Item) -> str:
+    """How a run of the queue stands, in a word."""
+    return "waiting" if item.standing == "ready" else item.look.status
+
+
+def explained(folder: Path, items: list[Item]) -> list[tuple[Item, str]]:
+    """Each run with why it is where it is, what runs first."""
+    groups, after = queue.groups(folder), {item.run.id: why for item, why in queue.wait_for(items)}
+    paused = queue.paused(folder)
+    running: dict[str, int] = {}
+    for item in items:
+        if item.standing == "live":
+            running[item.entry.group] = running.get(item.entry.group, 0) + 1
+    found = []
+    for item in items:
+        why, group = item.why, groups.get(item.entry.group, queue.Group())
+        if item.standing == "ready":
+            reasons = [after[item.run.id]] if item.run.id in after else []
+            reasons += ["the queue is paused"] if paused else []
+            reasons += [f"group {group.name} is paused"] if group.paused else []
+            full = group.limit is not None and running.get(item.entry.group, 0) >= group.limit
+            reasons += [f"{group.limit} of its group at once"] if full and not reasons else []
+            why = "; ".join([*filter(None, [why]), *(reasons or ["for a device"])])
+        found.append((item, why))
+    rank = {"live": 0, "ready": 1, "over": 2, "done": 3}
+    return sorted(found, key=lambda one: rank[one[0].standing])
+
+
+def document(item: Item) -> dict[str, Any]:
+    """A run of the queue as a program reads it."""
+    entry = item.entry
+    return {
+        "id": item.run.id, "job": item.job.id, "standing": item.standing, "status": item.look.status,
+        "group": entry.group, "priority": entry.priority, "position": entry.position, "after": list(entry.after),
+        "retries": entry.retries, "starts": len(item.starts), "queued": entry.queued, "commit": entry.commit,
+        "error": item.look.state.error,
+    }  # fmt: skip
+
+
+def _progress(item: Item) -> str:
+    return f"{100 * item.look.state.progress:.0f}%"
+
+
+def add(
+    references: Annotated[
+        list[str], typer.Argument(metavar="PRESET|FILE|RUN...", autocompletion=output.complete_preset)
+    ],
+    group: GroupOption = queue.DEFAULT,
+    priority: Priority = 0,
+    after: After = None,
+    retries: Retries = 0,
+    nice: Nice = 0,
+    notify: Notify = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting of new runs.")
+    ] = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """Queue new runs of presets, or runs that have ended, to be gone on with."""
+    from engine.experiment import presets
+    from engine.runs.making import Origin
+    from engine.runs.state import read_state
+    from engine.sweep import submit
+    from hah_tui import engines
+
+    folder = layout.runs_folder(runs_dir)
+    wanted = asked(group, priority, after, retries, nice, folder)
+    runs: list[tuple[RunDirectory, Any]] = []
+    new: list[tuple[Any, Origin]] = []
+    names = {preset.name for preset in presets.listed()}
+    for reference in references:
+        if reference in names or "/" in reference or reference.endswith((".yaml", ".yml")):
+            found = presets.find(reference)
+            new.append((presets.load(reference, set_ or []), Origin(found.name, found.path, set_ or [])))
+            continue
+        run = store.resolve(reference, folder)
+        look = store.look(run)
+        if look.live and look.status != "queued":
+            raise RequestError(f"{run.id} is {look.status}; nothing was queued")
+        if look.status == "finished":
+            raise RequestError(f"{run.id} has finished; 'hah resume --epochs N' trains it further. Nothing was queued")
+        runs.append((run, store.experiment_of(run, read_state(run))))
+    engines.check_place(*(experiment for experiment, _ in new), *(experiment for _, experiment in runs))
+    queued = [submit.add(experiment, origin, folder, wanted) for experiment, origin in new]
+    for run, experiment in runs:
+        submit.again(run, experiment, wanted)
+        queued.append(run)
+    for run in queued:
+        if notify is not None:
+            notices.ask(run.path, notify)
+    ensure(folder)
+    say_queued(queued, json)
+
+
+def say_queued(runs: list[RunDirectory], json: bool) -> None:
+    """Say which runs were queued."""
+    if json:
+        print_json({"queued": [{"id": run.id, "path": str(run.path)} for run in runs]})
+    else:
+        for run in runs:
+            print(f"{run.id} waits in the queue; 'hah queue ls' shows it")
+
+
+def group(
+    name: Annotated[str, typer.Argument(metavar="GROUP")],
+    limit: Annotated[int | None, typer.Option("--limit", min=0, help="Runs of it at once (0: no limit).")] = None,
+    per_gpu: Annotated[int | None, typer.Option("--per-gpu", min=1, help="Engines on one GPU.")] = None,
+    notify: Notify = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Set the limit of a group, or say what it is."""
+    folder = layout.runs_folder(runs_dir)
+    settings: dict[str, Any] = {"limit": limit or None} if limit is not None else {}
+    if per_gpu is not None:
+        settings["per_gpu"] = per_gpu
+    found = queue.set_group(folder, name, **settings) if settings or notify else queue.group_of(folder, name)
+    if notify is not None:
+        notices.ask(queue.folder_of(folder) / "groups" / name, notify)
+    at_once = "as many at once as there are devices" if found.limit is None else f"{found.limit} at once"
+    print(f"{found.name}: {at_once}, {found.per_gpu} on one GPU{', paused' if found.paused else ''}")
+
+
+def pause(name: Annotated[str | None, typer.Argument(metavar="[GROUP]")] = None, runs_dir: RunsDir = None) -> None:
+    """Start nothing new, of everything or of one group; what runs goes on."""
+    folder = layout.runs_folder(runs_dir)
+    if name is None:
+        queue.pause(folder, True)
+    else:
+        queue.set_group(folder, name, paused=True, reason="")
+    print(f"{name or 'the queue'}: paused")
+
+
+def resume(name: Annotated[str | None, typer.Argument(metavar="[GROUP]")] = None, runs_dir: RunsDir = None) -> None:
+    """Go on starting what waits, of everything or of one group."""
+    folder = layout.runs_folder(runs_dir)
+    if name is None:
+        queue.pause(folder, False)
+    else:
+        queue.set_group(folder, name, paused=False, reason="", since=time.time())
+    queue.ensure_dispatcher(folder)
+    print(f"{name or 'the queue'}: goes on")
+
+
+def move(
+    reference: RunArgument,
+    first: Annotated[bool, typer.Option("--first", help="Before all others of its priority.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="After all others of its priority.")] = False,
+    before: Annotated[str | None, typer.Option("--before", metavar="RUN", help="Right before this one.")] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Change the order in which runs wait."""
+    if first + last + (before is not None) != 1:
+        raise RequestError("say where to: one of --first, --last and --before RUN")
+    folder = layout.runs_folder(runs_dir)
+    run = store.resolve(reference, folder)
+    queue.move(folder, run, first, store.resolve(before, folder) if before is not None else None)
+    print(f"{run.id}: moved")
+
+
+def rm(
+    references: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=output.complete_run)],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Take runs out of the queue: what waits is stopped, what runs goes on and is not started again."""
+    folder = layout.runs_folder(runs_dir)
+    for run in [store.resolve(reference, folder) for reference in references]:
+        queue.leave(run)
+        print(f"{run.id}: out of the queue")
+
+
+def wait(
+    references: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)
+    ] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Wait until runs of the queue (all of it, if none is named) have ended.
+
+    Exit code 0: all finished; 1: something failed; 130: something was stopped, or Ctrl-C.
+    """
+    folder = layout.runs_folder(runs_dir)
+    wanted = {store.resolve(reference, folder).id for reference in references or []}
+    reader = queue.Queue(folder)
+    queue.ensure_dispatcher(folder)
+    mine: set[str] | None = None
+    while True:
+        items = [item for item in reader.items() if not wanted or item.run.id in wanted]
+        if mine is None:
+            mine = {item.run.id for item in items if wanted or item.standing in ("live", "ready")}
+        items = [item for item in items if item.run.id in mine]
+        if all(item.standing in ("done", "over") for item in items):
+            raise typer.Exit(outcome(items))
+        time.sleep(POLL)
+
+
+def outcome(items: list[Item]) -> int:
+    """The exit code for runs that have ended."""
+    over = [item for item in items if item.standing == "over"]
+    failed = [item for item in over if item.look.status != "stopped"]
+    return 1 if failed else 130 if over else 0

@@ -1,0 +1,443 @@
+"""Commands of sweeps: plans of many runs, queued, watched, stopped, extended."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.experiment.mistakes import RequestError
+from engine.runs import control, layout, store
+from engine.runs.metrics import CLEAN, NOISY
+from engine.sweep import notices, queue, sweeps
+from engine.sweep.sweeps import Sweep, Trial
+from hah_tui.cli import queueing
+from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
+from hah_tui.cli.queueing import Nice, Notify
+from hah_tui.text import duration, percent, shown_line
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
+    from engine.sweep.plan import Slots
+
+POLL = 1.0
+MOST_ROWS = 2_000
+_ENDED = ("finished", "failed", "stopped", "lost", "missing", "unevaluated")
+
+
+def _complete_plan(incomplete: str) -> list[str]:
+    from engine.sweep import plan
+
+    return [one.name for one in plan.shipped() if one.name.startswith(incomplete)]
+
+
+def _complete_sweep(incomplete: str) -> list[str]:
+    return [name for name in sweeps.names(layout.runs_folder()) if name.startswith(incomplete)]
+
+
+SweepArgument = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A name, the beginning of one, or @last.", autocompletion=_complete_sweep)
+]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as everything is queued.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    commands = typer.Typer(no_args_is_help=True, help="Many runs at once: cases, axes and seeds over a base.")
+    for name, command in (("run", run), ("ls", ls), ("status", status), ("stop", stop), ("resume", resume),
+                          ("extend", extend), ("rm", rm)):  # fmt: skip
+        commands.command(name)(command)
+    app.add_typer(commands, name="sweep")
+
+
+def run(
+    plan: Annotated[
+        str, typer.Argument(metavar="FILE|NAME", help="A .yaml file or a shipped sweep.", autocompletion=_complete_plan)
+    ],
+    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Runs of it at once.")] = None,
+    per_gpu: Annotated[int | None, typer.Option("--per-gpu", min=1, help="Engines on one GPU.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting of every run.")
+    ] = None,
+    nice: Nice = 0,
+    notify: Notify = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run.")] = False,
+    detach: Detach = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """Queue the runs of a sweep that are not there yet, and follow them.
+
+    Equal experiments are one run: what is there already, made by whomever, counts; what was stopped or lost goes on.
+    Ctrl-C leaves it to the queue. Exit codes as of 'hah sweep status'.
+    """
+    from engine.sweep import plan as plans
+
+    folder = layout.runs_folder(runs_dir)
+    found = plans.load(plans.find(plan), set_ or [])
+    sweep = sweeps.of_plan(found)
+    if dry_run:
+        _print_plan(folder, sweep, [group.experiment for group in found.groups], json)
+        return
+    from hah_tui import engines
+
+    engines.check_place(*(group.experiment for group in found.groups))
+    if sweep.name in sweeps.names(folder):
+        sweep = _over(folder, sweep)
+    sweeps.write(folder, sweep)
+    _set_group(folder, sweep.name, found.slots, slots, per_gpu, notify)
+    _submit(folder, sweep, found.slots, nice, failed=False, quiet=json)
+    _stay(folder, sweep, detach, json)
+
+
+def _over(folder: Path, sweep: Sweep) -> Sweep:
+    """A plan in place of the one of its name; what is no more in it is said."""
+    try:
+        old = sweeps.read(folder, sweep.name)
+    except RequestError:
+        return sweep
+    gone = {(group.group, seed) for group, seed in old.trials} - {(group.group, seed) for group, seed in sweep.trials}
+    if gone:
+        note(f"{len(gone)} runs of {sweep.name} as it was are not in this plan: they stay, and no longer belong to it")
+    return sweep
+
+
+def _set_group(
+    folder: Path, name: str, planned: Slots | None, slots: int | None, per_gpu: int | None, notify: str | None
+) -> None:
+    settings: dict[str, Any] = {"paused": False, "reason": "", "since": time.time()}
+    limit = slots if slots is not None else planned.limit if planned else None
+    if limit is not None:
+        settings["limit"] = limit
+    if per_gpu is not None or (planned and planned.per_gpu > 1):
+        settings["per_gpu"] = per_gpu or (planned.per_gpu if planned else 1)
+    queue.set_group(folder, name, **settings)
+    if notify is not None:
+        notices.ask(queue.folder_of(folder) / "groups" / name, notify)
+
+
+def _submit(folder: Path, sweep: Sweep, planned: Slots | None, nice: int, failed: bool, quiet: bool) -> None:
+    from engine.sweep import submit
+
+    priority, retries = (planned.priority, planned.retries) if planned else (0, 0)
+    asked = submit.Asked(sweep.name, priority, (), retries, nice)
+    told = time.monotonic()
+    done = 0
+
+    def progress() -> None:
+        nonlocal told, done
+        done += 1
+        if time.monotonic() - told > 2 and not quiet:
+            told = time.monotonic()
+            note(f"queued {done:,} of {len(sweep.trials):,}")
+
+    counts = submit.submit(folder, sweep, asked, failed, progress)
+    queueing.ensure(folder)
+    if not quiet:
+        said = {"make": "new", "go on": "to go on with", "evaluate": "to be evaluated", "": "there already"}
+        print(f"{sweep.name}: " + ", ".join(f"{counts[act]:,} {said[act]}" for act in said if act in counts))
+
+
+def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], json: bool) -> None:
+    """What would run: each trial, whether it is there, how long it takes; the whole, and the disk it needs."""
+    from engine.sweep import submit
+    from hah_tui.speeds import expected_seconds, speeds
+
+    known = speeds(folder) if folder.is_dir() else []
+    seconds, sizes = {}, {}
+    for group, experiment in zip(sweep.groups, experiments, strict=True):
+        expected = expected_seconds(experiment, known)
+        seconds[group.group] = expected[0] if expected else None
+        sizes[group.group] = submit.disk_bytes(experiment)
+    trials = sweeps.trials(sweep, [folder])
+    rows, whole, unknown, space = [], 0.0, 0, 0
+    counts = Counter[str]()
+    for trial in trials:
+        act = submit.act_for(trial, failed=False)
+        counts[act] += 1
+        needs = seconds[trial.group.group] if act in ("make", "go on") else 0.0
+        if needs is None:
+            unknown += 1
+        elif trial.look is not None:
+            needs *= 1 - trial.look.state.progress
+        whole += needs or 0.0
+        space += sizes[trial.group.group] if act == "make" else 0
+        rows.append((trial, act, needs))
+    free = shutil.disk_usage(_existing(folder)).free
+    if json:
+        print_json({
+            "name": sweep.name, "description": sweep.description, "runs_dir": str(folder),
+            "trials": [{**submit.facts(trial), "act": act or None, "seconds": needs} for trial, act, needs in rows],
+            "seconds": whole if not unknown else None, "disk_bytes": space, "disk_free_bytes": free,
+        })  # fmt: skip
+        return
+    told = {"make": "new", "go on": "goes on", "evaluate": "to be evaluated", "": ""}
+    lines = [
+        [trial.group.label, trial.seed, told[act] or trial.status, trial.look.run.id if trial.look else "",
+         duration(needs) if act else ""]
+        for trial, act, needs in rows[:MOST_ROWS]
+    ]  # fmt: skip
+    print_table(["case", "seed", "", "run", "training"], lines, (1, 4))
+    if len(rows) > MOST_ROWS:
+        note(f"{len(rows) - MOST_ROWS:,} more")
+    parts = [f"{counts[act]:,} {told[act] or 'there already'}" for act in told if counts[act]]
+    print(f"\n{sweep.name}: {len(rows):,} runs, {', '.join(parts)}")
+    if counts["make"] + counts["go on"] > unknown:
+        more = f", and {unknown:,} runs of networks not yet trained on this machine" if unknown else ""
+        print(f"training takes {duration(whole)} in all, one after the other, by earlier runs on this machine{more}")
+    elif unknown:
+        print("how long it takes is not known: no such network was trained on this machine")
+    if any(group.evaluation.get("suites") for group in sweep.groups):
+        print("evaluations come on top; 'hah eval RUN --estimate' says how long one takes")
+    print(f"disk: {space / 1e9:.1f} GB needed at most, {free / 1e9:.1f} GB free in {_existing(folder)}")
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def ls(runs_dir: RunsDir = None, json: Json = False) -> None:
+    """List the sweeps of the runs folder, and those that come with this program."""
+    from engine.sweep import plan
+
+    folder = layout.runs_folder(runs_dir)
+    found = []
+    for name in sweeps.names(folder):
+        try:
+            sweep = sweeps.read(folder, name)
+        except RequestError as error:
+            note(str(error))
+            continue
+        counts = Counter(trial.status for trial in sweeps.trials(sweep, [folder]))
+        found.append((sweep, counts))
+    shipped = [one.name for one in plan.shipped()]
+    if json:
+        print_json({
+            "sweeps": [{"name": sweep.name, "description": sweep.description, "trials": len(sweep.trials),
+                        "status": dict(counts)} for sweep, counts in found],
+            "shipped": shipped,
+        })  # fmt: skip
+        return
+    if found:
+        rows = [[sweep.name, len(sweep.trials), _said(counts), sweep.description] for sweep, counts in found]
+        print_table(["sweep", "runs", "status", ""], rows, (1,))
+    note(f"'hah sweep run NAME' starts one of: {', '.join(shipped)}")
+
+
+def _said(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
+def _resolve(reference: str, folder: Path) -> Sweep:
+    """A sweep of the folder, or a plan that has a name or a file; raises RequestError."""
+    from engine.sweep import plan
+
+    try:
+        return sweeps.resolve(reference, folder)
+    except RequestError:
+        if reference not in [one.name for one in plan.shipped()] and not reference.endswith((".yaml", ".yml")):
+            raise
+    return sweeps.of_plan(plan.load(plan.find(reference)))
+
+
+def status(
+    reference: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A sweep, or a plan, whose runs are looked for by what they are.",
+                            autocompletion=_complete_sweep)
+    ],
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Also runs that were kept there by 'hah export --results'.")
+    ] = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Say how far a sweep is, run by run.
+
+    Exit code 0: all finished; 1: something failed; 130: something is still to be done.
+    """
+    from engine.sweep import submit
+
+    folder = layout.runs_folder(runs_dir)
+    sweep = _resolve(reference, folder)
+    trials = sweeps.trials(sweep, [folder, *([results.absolute()] if results is not None else [])])
+    if json:
+        print_json({"name": sweep.name, "trials": [submit.facts(trial) for trial in trials]})
+    else:
+        _print_trials(folder, sweep, trials)
+    raise typer.Exit(exit_code(trials))
+
+
+def _print_trials(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
+    rows = []
+    for trial in trials:
+        look = trial.look
+        state = look.state if look else None
+        metrics = state.metrics if state else {}
+        rows.append([
+            trial.group.label, trial.seed, trial.status, look.run.id if look else "",
+            f"{state.epoch}/{state.epochs}" if state else "", percent(metrics.get(CLEAN)) if look else "",
+            percent(metrics.get(NOISY)) if look else "",
+            shown_line(trial.job.state.error, 60) if trial.job and trial.status == "failed" else "",
+        ])  # fmt: skip
+    print_table(["case", "seed", "status", "run", "epoch", "clean", "noisy", ""], rows, (1, 4, 5, 6))
+    print(f"\n{sweep.name}: {len(trials):,} runs, {_said(Counter(trial.status for trial in trials))}")
+    one = queue.group_of(folder, sweep.name)
+    if one.paused:
+        reason = f" ({shown_line(one.reason)})" if one.reason else ""
+        note(f"{sweep.name} is paused{reason}: 'hah queue resume {sweep.name}' goes on")
+
+
+def exit_code(trials: Sequence[Trial]) -> int:
+    """0 where all have finished, 1 where something failed, else 130."""
+    found = {trial.status for trial in trials}
+    return 1 if found & {"failed", "lost"} else 0 if found <= {"finished"} else 130
+
+
+def stop(reference: SweepArgument, runs_dir: RunsDir = None) -> None:
+    """Save and stop what runs of a sweep, and start nothing more of it; 'hah sweep resume' goes on."""
+    from engine.sweep import submit
+    from hah_tui import engines
+
+    folder = layout.runs_folder(runs_dir)
+    sweep = sweeps.resolve(reference, folder)
+    waiting, live = submit.stop(folder, sweeps.trials(sweep, [folder]))
+    for one in live:
+        control.send(one, "stop")  # all at once; then each is waited for
+    refused = []
+    for one in live:
+        try:
+            engines.stop(one)
+        except RequestError as error:
+            refused += [mistake for mistake in error.mistakes if store.look(one).live]
+    print(f"{sweep.name}: {waiting} no longer wait, {len(live) - len(refused)} stopped")
+    if refused:
+        raise RequestError(*refused)
+
+
+def resume(
+    reference: SweepArgument,
+    failed: Annotated[bool, typer.Option("--failed", help="Also what failed.")] = False,
+    nice: Nice = 0,
+    detach: Detach = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """Go on with what was stopped or lost of a sweep, and with what was never made; follow it."""
+    folder = layout.runs_folder(runs_dir)
+    sweep = sweeps.resolve(reference, folder)
+    _set_group(folder, sweep.name, None, None, None, None)
+    _submit(folder, sweep, None, nice, failed, quiet=json)
+    _stay(folder, sweep, detach, json)
+
+
+def extend(
+    reference: SweepArgument,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="So many seeds in all.")],
+    detach: Detach = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """Give a sweep more seeds; only what is new runs."""
+    folder = layout.runs_folder(runs_dir)
+    sweep = sweeps.resolve(reference, folder)
+    if seeds <= len(sweep.seeds):
+        raise RequestError(f"--seeds: {sweep.name} has {len(sweep.seeds)} already; say how many in all")
+    sweep = sweeps.extended(sweep, seeds)
+    sweeps.write(folder, sweep)
+    _set_group(folder, sweep.name, None, None, None, None)
+    _submit(folder, sweep, None, 0, failed=False, quiet=json)
+    _stay(folder, sweep, detach, json)
+
+
+def rm(
+    reference: SweepArgument,
+    runs: Annotated[bool, typer.Option("--runs", help="And its runs, but for those of another sweep.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Forget the plan of a sweep; its runs stay unless asked."""
+    folder = layout.runs_folder(runs_dir)
+    sweep = sweeps.resolve(reference, folder)
+    gone = []
+    if runs:
+        others = sweeps.others_with(folder, sweep)
+        known = sweeps.runs_by_trial([folder])
+        gone = [
+            one
+            for group, seed in sweep.trials
+            if (group.group, seed) not in others
+            for one in known.get((group.group, seed), [])
+        ]
+        for one in gone:
+            look = store.look(one)
+            if look.live and look.status != "queued":
+                raise RequestError(f"{one.id} is {look.status}; 'hah sweep stop {sweep.name}' first")
+    if not yes:
+        for one in gone:
+            print(f"{one.id}  {store.look(one).status}")
+        and_runs = f" and these {len(gone)} runs" if gone else ""
+        typer.confirm(f"Delete the plan of {sweep.name}{and_runs} for good?", abort=True)
+    for one in gone:
+        store.remove(one)
+    sweeps.remove(folder, sweep)
+    queue.forget(folder)
+    queue.touch(folder)
+    print(f"deleted the plan of {sweep.name}" + (f" and {len(gone)} runs" if runs else ""))
+
+
+def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
+    """Follow a sweep until nothing of it runs or waits any more."""
+    from engine.sweep import submit
+
+    if detach:
+        if json:
+            print_json({"name": sweep.name, "trials": len(sweep.trials)})
+        else:
+            print(f"the queue goes on by itself; 'hah sweep status {sweep.name}' says how far it is")
+        return
+    before: dict[tuple[str, int], str] = {}
+    try:
+        while True:
+            trials = sweeps.trials(sweep, [folder])
+            for trial in trials:
+                key = (trial.group.group, trial.seed)
+                if before.get(key, "queued") != trial.status and not json and trial.look is not None:
+                    print(_line(trial), flush=True)
+                before[key] = trial.status
+            group = queue.group_of(folder, sweep.name)
+            if group.paused:
+                note(f"{sweep.name} is paused ({shown_line(group.reason) or 'by a person'})")
+                break
+            if not _under_way(folder, trials):
+                break
+            time.sleep(POLL)
+    except KeyboardInterrupt:
+        note(f"the queue goes on; 'hah sweep stop {sweep.name}' stops it")
+        raise
+    trials = sweeps.trials(sweep, [folder])
+    if json:
+        print_json({"name": sweep.name, "trials": [submit.facts(trial) for trial in trials]})
+    else:
+        _print_trials(folder, sweep, trials)
+    raise typer.Exit(exit_code(trials))
+
+
+def _under_way(folder: Path, trials: Sequence[Trial]) -> bool:
+    """Whether anything of these runs, waits, or is to be started again by the queue."""
+    if any(trial.status not in _ENDED for trial in trials):
+        return True
+    mine = {trial.look.run.id for trial in trials if trial.look is not None}
+    return any(item.run.id in mine and item.standing in ("live", "ready") for item in queue.Queue(folder).items())
+
+
+def _line(trial: Trial) -> str:
+    state = trial.look.state if trial.look else None
+    assert state is not None
+    clean = f"  clean {percent(state.metrics.get(CLEAN))}" if trial.status == "finished" else ""
+    error = f"  {shown_line(state.error, 200)}" if trial.status == "failed" else ""
+    return f"{trial.group.label} seed {trial.seed}: {trial.status}{clean}{error}"

@@ -1,0 +1,264 @@
+"""How runs stand in the queue, in what order, and what a person may change of that."""
+
+import json
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from engine.experiment import RequestError
+from engine.runs.layout import RunDirectory
+from engine.runs.process import Lock
+from engine.runs.state import State, read_state
+from engine.runs.watcher import Look
+from engine.sweep import queue
+from engine.sweep.queue import Entry, Queue, Start
+
+ENTRY = Entry(queued=100.0, retries=1)
+
+
+def looked(status, step=5, updated=200.0, **facts):
+    state = State(status=status, step=step, updated=updated, **facts)
+    return Look(RunDirectory(None), state, status)
+
+
+def starts(*befores, mark="training 5"):
+    return tuple(Start(time=150.0 + index, mark=mark, before=before) for index, before in enumerate(befores))
+
+
+@pytest.mark.parametrize(
+    ("look", "began", "expected"),
+    [
+        (looked("queued"), (), ("ready", "")),
+        (looked("starting"), starts("queued"), ("live", "")),
+        (looked("running"), starts("queued"), ("live", "")),
+        (looked("paused"), starts("queued"), ("live", "")),
+        (looked("stalled"), starts("queued"), ("live", "")),
+        (looked("finished"), starts("queued"), ("done", "")),
+        (looked("stopped", stopped_by="person"), starts("queued"), ("over", "stopped by a person")),
+        (looked("stopped", stopped_by="pruned"), starts("queued"), ("over", "stopped by a person")),
+        (looked("stopped", stopped_by="signal"), starts("queued", mark="training 0"), ("ready", "stopped, goes on")),
+        (looked("stopped", stopped_by="limit"), starts("queued", mark="training 0"), ("ready", "stopped, goes on")),
+        # Stopped before it was queued: it was queued to go on. Stopped while it waited: it was taken out.
+        (looked("stopped", stopped_by="person", updated=50.0), (), ("ready", "stopped, goes on")),
+        (looked("stopped", stopped_by="person"), (), ("over", "stopped by a person")),
+        (looked("lost"), starts("queued", mark="training 0"), ("ready", "lost, goes on")),
+        (looked("lost"), starts("queued", "lost"), ("ready", "lost, goes on")),
+        (looked("lost"), starts("queued", "lost", "lost"),
+         ("over", "lost 3 times without getting further; see its engine.log")),
+        (looked("lost", step=6), starts("queued", "lost", "lost"), ("ready", "lost, goes on")),
+        (looked("failed", error="nan"), starts("queued"), ("ready", "failed, 1 of 2 tries")),
+        (looked("failed", error="nan"), starts("queued", "failed"), ("over", "failed: nan")),
+        (looked("failed", updated=50.0), (), ("ready", "failed before it was queued")),
+        # The first start after it was queued began from a failure of before, which is no try.
+        (looked("failed", error="nan"), starts("failed"), ("ready", "failed, 1 of 2 tries")),
+    ],
+)  # fmt: skip
+def test_standing(look, began, expected):
+    assert queue.standing(ENTRY, began, look, whole=True) == expected
+
+
+def test_nothing_is_tried_again_unless_asked():
+    assert queue.standing(Entry(queued=100.0), starts("queued"), looked("failed", error="x"), True)[0] == "over"
+
+
+def test_what_cannot_be_known_from_here_is_left_alone():
+    """Another host's run whose sign of life has not been waited for yet."""
+    look = replace(looked("lost"), verified=False)
+    assert queue.standing(ENTRY, starts("queued", mark=""), look, True)[0] == "live"
+
+
+def test_a_finished_training_whose_evaluation_is_still_to_come_is_not_done():
+    assert queue.standing(ENTRY, starts("queued"), looked("finished"), whole=False)[0] == "ready"
+
+
+def ids(folder, standing="ready"):
+    return [item.run.id for item in Queue(folder).items() if item.standing == standing]
+
+
+def test_order_is_priority_then_position(queued, runs):
+    queued("a")
+    queued("b", priority=1)
+    queued("c", position=-5.0)
+    assert ids(runs) == ["b", "c", "a"]
+
+
+def test_runs_of_no_queue_are_left_alone(queued, runs):
+    run = queued("a")
+    run.queue.unlink()
+    assert ids(runs) == []
+
+
+def test_moving(queued, runs):
+    a, b, c, d = (queued(name) for name in "abcd")
+    queue.move(runs, c, first=True)
+    assert ids(runs) == ["c", "a", "b", "d"]
+    queue.move(runs, c)
+    assert ids(runs) == ["a", "b", "d", "c"]
+    queue.move(runs, c, before=b)
+    assert ids(runs) == ["a", "c", "b", "d"]
+    queue.move(runs, d, before=a)
+    assert ids(runs) == ["d", "a", "c", "b"]
+    queue.move(runs, a, before=c)  # where it is already
+    assert ids(runs) == ["d", "a", "c", "b"]
+
+
+def test_before_a_run_of_another_priority_takes_that(queued, runs):
+    queued("a", priority=5)
+    b = queued("b", priority=5)
+    c = queued("c")
+    queue.move(runs, c, before=b)
+    assert ids(runs) == ["a", "c", "b"]
+
+
+def test_only_what_waits_can_be_moved(queued, runs):
+    a, done = queued("a"), queued("done", "finished")
+    for moved, before in ((done, None), (a, done)):
+        with pytest.raises(RequestError, match="done does not wait in the queue"):
+            queue.move(runs, moved, before=before)
+
+
+def test_leaving_stops_what_waits_and_leaves_what_runs(queued, runs):
+    a, b = queued("a"), queued("b", "running")
+    lock = Lock.take(b.lock)
+    queue.leave(a)
+    queue.leave(b)
+    assert (read_state(a).status, read_state(a).stopped_by) == ("stopped", "person")
+    assert read_state(b).status == "running"
+    assert Queue(runs).items() == []
+    lock.release()
+
+
+def test_a_run_that_is_being_started_is_not_withdrawn(queued):
+    run = queued("a")
+    lock = Lock.take(run.lock)
+    assert not queue.withdraw(run)
+    lock.release()
+    assert queue.withdraw(run)
+    assert not queue.withdraw(run)
+
+
+def test_after(queued, runs):
+    queued("first", "running")
+    lock = Lock.take(RunDirectory(runs / "first").lock)
+    queued("second", after=("first",))
+    queued("third", after=("gone",))
+    queued("bad", "failed", state={"error": "x"})
+    queued("fourth", after=("bad",))
+    queue.add_start(RunDirectory(runs / "bad"), Start(time=time.time(), before="queued"))
+    queued("done", "finished")
+    queued("fifth", after=("done",))
+    reasons = {item.run.id: why for item, why in queue.wait_for(Queue(runs).items())}
+    assert reasons == {
+        "second": "after first, which is running",
+        "third": "after gone, which is gone",
+        "fourth": "after bad, which has failed",
+    }
+    lock.release()
+
+
+def test_what_has_not_changed_is_not_read_again_and_what_has_is(queued, runs, monkeypatch):
+    for number in range(5):
+        queued(f"run-{number}")
+    reader = Queue(runs)
+    reader.items()
+    read = []
+    whole = queue._item
+    monkeypatch.setattr(queue, "_item", lambda run: read.append(run.id) or whole(run))
+    reader.items()
+    assert read == []
+    run = RunDirectory(runs / "run-3")
+    queue.put(run, replace(queue.entry_of(run), priority=9))
+    assert reader.items()[0].run.id == "run-3"
+    replace(read_state(run), status="finished").write(run)
+    assert reader.items()[0].standing == "done"
+    assert read == ["run-3", "run-3"]
+
+
+def test_a_run_that_is_lost_is_seen_though_no_file_changes(queued, runs):
+    """Its lock alone tells."""
+    run = queued("a", "running")
+    queue.add_start(run, Start(time=time.time(), before="queued", mark="training 0"))
+    lock = Lock.take(run.lock)
+    reader = Queue(runs)
+    assert [item.standing for item in reader.items()] == ["live"]
+    lock.release()
+    assert [(item.standing, item.why) for item in reader.items()] == [("ready", "lost, goes on")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "nonsense", '{"priority": "high", "position": true, "after": "x", "group": 3, "queued": null}', "\0\0"],
+)
+def test_a_damaged_request_has_defaults_or_is_none(queued, runs, text):
+    run = queued("a")
+    run.queue.write_text(text)
+    found = queue.entry_of(run)
+    assert found is None or found == Entry()
+    run.starts.write_text(text)
+    assert queue.starts_of(run, Entry()) == ()
+    Queue(runs).items()
+
+
+def test_starts_of_before_it_was_queued_again_do_not_count(queued):
+    run = queued("a")
+    queue.add_start(run, Start(time=time.time() - 50, before="queued"))
+    assert len(queue.starts_of(run, queue.entry_of(run))) == 1
+    queue.requeue(run, queue.entry_of(run))
+    assert queue.starts_of(run, queue.entry_of(run)) == ()
+    assert len(json.loads(run.starts.read_text())["starts"]) == 1
+
+
+def test_groups(runs):
+    runs.mkdir()
+    assert queue.group_of(runs, "a").limit is None
+    queue.set_group(runs, "a", limit=3)
+    queue.set_group(runs, "a", paused=True, reason="why")
+    assert queue.groups(runs)["a"] == replace(queue.group_of(runs, "a"), limit=3, paused=True, reason="why")
+    with pytest.raises(RequestError, match="cannot name a group"):
+        queue.set_group(runs, "../a", limit=1)
+
+
+def test_asking_touches_what_the_dispatcher_looks_at(queued, runs):
+    run = queued("a")
+    stamps = [queue.changed_stamp(runs)]
+    for ask in (
+        lambda: queue.put(run, Entry()),
+        lambda: queue.set_group(runs, "a", limit=1),
+        lambda: queue.pause(runs, True),
+        lambda: queue.pause(runs, False),
+        lambda: queue.leave(run),
+        lambda: queued("b"),
+    ):
+        time.sleep(0.01)
+        ask()
+        stamps.append(queue.changed_stamp(runs))
+    assert len(set(stamps)) == len(stamps)
+
+
+def test_a_folder_that_cannot_be_written_is_said(queued, runs, monkeypatch):
+    run = queued("a")
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(queue, "replace_json", full)
+    for ask in (
+        lambda: queue.put(run, Entry()),
+        lambda: queue.set_group(runs, "a", limit=1),
+        lambda: queue.pause(runs, True),
+    ):
+        with pytest.raises(RequestError, match="No space left on device"):
+            ask()
+
+
+def test_a_link_is_no_run_of_the_queue(queued, runs, tmp_path):
+    run = queued("a")
+    outside = tmp_path / "outside.json"
+    outside.write_text("{}")
+    run.queue.unlink()
+    os.symlink(outside, run.queue)
+    with pytest.raises(RequestError, match="is a symbolic link"):
+        queue.put(run, Entry())
+    assert outside.read_text() == "{}"
