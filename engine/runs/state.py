@@ -22,6 +22,7 @@ Status = Literal[
 ENDED = ("stopped", "finished", "failed")  # the engine said so itself
 LIVE = ("queued", "starting", "running", "paused", "stalled", "stopping")
 Kind = Literal["training", "evaluation"]
+_STATUSES, _KINDS = get_args(Status), get_args(Kind)
 _LARGEST = 4 << 20  # bytes of a snapshot
 _MOST = 1e12  # of times (Unix seconds), steps and seconds: what is beyond was not written here
 
@@ -94,9 +95,9 @@ def _parsed(stored: dict[str, Any]) -> State:
             if not _FITS[str(entry.type)](value):
                 raise ValueError(f"{entry.name} cannot be {value!r:.60}")
             good[entry.name] = value
-    if good.get("status") not in get_args(Status):
+    if good.get("status") not in _STATUSES:
         raise ValueError("it has no status")
-    if good.get("kind", "training") not in get_args(Kind):
+    if good.get("kind", "training") not in _KINDS:
         raise ValueError("it has no kind")
     return State(**good)
 

@@ -20,7 +20,7 @@ from engine.disk import read_json, replace_json
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.runs import evaluations, launch, store
-from engine.runs.layout import RunDirectory
+from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.process import Lock, is_locked
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look
@@ -183,12 +183,18 @@ class Queue:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._stamp: tuple[int, int] | None = None
+        self._runs: list[RunDirectory] = []
         self._quiet: dict[str, tuple[tuple[int, ...], Item]] = {}  # waiting or ended, by id, with what it was read from
 
     def items(self) -> list[Item]:
         """Every run that is the queue's, in order."""
+        stamp = changed_stamp(self.folder)
+        if stamp != self._stamp:
+            self._runs = [run for run in store.all_runs(self.folder) if os.path.exists(f"{run.path}/queue.json")]  # noqa: PTH110
+            self._stamp = stamp
         found, quiet = [], {}
-        for run in store.all_runs(self.folder):
+        for run in self._runs:
             stamps = _stamps(run)
             if not stamps:
                 continue
@@ -203,16 +209,16 @@ class Queue:
 
 def _stamps(run: RunDirectory) -> tuple[int, ...]:
     """What changes when anything is written of how a run stands; () for one that is not the queue's."""
-    found = []
-    for path in (run.queue, run.starts, run.state, run.evaluation.state):
-        try:
-            status = os.stat(path)  # noqa: PTH116 (thousands of them)
-            found += [status.st_mtime_ns, status.st_ino]
-        except OSError:
-            if path is run.queue or not found:
-                return ()
-            found += [0, 0]
-    return tuple(found)
+    try:  # thousands of them: a Path for each costs more than what is asked
+        asked, state = os.stat(f"{run.path}/queue.json"), os.stat(f"{run.path}/state.json")  # noqa: PTH116
+    except OSError:
+        return ()
+    found = (asked.st_mtime_ns, asked.st_ino, state.st_mtime_ns, state.st_ino)
+    try:
+        job = os.stat(f"{run.path}/results/{run.id}{EVALUATION}/state.json")  # noqa: PTH116
+    except OSError:
+        return found
+    return (*found, job.st_mtime_ns, job.st_ino)
 
 
 def entry_of(run: RunDirectory) -> Entry | None:

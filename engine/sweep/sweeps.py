@@ -22,7 +22,7 @@ from engine.experiment.mistakes import RequestError
 from engine.experiment.names import is_name
 from engine.runs import store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import State, read_state
+from engine.runs.state import State
 from engine.runs.watcher import Look
 
 if TYPE_CHECKING:
@@ -172,14 +172,13 @@ def remove(folder: Path, sweep: Sweep) -> None:
 # Whose runs are whose
 
 
-def runs_by_trial(folders: Iterable[Path]) -> dict[tuple[str, int], list[RunDirectory]]:
-    """The runs of folders by group and seed, the newest first; runs that equal no experiment are left out."""
-    found: dict[tuple[str, int], list[RunDirectory]] = {}
-    for run in store.runs_of(list(folders)):
-        state = read_state(run)
-        group, seed = store.group_of(run, state), seed_of(run, state)
+def runs_by_trial(folders: Iterable[Path]) -> dict[tuple[str, int], list[Look]]:
+    """Looks at the runs of folders by group and seed, the newest first, but for those that equal no experiment."""
+    found: dict[tuple[str, int], list[Look]] = {}
+    for look in store.looks(store.runs_of(list(folders))):
+        group, seed = store.group_of(look.run, look.state), seed_of(look.run, look.state)
         if group and seed is not None:
-            found.setdefault((group, seed), []).append(run)
+            found.setdefault((group, seed), []).append(look)
     return found
 
 
@@ -199,7 +198,7 @@ def trials(sweep: Sweep, folders: Sequence[Path]) -> list[Trial]:
     known = runs_by_trial(folders)
     found = []
     for group, seed in sweep.trials:
-        looks = [store.look(run) for run in known.get((group.group, seed), [])]
+        looks = known.get((group.group, seed), [])
         if not looks:
             found.append(Trial(group, seed))
             continue

@@ -195,6 +195,8 @@ def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], j
     if any(group.evaluation.get("suites") for group in sweep.groups):
         print("evaluations come on top; 'hah eval RUN --estimate' says how long one takes")
     print(f"disk: {space / 1e9:.1f} GB needed at most, {free / 1e9:.1f} GB free in {_existing(folder)}")
+    if space > free:
+        note("that is more than there is: the queue waits where less than 2 GiB are free (HAH_DISK_MARGIN)")
 
 
 def _existing(folder: Path) -> Path:
@@ -368,10 +370,10 @@ def rm(
         others = sweeps.others_with(folder, sweep)
         known = sweeps.runs_by_trial([folder])
         gone = [
-            one
+            look.run
             for group, seed in sweep.trials
             if (group.group, seed) not in others
-            for one in known.get((group.group, seed), [])
+            for look in known.get((group.group, seed), [])
         ]
         for one in gone:
             look = store.look(one)

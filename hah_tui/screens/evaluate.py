@@ -15,7 +15,7 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Input, OptionList, Select, Static
+from textual.widgets import Input, OptionList, Static
 
 from engine.experiment.datasets import SUITE_NAMES, Suite
 from engine.experiment.mistakes import RequestError
@@ -24,6 +24,7 @@ from engine.runs.layout import RunDirectory
 from hah_tui import engines
 from hah_tui.base import app_of
 from hah_tui.text import duration, shown_line
+from hah_tui.widgets.choice import Choice
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -65,8 +66,8 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         return {
             "images": Input("" if images is None else str(images), placeholder="all test images", id="images",
                             compact=True, select_on_focus=False),
-            "checkpoint": Select([(name, name) for name in self._checkpoints], allow_blank=False, compact=True,
-                                 value="last" if "last" in self._checkpoints else self._checkpoints[0]),
+            "checkpoint": Choice([(name, name) for name in self._checkpoints],
+                                 "last" if "last" in self._checkpoints else self._checkpoints[0], "checkpoint"),
             "settings": Input(placeholder="evaluate.attacks.restarts=5", id="settings", compact=True,
                               select_on_focus=False),
         }  # fmt: skip
@@ -97,7 +98,7 @@ class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
         return sets
 
     def _checkpoint(self) -> str:
-        return str(self.query_one(Select).value)
+        return str(self.query_one(Choice).value)
 
     def _meant(self) -> Experiment:
         """The experiment as it is asked for; raises RequestError."""

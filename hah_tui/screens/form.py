@@ -10,10 +10,11 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import Input, Select, Static, Switch
+from textual.widgets import Input, Static, Switch
 
 from hah_tui.screens.summary import Colour
 from hah_tui.text import shown_line
+from hah_tui.widgets.choice import Choice
 
 if TYPE_CHECKING:
     from engine.experiment.fields import Field
@@ -77,14 +78,12 @@ class FieldRow(Horizontal):
         if field.name == "compute.device":
             known = [value for value, _ in self._devices]
             choices = [*self._devices, *([(text, text)] if text not in known else [])]
-            yield Select(
-                [(Text(told), value) for value, told in choices], value=text, allow_blank=False, compact=True, name=name
-            )
+            yield Choice([(Text(told), value) for value, told in choices], text, name)
         elif field.kind in ("flag", "section"):
             yield Switch(text == "true", animate=False, name=name)
         elif field.kind == "choice":
             values = [str(choice) for choice in field.choices]
-            yield Select([(value, value) for value in values], value=text, allow_blank=False, compact=True, name=name)
+            yield Choice([(value, value) for value in values], text, name)
         else:
             yield Input(text, placeholder="null" if field.optional else "", compact=True, name=name,
                         select_on_focus=False)  # fmt: skip

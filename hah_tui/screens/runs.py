@@ -325,7 +325,7 @@ class RunsScreen(ListActions):
     @on(DataTable.RowHighlighted)
     def _moved(self, event: DataTable.RowHighlighted) -> None:
         place = self._offset + event.cursor_row
-        if event.cursor_row >= len(self._cells) or place >= len(self._order):
+        if not 0 <= event.cursor_row < len(self._cells) or place >= len(self._order):  # no row has the number -1
             return
         if self._order[place].id == self._current:
             return

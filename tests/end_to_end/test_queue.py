@@ -206,7 +206,9 @@ def test_stop_resume_and_what_a_person_took_out(hah, runs, plan):
 def test_a_failed_run_of_a_sweep_is_said_and_tried_again_when_asked(hah, runs, tmp_path):
     plan = tmp_path / "bad.yaml"
     plan.write_text(
-        "base: quickstart\nset: {train.epochs: 1, train.milestones: [], train.lr: 1.0e6, hah.lambda: 0.0}\n"
+        "base: quickstart\n"
+        "set: {train.epochs: 1, train.milestones: [], train.optimizer: adamw}\n"
+        "axes: {train.lr: [1.0e6], train.weight_decay: [1.0e6]}\n"
     )
     done = hah("sweep", "run", plan, check=False)
     assert done.returncode == 1
