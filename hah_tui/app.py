@@ -204,6 +204,10 @@ def screen_of(place: Place, *runs: RunDirectory) -> Page:
             from hah_tui.screens.results import ResultsScreen
 
             return ResultsScreen(*runs)
+        case "queue":
+            from hah_tui.screens.queue import QueueScreen
+
+            return QueueScreen()
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

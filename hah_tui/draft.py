@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from engine.experiment import Experiment, Mistake, RequestError, presets
 from engine.experiment.architecture import BlockPlan
@@ -18,6 +19,9 @@ from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
 from engine.runs.state import read_state
+
+if TYPE_CHECKING:
+    from engine.sweep.plan import Plan
 
 BLOCKS = "model.hah_blocks"
 PER_BLOCK = tuple(sorted(name for name, one in fields().items() if one.per_block))
@@ -29,7 +33,8 @@ class Draft:
     """``base`` is the plain data of where it starts; ``texts`` what was typed, by dotted name; ``lists`` by block.
 
     ``experiment`` is what it comes to, None while anything is wrong; ``mistakes`` says what, by dotted name ('' for
-    what belongs to none), those of the n-th block also under 'name[n]'.
+    what belongs to none), those of the n-th block also under 'name[n]'. Where several values were typed for a setting
+    that has one ("0.1, 1.0"), the experiment has the first and ``axes`` all of them.
     """
 
     origin: str  # the preset's name, or the run's id
@@ -40,6 +45,7 @@ class Draft:
     lists: dict[str, list[str]] = field(default_factory=dict)
     experiment: Experiment | None = None
     mistakes: dict[str, str] = field(default_factory=dict)
+    axes: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._flat = flatten(self.base)
@@ -143,13 +149,17 @@ class Draft:
         """Bring ``experiment`` and ``mistakes`` up to date."""
         document, found = Document(self.base), list[Mistake]()
         known = fields()
+        self.axes = {}
         for name, text in self.texts.items():
             if self.off(name):
                 continue
             try:
-                document = nested(name, value(known[name], text)).over(document)
+                typed = alternatives(known[name], text)
+                document = nested(name, typed[0]).over(document)
             except RequestError as error:
                 found += [Mistake(f"{name}: {mistake.what}") for mistake in error.mistakes]
+            else:
+                self.axes |= {name: typed} if len(typed) > 1 else {}
         for name in PER_BLOCK:
             try:
                 document = nested(name, self._block_values(name)).over(document)
@@ -158,6 +168,9 @@ class Draft:
         self.mistakes = {}
         try:
             self.experiment = presets.validated(document, found)
+            for name, typed in self.axes.items():
+                for other in typed[1:]:
+                    presets.check(name, other, self.experiment)
         except RequestError as error:
             self.experiment = None
             for mistake in error.mistakes:
@@ -187,6 +200,21 @@ class Draft:
             except RequestError as error:
                 raise RequestError(f"{error.mistakes[0].what} (item {number})") from None
         return found
+
+    def plan(self, seeds: int) -> Plan:
+        """The sweep of its axes with so many seeds from its own on; raises RequestError."""
+        from engine.sweep import plan
+
+        assert self.experiment is not None
+        axes = dict(self.axes)
+        first = axes.pop("seed", [self.experiment.seed])
+        every = [*first, *range(max(first) + 1, max(first) + seeds)] if len(first) == 1 else first
+        return plan.vary(self.experiment.name, self.experiment, axes, every)
+
+    @property
+    def several(self) -> int:
+        """How many runs its axes make."""
+        return prod(len(typed) for typed in self.axes.values())
 
     @property
     def wrong(self) -> list[str]:
@@ -248,6 +276,13 @@ def text_of(found: Any) -> str:
             return ", ".join(map(text_of, found))
         case _:
             return str(found)
+
+
+def alternatives(one: Field, text: str) -> list[Any]:
+    """The values of a text in a field that has one: those between commas, each another run; raises RequestError."""
+    if one.kind in ("number", "integer", "choice") and "," in text:
+        return [value(one, part) for part in text.split(",") if part.strip()] or [""]
+    return [value(one, text)]
 
 
 def value(one: Field, text: str) -> Any:

@@ -25,10 +25,11 @@ from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
-from engine.sweep import queue, submit
+from engine.sweep import queue, submit, sweeps
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
+    from engine.sweep.plan import Plan
 
 PATIENCE = 10.0  # seconds without an answer after which `waiting` is told
 SILENCE = 30.0  # seconds after which an engine of another host that shows no sign of life is not waited for
@@ -135,6 +136,20 @@ def enqueue(experiment: Experiment, origin: Origin, folder: Path) -> RunDirector
     run = submit.add(experiment, origin, folder, submit.Asked())
     queue.ensure_dispatcher(folder)
     return run
+
+
+def enqueue_sweep(plan: Plan, folder: Path) -> str:
+    """Queue what is new of a sweep; says what came of it. Raises RequestError."""
+    check_place(*(group.experiment for group in plan.groups))
+    sweep, known = sweeps.of_plan(plan), sweeps.names(folder)
+    free = (f"{plan.name}-{number}" for number in range(2, 10_000))
+    name = plan.name if plan.name not in known else next(one for one in free if one not in known)
+    sweep = replace(sweep, name=name)
+    sweeps.write(folder, sweep)
+    counts = submit.submit(folder, sweep, submit.Asked(name))
+    queue.ensure_dispatcher(folder)
+    there = f", {counts['']} there already" if "" in counts else ""
+    return f"sweep {name}: {sum(counts.values()) - counts.get('', 0)} runs wait in the queue{there}"
 
 
 def resume(

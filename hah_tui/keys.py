@@ -7,7 +7,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Place = Literal["runs", "new", "monitor", "compare", "results"]  # where one can be; each is a screen
+Place = Literal["runs", "new", "monitor", "compare", "results", "queue"]  # where one can be; each is a screen
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("slower_frames", "", "fewer frames", "all", "draw half as often, for thin connections"),
     Action("faster_frames", "", "more frames", "all", "draw twice as often"),
     # Runs
-    Action("open", "enter", "open", "runs", "open the run: live, or as it was", footer=True),
+    Action("open", "enter", "open", "runs|queue", "open the run: live, or as it was", footer=True),
     Action("new", "n", "new", "runs", "pick a preset, change it, launch", footer=True),
     Action("filter", "slash", "filter", "runs", "words, status:running, tag:x, preset:y; esc clears", footer=True),
     Action("select", "space", "select", "runs", "select or unselect the run for an action on several"),
@@ -67,9 +67,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("note", "a", "note", "runs", "write a note on it"),
     Action("delete", "d,delete", "delete", "runs", "delete for good, after a question that names what goes"),
     Action("pin", "p", "pin", "runs", "pin as the reference that other runs are drawn over"),
-    Action("refresh", "f5", "look again", "runs", "read the runs folder again now"),
+    Action("refresh", "f5", "look again", "runs|queue", "read the runs folder again now"),
+    Action("queue", "Q", "queue", "runs", "what waits for a device, in which order, and why", footer=True),
     # What is asked of engines, from the list and from a run
-    Action("stop", "s", "stop", "runs|monitor", "save and stop the engine", footer=True),
+    Action("stop", "s", "stop", "runs|monitor|queue", "save and stop the engine; what waits is taken out", footer=True),
     Action("pause", "z", "pause", "runs|monitor", "hold the engine between two steps"),
     Action("resume", "r", "resume", "runs|monitor", "go on exactly where it was", footer=True),
     Action("results", "R", "results", "runs|monitor|compare", "evaluation results"),
@@ -77,6 +78,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy_path", "", "copy path", "runs|monitor|results", "copy the path of the run directory"),
     # New run
     Action("launch", "ctrl+r", "run", "new", "launch in the background and watch", footer=True, priority=True),
+    Action("queue", "ctrl+u", "queue", "new", "queue it, or a run for each of several values and seeds", footer=True,
+           priority=True),
     Action("save_preset", "ctrl+s", "save", "new", "save the settings as a preset of your own", footer=True,
            priority=True),
     Action("next_section", "ctrl+n,pagedown", "next", "new", "next section of settings", footer=True, priority=True),
@@ -109,6 +112,16 @@ ACTIONS: tuple[Action, ...] = (
     Action("replay_slower", "less_than_sign,comma", "slower", "monitor", "replay slower"),
     Action("export_csv", "w", "CSV", "monitor|compare|results", "write the numbers to a CSV file"),
     Action("export_svg", "W", "SVG", "monitor|compare", "write this panel's picture to an SVG file"),
+    # Queue
+    Action("sooner", "K,shift+up", "sooner", "queue", "let the run wait one place less", footer=True),
+    Action("later_in_line", "J,shift+down", "later", "queue", "let the run wait one place more", footer=True),
+    Action("first", "less_than_sign", "first", "queue", "the run is the next of its priority"),
+    Action("last", "greater_than_sign", "last", "queue", "the run is the last of its priority"),
+    Action("hold", "space", "hold", "queue", "start nothing new, or go on", footer=True),
+    Action("hold_group", "g", "hold group", "queue", "the same for the group of this run"),
+    Action("limit_group", "l", "limit", "queue", "how many runs of this run's group may run at once"),
+    Action("requeue", "r", "again", "queue", "let the queue go on with a run that failed or was stopped", footer=True),
+    Action("ended", "e", "ended", "queue", "show or hide what has ended"),
     # Results
     Action("evaluate", "e", "evaluate", "results", "measure the trained network: choose suites", footer=True),
     Action("stop_evaluation", "s", "stop", "results", "stop the evaluation; what is measured stays", footer=True),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -125,6 +126,11 @@ class Item:
     @property
     def order(self) -> tuple[float, float, str]:
         return (-self.entry.priority, self.entry.position, self.run.id)
+
+    @property
+    def status(self) -> str:
+        """How it stands, in a word."""
+        return "waiting" if self.standing == "ready" else self.look.status
 
     @property
     def failures(self) -> list[tuple[float, str]]:
@@ -419,6 +425,25 @@ def wait_for(items: Iterable[Item]) -> Iterator[tuple[Item, str]]:
             said = "is gone" if not status else f"has {status}" if status in ("failed", "stopped") else f"is {status}"
             yield item, f"after {name}, which {said}"
             break
+
+
+def explained(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
+    """Each run with why it is where it is: what runs first, then what waits in order, then what has ended."""
+    known, held, everything = groups(folder), {item.run.id: why for item, why in wait_for(items)}, paused(folder)
+    running = Counter(item.entry.group for item in items if item.standing == "live")
+    found = []
+    for item in items:
+        why, group = item.why, known.get(item.entry.group, Group())
+        if item.standing == "ready":
+            reasons = [held[item.run.id]] if item.run.id in held else []
+            reasons += ["the queue is paused"] if everything else []
+            reasons += [f"group {group.name} is paused"] if group.paused else []
+            full = group.limit is not None and running[item.entry.group] >= group.limit
+            reasons += [f"{group.limit} of its group at once"] if full and not reasons else []
+            why = "; ".join([*filter(None, [why]), *(reasons or ["for a device"])])
+        found.append((item, why))
+    rank = {"live": 0, "ready": 1, "over": 2, "done": 3}
+    return sorted(found, key=lambda one: rank[one[0].standing])
 
 
 # The one who starts what waits

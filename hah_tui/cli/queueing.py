@@ -70,7 +70,11 @@ def ls(
     """List what runs and what waits, in order, and why."""
     folder = layout.runs_folder(runs_dir)
     items = queue.Queue(folder).items()
-    rows = [(item, text) for item, text in explained(folder, items) if everything or item.standing in ("live", "ready")]
+    rows = [
+        (item, text)
+        for item, text in queue.explained(folder, items)
+        if everything or item.standing in ("live", "ready")
+    ]
     groups = queue.groups(folder)
     there = queue.has_dispatcher(folder)
     if json:
@@ -82,7 +86,7 @@ def ls(
         return
     if rows:
         lines = [
-            [item.job.id, state_of(item), item.entry.group, item.entry.priority or "", _progress(item),
+            [item.job.id, item.status, item.entry.group, item.entry.priority or "", _progress(item),
              item.look.state.device, age(item.entry.queued), text]
             for item, text in rows
         ]  # fmt: skip
@@ -97,34 +101,6 @@ def ls(
         note("the queue is paused: 'hah queue resume' goes on")
     elif not there and any(item.standing == "ready" for item in items):
         note("nobody on this host starts what waits: 'hah queue resume' does")
-
-
-def state_of(item: Item) -> str:
-    """How a run of the queue stands, in a word."""
-    return "waiting" if item.standing == "ready" else item.look.status
-
-
-def explained(folder: Path, items: list[Item]) -> list[tuple[Item, str]]:
-    """Each run with why it is where it is, what runs first."""
-    groups, after = queue.groups(folder), {item.run.id: why for item, why in queue.wait_for(items)}
-    paused = queue.paused(folder)
-    running: dict[str, int] = {}
-    for item in items:
-        if item.standing == "live":
-            running[item.entry.group] = running.get(item.entry.group, 0) + 1
-    found = []
-    for item in items:
-        why, group = item.why, groups.get(item.entry.group, queue.Group())
-        if item.standing == "ready":
-            reasons = [after[item.run.id]] if item.run.id in after else []
-            reasons += ["the queue is paused"] if paused else []
-            reasons += [f"group {group.name} is paused"] if group.paused else []
-            full = group.limit is not None and running.get(item.entry.group, 0) >= group.limit
-            reasons += [f"{group.limit} of its group at once"] if full and not reasons else []
-            why = "; ".join([*filter(None, [why]), *(reasons or ["for a device"])])
-        found.append((item, why))
-    rank = {"live": 0, "ready": 1, "over": 2, "done": 3}
-    return sorted(found, key=lambda one: rank[one[0].standing])
 
 
 def document(item: Item) -> dict[str, Any]:

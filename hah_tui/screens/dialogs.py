@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.events import Key
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
     from engine.experiment import Experiment
 
 
-class Ask(ModalScreen[str | None]):
+Answer = TypeVar("Answer")
+
+
+class Dialog(ModalScreen[Answer]):
+    """Lies over a screen until it is answered, which it is once: keys that are held down answer it again."""
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        return super().dismiss(result) if self.is_current else AwaitComplete()
+
+
+class Ask(Dialog[str | None]):
     """Asks for a line of text; ``check`` says what is wrong with it ('' for nothing), which is shown while typing.
 
     What is typed comes after ``value``, or ``over`` it.
@@ -63,7 +74,7 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(Dialog[bool]):
     """Asks before something that cannot be taken back; only y does it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("y", "yes", "yes"), ("n,escape", "no", "no")]
@@ -86,7 +97,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(False)
 
 
-class Message(ModalScreen[None]):
+class Message(Dialog[None]):
     """Says something longer, until a key is pressed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape,enter,q", "leave", "back")]
@@ -137,7 +148,7 @@ class SetDialog(Ask):
         super().__init__(title, said, "", check, "hah.lambda=0.2")
 
 
-class PickRun(ModalScreen[str | None]):
+class PickRun(Dialog[str | None]):
     """Picks a run of the folder by its id; '' is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "leave it")]

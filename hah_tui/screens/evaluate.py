@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.events import Resize
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
@@ -23,6 +22,7 @@ from engine.results.suites import check_packages
 from engine.runs.layout import RunDirectory
 from hah_tui import engines
 from hah_tui.base import app_of
+from hah_tui.screens.dialogs import Dialog
 from hah_tui.text import duration, shown_line
 from hah_tui.widgets.choice import Choice
 
@@ -33,7 +33,7 @@ TYPING_SECONDS = 0.7  # without a key before another estimate is asked for
 _KEY = r"[\w.-]+\s*="  # what a setting begins with
 
 
-class EvaluateDialog(ModalScreen["tuple[Experiment, str] | None"]):
+class EvaluateDialog(Dialog["tuple[Experiment, str] | None"]):
     """Asks what to measure of a run; gives the experiment with its suites, and the checkpoint's name."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

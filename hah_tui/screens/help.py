@@ -9,10 +9,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from hah_tui import keys
+from hah_tui.screens.dialogs import Dialog
 
 TITLES = {
     "runs": "Runs",
@@ -20,11 +20,12 @@ TITLES = {
     "monitor": "Monitor",
     "compare": "Compare",
     "results": "Results",
+    "queue": "Queue",
     "all": "Everywhere",
 }
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """The keys of the screen one comes from, then those that work everywhere, then the others."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

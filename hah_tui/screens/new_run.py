@@ -167,7 +167,7 @@ class NewRunScreen(Page):
     @on(Tabs.TabActivated)
     def _activated(self, event: Tabs.TabActivated) -> None:
         index = int(str(event.tab.id).removeprefix("sheet-"))
-        if index != self._sheet and index < len(self._sheets):
+        if self.draft is not None and index != self._sheet and index < len(self._sheets):
             self._sheet = index
             self._mount_sheet()
 
@@ -290,7 +290,8 @@ class NewRunScreen(Page):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The form's actions are there when the form is."""
-        names = ("launch", "save_preset", "next_mistake", "restore", "discard", "next_section", "previous_section")
+        names = ("launch", "save_preset", "next_mistake", "restore", "discard", "next_section", "previous_section",
+                 "queue")  # fmt: skip
         return not (action in names and self.draft is None)
 
     def action_leave(self) -> None:
@@ -301,7 +302,7 @@ class NewRunScreen(Page):
             self.query_one(PickPreset).read()
             self._head()
             self.refresh_bindings()
-        else:
+        elif self.is_current:
             self.hah.pop_screen()
 
     def action_next_section(self) -> None:
@@ -401,6 +402,9 @@ class NewRunScreen(Page):
         if draft.experiment is None:
             self._refuse()
             return
+        if draft.axes:
+            self.hah.say(f"several values make {draft.several} runs: ctrl+u queues them", "warning")
+            return
         self._busy = "asking for device and data..."
         self._head()
         experiment, app = draft.experiment, self.hah
@@ -414,6 +418,54 @@ class NewRunScreen(Page):
             return run
 
         app.in_background(app, work, self._begun, self._not_begun)
+
+    def action_queue(self) -> None:
+        """Ask for how many seeds, then queue."""
+        draft = self.draft
+        if draft is None or self._busy:
+            return
+        if draft.experiment is None:
+            self._refuse()
+            return
+        runs = draft.several
+        seeds = "" if "seed" in draft.axes else "How many seeds?"
+        what = [f"{name}: {draft.text(name)}" for name in draft.axes]
+        takes = summary.cost(draft.experiment, self._speeds)
+        many = f"{runs} runs a seed" if runs > 1 and seeds else f"{runs} runs" if runs > 1 else "One run a seed"
+        what.append(f"{many}, each: {takes}. {seeds}")
+
+        def check(text: str) -> str:
+            fits = text.strip().isdecimal() and 1 <= int(text) <= 1000 and runs * int(text) <= 10_000
+            return "" if fits else "a whole number from 1 to 1000, at most 10,000 runs in all"
+
+        def put(text: str | None) -> None:
+            if text is not None:
+                self._queue(draft, int(text))
+
+        self.hah.push_screen(Ask("Queue", "\n".join(what), "1", check, over=True), put)
+
+    def _queue(self, draft: Draft, seeds: int) -> None:
+        self._busy = "asking for device and data..."
+        self._head()
+        experiment, app = draft.experiment, self.hah
+        assert experiment is not None
+
+        def work() -> str:
+            if draft.several * seeds == 1:
+                return f"{engines.enqueue(experiment, draft.made_from, app.folder).id} waits in the queue"
+            return engines.enqueue_sweep(draft.plan(seeds), app.folder)
+
+        app.in_background(app, work, self._queued, self._not_begun)
+
+    def _queued(self, said: str) -> None:
+        self._keeper.keep(None)
+        self.hah.say(said)
+        if not self.hah.holds(self):
+            return
+        self._now("")
+        if self.is_current:
+            self.hah.pop_screen()
+            self.hah.open("queue")
 
     def _now(self, what: str) -> None:
         self._busy = what

@@ -437,6 +437,9 @@ class RunsScreen(ListActions):
     def action_new(self) -> None:
         self.hah.open("new")
 
+    def action_queue(self) -> None:
+        self.hah.open("queue")
+
     def action_clone(self) -> None:
         look = self.target()
         if look is not None:

@@ -12,17 +12,18 @@ from hah_tui.screens.comparison import CompareScreen
 from hah_tui.screens.help import TITLES
 from hah_tui.screens.monitor import MonitorScreen
 from hah_tui.screens.new_run import NewRunScreen
+from hah_tui.screens.queue import QueueScreen
 from hah_tui.screens.results import ResultsScreen
 from hah_tui.screens.runs import RunsScreen
 from tests.tui.driving import drive, until
 
 SCREENS = {
     "all": HahApp, "runs": RunsScreen, "new": NewRunScreen, "monitor": MonitorScreen, "compare": CompareScreen,
-    "results": ResultsScreen,
+    "results": ResultsScreen, "queue": QueueScreen,
 }  # fmt: skip
 
 
-TAKES = {"runs": 0, "new": 1, "monitor": 1, "compare": 2, "results": 1}  # runs that a screen is of
+TAKES = {"runs": 0, "new": 1, "monitor": 1, "compare": 2, "results": 1, "queue": 0}  # runs that a screen is of
 
 
 @pytest.mark.parametrize("place", SCREENS)
