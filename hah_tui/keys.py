@@ -85,7 +85,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("next_section", "ctrl+n,pagedown", "next", "new", "next section of settings", footer=True, priority=True),
     Action("previous_section", "ctrl+o,pageup", "previous", "new", "previous section of settings", priority=True),
     Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True, priority=True),
-    Action("restore", "ctrl+t", "undo", "new", "give the field its preset's value again", footer=True, priority=True),
+    Action("restore", "ctrl+t", "undo", "new", "give the field its preset's value again", priority=True),
     Action("discard", "", "discard", "new", "throw the draft away and start from the preset"),
     # Monitor and compare
     Action("full_screen", "f,enter", "full", "monitor|compare", "this panel alone, or all again", footer=True),

@@ -18,6 +18,7 @@ from textual.widgets.option_list import Option
 from engine.experiment.mistakes import RequestError
 from engine.runs.layout import RunDirectory
 from hah_tui.text import shown, shown_line
+from hah_tui.widgets.choice import Options
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -163,7 +164,7 @@ class PickRun(Dialog[str | None]):
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
             yield Input(placeholder="words of its id", id="answer", select_on_focus=False)
-            yield OptionList(id="runs", markup=False)
+            yield Options(id="runs", markup=False)
             yield Static(Text("enter: take it   esc: leave it"), classes="hint")
 
     def on_mount(self) -> None:

@@ -24,7 +24,7 @@ from hah_tui import engines
 from hah_tui.base import app_of
 from hah_tui.screens.dialogs import Dialog
 from hah_tui.text import duration, shown_line
-from hah_tui.widgets.choice import Choice
+from hah_tui.widgets.choice import Choice, Options
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -56,7 +56,7 @@ class EvaluateDialog(Dialog["tuple[Experiment, str] | None"]):
         with VerticalScroll(classes="dialog") as box:
             box.can_focus = False
             box.border_title = Text(f"Evaluate {shown_line(self._run.id)}")
-            yield OptionList(*([""] * len(SUITE_NAMES)), id="suites", markup=False)
+            yield Options(*([""] * len(SUITE_NAMES)), id="suites", markup=False)
             for name, control in self._fields().items():
                 yield Horizontal(Static(name, classes="name"), control, classes="field")
             yield Static(id="said")

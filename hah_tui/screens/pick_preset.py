@@ -17,6 +17,7 @@ from hah_tui.base import BaseApp, app_of
 from hah_tui.catalogue import Catalogue, Offer, catalogue
 from hah_tui.screens import summary
 from hah_tui.text import age, shown, shown_line
+from hah_tui.widgets.choice import Options
 
 if TYPE_CHECKING:
     from hah_tui.draft import Draft
@@ -44,7 +45,7 @@ class PickPreset(Horizontal):
         return app_of(self)
 
     def compose(self) -> ComposeResult:
-        yield OptionList(id="presets", markup=False)
+        yield Options(id="presets", markup=False)
         with VerticalScroll(id="about", can_focus=False):
             yield Static(id="description")
 

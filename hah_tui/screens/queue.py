@@ -28,7 +28,7 @@ ROUND_SECONDS = 1.0  # between two looks at the queue
 
 
 @dataclass(frozen=True)
-class Known:
+class QueueNow:
     """What is known of the queue: each run with why it is where it is, what is held, whether anybody starts."""
 
     rows: tuple[tuple[Item, str], ...] = ()
@@ -45,7 +45,7 @@ class QueueScreen(RunActions):
 
     def __init__(self) -> None:
         super().__init__()
-        self.known = Known()
+        self.known = QueueNow()
         self._read = self._ended = False
         self._current = ""  # id of the run under the cursor
         self._filled: list[list[tuple[str, str]]] = []  # what the table shows
@@ -74,7 +74,7 @@ class QueueScreen(RunActions):
         self._widths = []
         self._show()
 
-    def _looked(self, known: Known) -> None:
+    def _looked(self, known: QueueNow) -> None:
         self._read = True
         if known != self.known:
             self.known = known
@@ -313,9 +313,9 @@ def _fitting(text: str, style: str, width: int, plain: bool) -> Text:
     return Text(clean, style, no_wrap=True)
 
 
-def _look(folder: Path, reader: Queue) -> Known:
+def _look(folder: Path, reader: Queue) -> QueueNow:
     """The queue as it is; for a thread."""
-    return Known(
+    return QueueNow(
         tuple(queue.explained(folder, reader.items())),
         tuple(queue.groups(folder).values()),
         queue.paused(folder),

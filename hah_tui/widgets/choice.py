@@ -1,16 +1,18 @@
-"""A setting that is one of several."""
+"""One of several: Textual's widgets without what fails in them when keys come faster than pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from rich.console import RenderableType
 from textual.events import Mount
-from textual.widgets import Select
+from textual.widgets import OptionList, Select
 
 
 class Choice(Select[str]):
-    """Textual's, which fails where it is taken away while it is being mounted: its parts are gone by then."""
+    """A setting that is one of several. Textual's fails where it is taken away while it is being mounted: its parts are
+    gone by then."""
 
     def __init__(self, options: Iterable[tuple[RenderableType, str]], value: str, name: str) -> None:
         super().__init__(options, value=value, allow_blank=False, compact=True, name=name)
@@ -18,3 +20,15 @@ class Choice(Select[str]):
     def _on_mount(self, event: Mount) -> None:
         if not self.query("SelectOverlay"):
             event.prevent_default()
+
+
+class Options(OptionList):
+    """A list to choose from. Textual's fails where a page is asked for before its lines are known."""
+
+    def action_page_up(self) -> None:
+        with suppress(KeyError):
+            super().action_page_up()  # type: ignore[no-untyped-call]
+
+    def action_page_down(self) -> None:
+        with suppress(KeyError):
+            super().action_page_down()  # type: ignore[no-untyped-call]
