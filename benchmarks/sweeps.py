@@ -107,9 +107,9 @@ def kills(folder: Path, runs: int, dispatchers: int, engines: int, seed: int) ->
     reader, left = queue.Queue(folder), {"dispatcher": dispatchers, "engine": engines}
     longest = 0.0
     while not ended(items := reader.items()):
-        time.sleep(chance.uniform(0.05, 1.5))
+        time.sleep(chance.uniform(0.05, 0.6))
         live = [item for item in items if item.standing == "live" and item.look.state.engine]
-        if left["engine"] and live and chance.random() < 0.3:
+        if left["engine"] and live and chance.random() < 0.35:
             victim = chance.choice(live)
             try:
                 os.kill(victim.look.state.engine["pid"], signal.SIGKILL)

@@ -21,6 +21,7 @@ from pathlib import Path
 from engine.experiment.mistakes import RequestError
 from engine.runs import evaluations, launch, store
 from engine.runs.control import Inbox
+from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
 from engine.runs.state import State, read_state
 from engine.sweep import notices, queue
@@ -65,6 +66,7 @@ class Dispatcher:
         self.folder = folder
         self._queue = Queue(folder)
         self._children: dict[str, subprocess.Popen[bytes]] = {}  # by the id of the run
+        self._folding: list[subprocess.Popen[bytes]] = []  # engines that have done their work
         self._called: list[subprocess.Popen[bytes]] = []  # commands of people
         self._said: dict[str, str] = {}
         self._ended: set[str] | None = None  # runs that stand at an end, as of the last look
@@ -76,19 +78,27 @@ class Dispatcher:
         busy = True
         while True:
             now = time.monotonic()
-            ended = [name for name, child in self._children.items() if child.poll() is not None]
-            for name in ended:
-                del self._children[name]
+            ended = self._let_go()
             due = now - looked >= (LOOK if busy else WHOLE)
             if ended or due or stamp != queue.changed_stamp(self.folder):
                 stamp = queue.changed_stamp(self.folder)
                 busy = self.look()
                 looked = time.monotonic()
                 idle_since = None if busy else idle_since or looked
-            if idle_since is not None and now - idle_since >= IDLE and not self._children:
+            if idle_since is not None and now - idle_since >= IDLE and not self._children and not self._folding:
                 say("ends", "nothing is left to start")
                 return stamp
             time.sleep(POLL)
+
+    def _let_go(self) -> list[str]:
+        """The runs whose engines have ended since the last call; a process that only folds up is not waited for."""
+        self._folding = [child for child in self._folding if child.poll() is None]
+        ended = []
+        for name, child in list(self._children.items()):
+            if child.poll() is not None or queue.item_of(RunDirectory(self.folder / name)).standing in ("done", "over"):
+                ended.append(name)
+                self._folding.append(self._children.pop(name))
+        return ended
 
     def look(self) -> bool:
         """Look at everything once and start what can be; returns whether anything runs or waits for a device."""

@@ -205,7 +205,7 @@ class Queue:
             if not stamps:
                 continue
             known = self._quiet.get(run.id)
-            item = known[1] if known is not None and known[0] == stamps else _item(run)
+            item = known[1] if known is not None and known[0] == stamps else item_of(run)
             found.append(item)
             if item.standing in ("done", "over") or item.look.status == "queued":
                 quiet[run.id] = (stamps, item)
@@ -247,7 +247,8 @@ def add_start(run: RunDirectory, start: Start) -> None:
     replace_json(run.starts, {"starts": [*kept, asdict(start)]})
 
 
-def _item(run: RunDirectory) -> Item:
+def item_of(run: RunDirectory) -> Item:
+    """How one run of the queue stands."""
     entry = entry_of(run) or Entry()
     starts, job, look = starts_of(run, entry), run, store.look(run)
     follows = run.evaluation

@@ -21,6 +21,10 @@ class Choice(Select[str]):
         if not self.query("SelectOverlay"):
             event.prevent_default()
 
+    def action_show_overlay(self) -> None:
+        if self.query("SelectOverlay"):
+            super().action_show_overlay()
+
 
 class Options(OptionList):
     """A list to choose from. Textual's fails where a page is asked for before its lines are known."""

@@ -164,8 +164,8 @@ def test_what_has_not_changed_is_not_read_again_and_what_has_is(queued, runs, mo
     reader = Queue(runs)
     reader.items()
     read = []
-    whole = queue._item
-    monkeypatch.setattr(queue, "_item", lambda run: read.append(run.id) or whole(run))
+    whole = queue.item_of
+    monkeypatch.setattr(queue, "item_of", lambda run: read.append(run.id) or whole(run))
     reader.items()
     assert read == []
     run = RunDirectory(runs / "run-3")
