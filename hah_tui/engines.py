@@ -239,6 +239,24 @@ def forecast(run: RunDirectory, experiment: Experiment, checkpoint: str) -> dict
 
 def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subprocess.Popen[bytes]:
     """Start the evaluation of a run's checkpoint, for `launch.await_start`; what is measured already stays."""
+    _check_evaluation(run, experiment, checkpoint)
+    lock = evaluations.take(run)
+    try:
+        return launch.start(run.evaluation, lock, evaluations.prepare(run, experiment, checkpoint))
+    finally:
+        lock.release()
+
+
+def enqueue_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
+    """Have the queue evaluate a run's checkpoint when a device is free; raises RequestError."""
+    _check_evaluation(run, experiment, checkpoint)
+    known = queue.entry_of(run)
+    asked = submit.Asked(known.group, known.priority) if known is not None else submit.Asked()
+    queue.evaluate(run, experiment, asked.entry(experiment), checkpoint)
+    queue.ensure_dispatcher(run.path.parent)
+
+
+def _check_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
     check_packages(experiment)
     if "masking" in experiment.evaluate.suites and experiment.evaluate.masking.standard:
         store.another(experiment.evaluate.masking.standard, run, "evaluate.masking.standard")
@@ -246,8 +264,3 @@ def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subp
         there = ", ".join(checkpoints(run)) or "none yet"
         raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {there}")
     launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
-    lock = evaluations.take(run)
-    try:
-        return launch.start(run.evaluation, lock, evaluations.prepare(run, experiment, checkpoint))
-    finally:
-        lock.release()

@@ -16,7 +16,8 @@ def python(code, cwd="/"):
 
 
 @pytest.mark.parametrize(
-    "module", ["hah_tui.cli", "engine.experiment", "engine.runs.store", "engine.experiment.presets"]
+    "module",
+    ["hah_tui.cli", "engine.experiment", "engine.runs.store", "engine.experiment.presets", "engine.sweep.dispatcher"],
 )
 def test_the_light_wing_brings_no_torch(module):
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"

@@ -82,13 +82,23 @@ class Dispatcher:
             due = now - looked >= (LOOK if busy else WHOLE)
             if ended or due or stamp != queue.changed_stamp(self.folder):
                 stamp = queue.changed_stamp(self.folder)
-                busy = self.look()
+                busy = self._looked()
                 looked = time.monotonic()
                 idle_since = None if busy else idle_since or looked
             if idle_since is not None and now - idle_since >= IDLE and not self._children and not self._folding:
                 say("ends", "nothing is left to start")
                 return stamp
             time.sleep(POLL)
+
+    def _looked(self) -> bool:
+        """`look`, where a disk that is full, read-only or away for a while is said and waited for."""
+        try:
+            found = self.look()
+            self._said.pop("folder", None)
+        except (OSError, RequestError) as error:
+            self._say_once("folder", f"{self.folder} cannot be read or written: {error}")
+            return self.folder.is_dir()
+        return found
 
     def _let_go(self) -> list[str]:
         """The runs whose engines have ended since the last call; a process that only folds up is not waited for."""

@@ -350,11 +350,14 @@ def requeue(run: RunDirectory, entry: Entry) -> None:
     put(run, replace(entry, queued=time.time()))
 
 
-def evaluate(run: RunDirectory, experiment: Experiment, entry: Entry) -> None:
+def evaluate(run: RunDirectory, experiment: Experiment, entry: Entry, checkpoint: str = "last") -> None:
     """Queue the evaluation of a run that has finished; raises RequestError."""
+    look = store.look(run)
+    if look.status != "finished":
+        raise RequestError(f"{run.id} is {look.status}; only of a run that has finished can an evaluation be queued")
     lock = evaluations.take(run)
     try:
-        replace(evaluations.prepare(run, experiment, "last"), status="queued").write(run.evaluation)
+        replace(evaluations.prepare(run, experiment, checkpoint), status="queued").write(run.evaluation)
     finally:
         lock.release()
     put(run, replace(entry, evaluates=True))

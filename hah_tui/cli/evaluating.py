@@ -9,7 +9,7 @@ import typer
 from engine.disk import read_json
 from engine.experiment.datasets import SUITE_NAMES
 from hah_tui import engines
-from hah_tui.cli import output
+from hah_tui.cli import output, queueing
 from hah_tui.cli.output import Json, RunArgument, RunsDir, print_json, print_table
 from hah_tui.text import duration
 
@@ -41,6 +41,7 @@ def eval_(
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it would take.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as it has begun.")] = False,
+    queued: Annotated[bool, typer.Option("--queue", "-q", help="Start it when a device is free, and return.")] = False,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
@@ -61,6 +62,10 @@ def eval_(
         _print_forecast(engines.forecast(run, experiment, checkpoint), json)
         return
     job = run.evaluation
+    if queued:
+        engines.enqueue_evaluation(run, experiment, checkpoint)
+        queueing.say_queued([job], json)
+        return
     tail, events = Tail(job.events, from_end=True), Tail(job.events, from_end=True)
     look = watching.stay(job, engines.evaluate(run, experiment, checkpoint), detach, json, tail)
     if look is None:

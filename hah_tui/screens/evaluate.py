@@ -33,12 +33,14 @@ TYPING_SECONDS = 0.7  # without a key before another estimate is asked for
 _KEY = r"[\w.-]+\s*="  # what a setting begins with
 
 
-class EvaluateDialog(Dialog["tuple[Experiment, str] | None"]):
-    """Asks what to measure of a run; gives the experiment with its suites, and the checkpoint's name."""
+class EvaluateDialog(Dialog["tuple[Experiment, str, bool] | None"]):
+    """Asks what to measure of a run; gives the experiment with its suites, the checkpoint's name, and whether it is to
+    wait in the queue."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave"),
         Binding("ctrl+r", "begin", priority=True),
+        Binding("ctrl+u", "begin(True)", priority=True),
         Binding("space", "choose"),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012 (Textual's)
@@ -174,7 +176,7 @@ class EvaluateDialog(Dialog["tuple[Experiment, str] | None"]):
 
     def _say(self, what: str, wrong: bool) -> None:
         said = Text(shown_line(what, 300) + "\n", "" if not wrong else "bold")
-        said.append("space: choose  enter: begin  tab: on  esc: leave it", "" if wrong else "dim")
+        said.append("space: choose  enter: begin  ctrl+u: queue  tab: on  esc: leave it", "" if wrong else "dim")
         place = self.query_one("#said", Static)
         place.update(said)
         place.set_class(wrong, "wrong")
@@ -187,10 +189,10 @@ class EvaluateDialog(Dialog["tuple[Experiment, str] | None"]):
             self._chosen ^= {SUITE_NAMES[at]}
             self._look()
 
-    def action_begin(self) -> None:
+    def action_begin(self, queued: bool = False) -> None:
         """Begin, unless something is wrong; that is said."""
         with suppress(RequestError):
-            self.dismiss((self._meant(), self._checkpoint()))
+            self.dismiss((self._meant(), self._checkpoint(), queued))
 
     def on_option_list_option_selected(self) -> None:
         self.action_begin()

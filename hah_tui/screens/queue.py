@@ -153,7 +153,8 @@ class QueueScreen(RunActions):
             group = next((one for one in self.known.groups if one.name == item.entry.group), Group(item.entry.group))
             limit = "" if group.limit is None else f", {group.limit} at once"
             held = f", held: {shown_line(group.reason)}" if group.reason else ", held" if group.paused else ""
-            text.append(f"{item.status}  ", colour(MARKS.get(item.look.status, ("", "", "quiet"))[2]))
+            where = f" on {item.look.state.device}" if item.standing == "live" and item.look.state.device else ""
+            text.append(f"{item.status}{where}  ", colour(MARKS.get(item.look.status, ("", "", "quiet"))[2]))
             text.append(shown_line(why, 300))
             starts = f"  {len(item.starts)} starts" if len(item.starts) > 1 else ""
             priority = f"  priority {item.entry.priority}" if item.entry.priority else ""

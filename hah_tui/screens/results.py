@@ -230,18 +230,27 @@ class ResultsScreen(Page):
 
         self.hah.in_background(self, read, ask)
 
-    def _evaluate(self, asked: tuple[Experiment, str] | None) -> None:
+    def _evaluate(self, asked: tuple[Experiment, str, bool] | None) -> None:
         if asked is None:
             return
         run, app = self.run_directory, self.hah
+        experiment, checkpoint, queued = asked
 
         def begin() -> None:
-            process = engines.evaluate(run, *asked)
+            if queued:
+                engines.enqueue_evaluation(run, experiment, checkpoint)
+                return
+            process = engines.evaluate(run, experiment, checkpoint)
             app.adopt(process)
             launch.await_start(run.evaluation, process)
 
+        def begun(_: None) -> None:
+            self.action_reload()
+            if queued:
+                app.say(f"{run.evaluation.id} waits in the queue")
+
         app.say("asking for device and data...")
-        app.in_background(self, begin, lambda _: self.action_reload())
+        app.in_background(self, begin, begun)
 
     def action_stop_evaluation(self) -> None:
         if self.job is None or not self.job.live:

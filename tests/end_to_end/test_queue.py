@@ -243,5 +243,8 @@ def test_run_queue_waits_its_turn(hah, runs):
     assert read_state(run).status == "queued"
     hah("queue", "resume")
     assert hah("queue", "wait", run.id, timeout=120).returncode == 0
+    hah("eval", run.id, "--suite", "sparsity", "--images", "32", "--queue")
+    assert hah("queue", "wait", timeout=120).returncode == 0
+    assert list(run.results.glob("sparsity-*.json"))
     shown = json.loads(hah("show", run.id, "--json").stdout)
     assert shown["queued_commit"].removesuffix("-dirty") == shown["manifest"]["source"]["commit"]

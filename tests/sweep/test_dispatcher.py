@@ -231,6 +231,22 @@ def test_a_start_is_noted_before_it_happens(queued, runs, monkeypatch, engines):
     assert Queue(runs).items()[0].standing == "ready"
 
 
+def test_a_folder_that_cannot_be_written_for_a_while_is_waited_for(queued, runs, engines, monkeypatch, capsys):
+    run = queued("a")
+    whole = queue.add_start
+
+    def full(*_):
+        raise OSError(28, "No space left on device", str(run.starts))
+
+    monkeypatch.setattr(queue, "add_start", full)
+    monkeypatch.setattr(queue, "groups", full)
+    work = Dispatcher(runs)
+    assert work._looked()
+    monkeypatch.undo()
+    assert queue.add_start is whole
+    assert capsys.readouterr().out.count("No space left on device") == 1
+
+
 # GPUs, the driver's answers stood in for
 
 

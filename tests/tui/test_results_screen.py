@@ -451,6 +451,19 @@ def test_no_estimate_is_no_obstacle(runs, asked, monkeypatch):
     drive(runs, body)
 
 
+def test_an_evaluation_can_wait_in_the_queue(runs, asked, monkeypatch):
+    evaluated(runs)
+    monkeypatch.setattr(engines, "enqueue_evaluation", lambda run, experiment, name: asked.append((run.id, name)))
+
+    async def body(pilot, app):
+        await asking(pilot, app)
+        await pilot.press("ctrl+u")
+        await until(pilot, lambda: asked)
+        assert asked == [("a-run", "last")]
+
+    drive(runs, body)
+
+
 def test_an_evaluation_is_launched_followed_and_stopped(runs, asked):
     run = evaluated(runs)
 
