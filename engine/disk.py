@@ -144,7 +144,7 @@ def replace_json(path: Path, document: Mapping[str, Any], durable: bool = True) 
     if durable:
         replace_text(path, text)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with os.fdopen(
         os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "w"
     ) as file:

@@ -41,8 +41,10 @@ def ask(
     """Send a command and wait for its answer; raises RequestError if it is refused or nobody is there to answer."""
     watcher = Watcher(run)
     look = watcher.settled()
-    if look.status == "queued" and verb.startswith("stop") and queue.withdraw(run):
+    if verb.startswith("stop") and _taken_out(run, look):
         return
+    if look.status == "queued":
+        raise RequestError(f"{run.id} waits in the queue, and has no engine yet")
     if not look.live or look.deaf:
         raise RequestError(f"{run.id} is {look.status}: no engine to {verb}; {look.reason or 'nothing was sent'}")
     tail = Tail(run.events, from_end=True)
@@ -67,6 +69,15 @@ def ask(
         time.sleep(0.05)
     if not answer["ok"]:
         raise RequestError(str(answer["text"]))
+
+
+def _taken_out(run: RunDirectory, look: Look) -> bool:
+    """Whether a run, or the evaluation of one, waited in the queue, or was to be started again, and no longer does."""
+    trained = RunDirectory(run.path.parents[1]) if look.state.kind == "evaluation" else run
+    if queue.entry_of(trained) is not None and queue.item_of(trained).standing == "ready":
+        queue.leave(trained)
+        return True
+    return look.status == "queued" and queue.withdraw(run)
 
 
 def stop(run: RunDirectory, now: bool = False, waiting: Callable[[Look], None] = lambda _: None) -> Look:
@@ -250,9 +261,7 @@ def evaluate(run: RunDirectory, experiment: Experiment, checkpoint: str) -> subp
 def enqueue_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
     """Have the queue evaluate a run's checkpoint when a device is free; raises RequestError."""
     _check_evaluation(run, experiment, checkpoint)
-    known = queue.entry_of(run)
-    asked = submit.Asked(known.group, known.priority) if known is not None else submit.Asked()
-    queue.evaluate(run, experiment, asked.entry(experiment), checkpoint)
+    queue.evaluate(run, experiment, submit.Asked().entry(experiment, queue.entry_of(run)), checkpoint)
     queue.ensure_dispatcher(run.path.parent)
 
 

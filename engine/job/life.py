@@ -97,7 +97,7 @@ def _failed(
             record.event("refused", text=str(error))
             record.close()
         print(error, flush=True)
-        replace(state, status=state.before).write(directory)
+        replace(state, status=state.before, error=text if state.before == "failed" else "").write(directory)
         return launch.REFUSED
     if record is None:
         replace(state, status="failed", error=text).write(directory)

@@ -99,8 +99,8 @@ def _gpu(pynvml: Any, index: int) -> Gpu:
         utilisation = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
     except pynvml.NVMLError:
         utilisation = None
-    name = str(pynvml.nvmlDeviceGetName(handle))
-    return Gpu(index, uuid, name, memory.total / 2**30, memory.free / 2**30, utilisation, is_locked(_lock_path(uuid)))
+    name, taken = str(pynvml.nvmlDeviceGetName(handle)), any(map(is_locked, _locks(uuid)))
+    return Gpu(index, uuid, name, memory.total / 2**30, memory.free / 2**30, utilisation, taken)
 
 
 def _lock_path(uuid: str, number: int = 1) -> Path:
@@ -173,10 +173,20 @@ def check(asked: str, found: list[Gpu]) -> None:
 
 
 def reserve(gpu: Gpu, engines: int = 1) -> Lock | None:
-    """The lock of a GPU for one of at most ``engines`` on it, or None where each is taken."""
-    for number in range(1, engines + 1):
-        path = _lock_path(gpu.uuid, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if (lock := Lock.take(path, patience=0.05)) is not None:
-            return lock
-    return None
+    """The lock of a GPU for one of at most ``engines`` on it, or None where each is taken.
+
+    Who wants it alone takes the first lock; who shares it takes one of the others: neither beside the other kind.
+    """
+    alone = _lock_path(gpu.uuid)
+    alone.parent.mkdir(parents=True, exist_ok=True)
+    shared = [_lock_path(gpu.uuid, number) for number in range(2, engines + 2)] if engines > 1 else []
+    if any(map(is_locked, [alone] if shared else _locks(gpu.uuid)[1:])):
+        return None
+    taken = (Lock.take(path, patience=0.05) for path in shared or [alone])
+    return next((lock for lock in taken if lock is not None), None)
+
+
+def _locks(uuid: str) -> list[Path]:
+    """Every lock of a GPU that there is, the first of them for who wants it alone."""
+    alone = _lock_path(uuid)
+    return [alone, *alone.parent.glob(f"{alone.stem}.*.lock")]

@@ -38,7 +38,7 @@ class Given:
     gpu_lock: Lock | None = None
     threads: int | None = None
     niceness: int = 0
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str | None] = field(default_factory=dict)  # None: without it
 
     def arguments(self) -> list[str]:
         found = ["--nice", str(self.niceness)] if self.niceness else []
@@ -112,7 +112,7 @@ def _detached(
     command: Sequence[str],
     log: BinaryIO,
     descriptors: Sequence[int] = (),
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
@@ -122,7 +122,11 @@ def _detached(
         start_new_session=True,
         pass_fds=descriptors,
         cwd=_home(),
-        env={**_environment(), "PYTHONUNBUFFERED": "1", **(environment or {})},
+        env={
+            name: value
+            for name, value in {**_environment(), "PYTHONUNBUFFERED": "1", **(environment or {})}.items()
+            if value is not None
+        },
     )
 
 

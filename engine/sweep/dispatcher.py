@@ -15,10 +15,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from engine.experiment.mistakes import RequestError
+from engine.disk import replace_json
 from engine.runs import evaluations, launch, store
 from engine.runs.control import Inbox
 from engine.runs.layout import RunDirectory
@@ -69,6 +70,7 @@ class Dispatcher:
         self._folding: list[subprocess.Popen[bytes]] = []  # engines that have done their work
         self._called: list[subprocess.Popen[bytes]] = []  # commands of people
         self._said: dict[str, str] = {}
+        self._waits: dict[str, str] = {}  # as written for others
         self._ended: set[str] | None = None  # runs that stand at an end, as of the last look
 
     def work(self) -> tuple[int, int]:
@@ -95,8 +97,8 @@ class Dispatcher:
         try:
             found = self.look()
             self._said.pop("folder", None)
-        except (OSError, RequestError) as error:
-            self._say_once("folder", f"{self.folder} cannot be read or written: {error}")
+        except Exception as error:
+            self._say_once("folder", f"the last look failed: {type(error).__name__}: {error}")
             return self.folder.is_dir()
         return found
 
@@ -117,73 +119,84 @@ class Dispatcher:
         groups = self._pause_failing(items)
         live = [item for item in items if item.standing == "live"]
         ready = [item for item in items if item.standing == "ready"]
-        started = self._start(ready, live, groups) if ready else False
-        return bool(live or started or self._children or any(not held for held in self._held(ready, groups)))
-
-    def _held(self, ready: Sequence[Item], groups: dict[str, Group]) -> Iterator[bool]:
-        """For each run that waits: whether it waits for a person."""
-        after = {item.run.id for item, _ in queue.wait_for(ready)} if any(item.entry.after for item in ready) else set()
+        held = queue.dependences(items) if any(item.entry.after for item in ready) else {}
         everything = queue.paused(self.folder)
-        for item in ready:
-            group = groups.get(item.entry.group, Group())
-            yield everything or group.paused or item.run.id in after
+        able = [
+            item
+            for item in ready
+            if not (everything or _group(groups, item).paused or (item.run.id in held and held[item.run.id].hopeless))
+        ]
+        started = self._start([item for item in able if item.run.id not in held], live, groups) if able else False
+        return bool(live or started or able or self._children)
 
     def _start(self, ready: list[Item], live: list[Item], groups: dict[str, Group]) -> bool:
-        if queue.paused(self.folder):
-            return False
+        """Start what there is a place for; what waits, and for what, is kept for whoever asks."""
+        waits: dict[str, str] = {}
+        started = False
         free = shutil.disk_usage(self.folder).free / 2**30
         if free < margin():
-            self._say_once("disk", f"{free:.1f} GiB are free in {self.folder}, less than {margin():g}: nothing starts")
-            return False
-        self._said.pop("disk", None)
-        places, running = Places.now(live), Counter(item.entry.group for item in live)
-        waits = {item.run.id for item, _ in queue.wait_for(self._queue.items())} if any(
-            item.entry.after for item in ready
-        ) else set()  # fmt: skip
-        started = False
-        for item in ready:
-            group = groups.get(item.entry.group, Group(item.entry.group))
-            if group.paused or item.run.id in waits or item.run.id in self._children:
-                continue
-            if group.limit is not None and running[group.name] >= group.limit:
-                continue
-            place, why = places.place(item.entry, group)
-            if place is None:
+            why = f"{free:.1f} GiB of the disk are free, less than {margin():g}"
+            self._say_once("disk", f"{why}: nothing starts")
+            waits = dict.fromkeys((item.run.id for item in ready), why)
+        else:
+            self._said.pop("disk", None)
+            places, running = Places.now(live), Counter(item.entry.group for item in live)
+            for item in ready:
+                group = _group(groups, item)
+                if item.run.id in self._children or (group.limit is not None and running[group.name] >= group.limit):
+                    continue
+                try:
+                    why = self._try(item, group, places)
+                except Exception as error:
+                    why = f"it cannot be started: {error}"
+                if not why:
+                    running[group.name] += 1
+                    started = True
+                    continue
+                waits[item.run.id] = why
                 self._say_once(item.run.id, f"{item.run.id} waits {why}")
                 if item.entry.gpus > 1:  # what comes after it would take its devices one by one
                     break
-                continue
-            try:
-                child = self._launch(item, place)
-            except (RequestError, OSError) as error:
-                self._say_once(item.run.id, f"{item.run.id} cannot be started: {error}")
-                child = None
-            finally:
-                place.release()
-            if child is not None:
-                self._children[item.run.id] = child
-                running[group.name] += 1
-                started = True
-            else:
-                places.used -= place.threads
+        if waits != self._waits:
+            self._waits = waits
+            queue.made(self.folder)
+            replace_json(queue.waits_file(self.folder), waits, durable=False)
         return started
+
+    def _try(self, item: Item, group: Group, places: Places) -> str:
+        """Start a run; '' or what it waits for."""
+        place, why = places.place(item.entry, group)
+        if place is None:
+            return why
+        child = None
+        try:
+            child = self._launch(item, place)
+        finally:
+            place.release()
+            if child is None:
+                places.used -= place.threads
+        if child is None:
+            return "for another look: it has just changed"
+        self._children[item.run.id] = child
+        return ""
 
     def _launch(self, item: Item, place: Place) -> subprocess.Popen[bytes] | None:
         """Start the engine of a run, unless somebody else was faster; raises OSError, RequestError."""
         item.run.check()
+        if queue.paused(self.folder) or queue.entry_of(item.run) != item.entry:
+            return None
         lock, state = self._taken(item)
         if lock is None:
             return None
         try:
             job = item.job if state.kind == "training" else item.run.evaluation
             Inbox(job).clear()
-            queue.add_start(
-                item.run,
-                Start(
-                    time.time(), queue.mark(state), item.look.status, state.error, socket.gethostname(),
-                    place.gpus[0].uuid if place.gpus else "", place.threads,
-                ),
+            start = Start(
+                time=time.time(), queued=item.entry.queued, kind=state.kind, done=queue.done(state),
+                before=item.look.status, error=state.error, ended=state.updated, host=socket.gethostname(),
+                gpu=place.gpus[0].uuid if place.gpus else "", threads=place.threads,
             )  # fmt: skip
+            queue.add_start(item.run, start)
             where = f"on {place.gpus[0].name}" if place.gpus else f"with {place.threads} CPU threads"
             say("starts", f"{job.id} {where}" + (f", {item.why}" if item.why else ""))
             child = launch.start(job, lock, state, (), place.given(item.entry))
@@ -195,9 +208,13 @@ class Dispatcher:
     def _taken(self, item: Item) -> tuple[Lock | None, State]:
         """The right to do the job of a run, with its snapshot under that lock; no lock where it has moved on."""
         if item.job is item.run and item.look.status == "finished":  # killed before it could describe its evaluation
-            lock = evaluations.take(item.run)
             experiment = store.experiment_of(item.run, item.look.state)
-            return lock, evaluations.prepare(item.run, experiment, "last")
+            lock = evaluations.take(item.run)
+            try:
+                return lock, evaluations.prepare(item.run, experiment, "last")
+            except BaseException:
+                lock.release()
+                raise
         taken = Lock.take(item.job.lock)
         if taken is None:
             return None, item.look.state
@@ -214,7 +231,7 @@ class Dispatcher:
         groups = queue.groups(self.folder)
         failures = Counter[tuple[str, str]]()
         for item in items:
-            group = groups.get(item.entry.group, Group(item.entry.group))
+            group = _group(groups, item)
             for when, error in item.failures:
                 if when > group.since:
                     failures[group.name, queue.normalized(error)] += 1
@@ -259,4 +276,9 @@ class Dispatcher:
 
 def say(verb: str, text: str) -> None:
     """A line in the dispatcher's log."""
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {verb}: {text}", file=sys.stdout, flush=True)
+    with suppress(OSError, ValueError):  # a full disk is no reason to stop
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {verb}: {text}", file=sys.stdout, flush=True)
+
+
+def _group(groups: dict[str, Group], item: Item) -> Group:
+    return groups.get(item.entry.group, Group(item.entry.group))

@@ -16,22 +16,29 @@ from engine.experiment.mistakes import RequestError
 from engine.runs.launch import log_end
 from engine.sweep.queue import Item
 
+_MOST_TEXT = 16_000  # characters in an environment
 
-def ask(about: Path, command: str) -> None:
-    """Call a command once when the run (its directory) or group (`RUNS/.queue/groups/NAME`) has ended.
 
-    It is split into words as a shell would and no shell runs it. Raises RequestError.
-    """
+def words_of(command: str) -> list[str]:
+    """A command split into words as a shell would; raises RequestError."""
     try:
         words = shlex.split(command)
     except ValueError as error:
         raise RequestError(f"--notify {command}: {error}") from None
-    if not words:
+    if not words or "\0" in command:
         raise RequestError("--notify: must name a command")
+    return words
+
+
+def ask(about: Path, words: Sequence[str]) -> None:
+    """Call a command once when the run (its directory) or group (`RUNS/.queue/groups/NAME`) has ended.
+
+    No shell runs it. Raises RequestError.
+    """
     path = _path(about)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_json(path, {"about": str(about), "command": words})
+        replace_json(path, {"about": str(about), "command": list(words)})
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -61,8 +68,8 @@ def facts(item: Item) -> dict[str, str]:
         "HAH_PATH": str(item.run.path),
         "HAH_GROUP": item.entry.group,
         "HAH_STATUS": item.look.status,
-        "HAH_ERROR": state.error,
-        "HAH_LOG": log_end(item.job),
+        "HAH_ERROR": state.error[:_MOST_TEXT].replace("\0", ""),
+        "HAH_LOG": log_end(item.job)[-_MOST_TEXT:].replace("\0", ""),
     }
 
 

@@ -24,7 +24,7 @@ class Place:
 
     def given(self, entry: Entry) -> Given:
         """As it is handed over to an engine."""
-        environment = {"HAH_DATA": entry.data} if entry.data else {}
+        environment = {"HAH_DATA": entry.data or None}  # of who queued it, not of who started the dispatcher
         if self.gpus:
             return Given(self.gpus[0].uuid, self.locks[0], None, entry.niceness, environment)
         return Given(threads=self.threads, niceness=entry.niceness, environment=environment)
@@ -59,8 +59,8 @@ class Places:
             return Place(threads=threads), ""
         wanted = sorted(self.gpus, key=lambda gpu: -gpu.free_gib)
         if entry.device.startswith("cuda:"):
-            index = int(entry.device.removeprefix("cuda:"))
-            wanted = [gpu for gpu in self.gpus if gpu.index == index]
+            index = int(entry.device.removeprefix("cuda:"))  # among those that are visible, as torch counts
+            wanted = list(self.gpus[index : index + 1])
         count = max(1, entry.gpus)
         if len(wanted) < count:
             return None, f"for {entry.device}, and this host shows {len(self.gpus)} GPUs"

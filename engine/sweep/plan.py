@@ -16,6 +16,7 @@ from engine.experiment.fields import fields
 from engine.experiment.fingerprint import fingerprint
 from engine.experiment.migrations import migrated
 from engine.experiment.names import NAME_FORMAT, is_name
+from engine.sweep.queue import DEFAULT
 
 MOST_TRIALS = 10_000
 MOST_SEEDS = 1_000
@@ -129,15 +130,18 @@ class _Reader:
             if name not in _PARTS:
                 self._wrong((name,), f"{name}: unknown; a sweep has {', '.join(_PARTS)}")
         name, description = self._text("name") or self.path.stem, self._text("description")
-        if not is_name(name):
-            self._wrong(("name",), f"name: must be {NAME_FORMAT}, got {name!r:.60}")
+        if not is_name(name) or name == DEFAULT:
+            also = f" and not {DEFAULT}, the group of what names none" if name == DEFAULT else ""
+            self._wrong(("name",), f"name: must be {NAME_FORMAT}{also}, got {name!r:.60}")
         bases = list(self._bases())
         points = self._points()
         seeds = self._seeds(bases[0].document.values.get("seed") if bases else None)
         slots = self._slots()
         groups = list(_combined(bases, points, self.mistakes))
-        if len(groups) * len(seeds) > MOST_TRIALS:
-            self._wrong((), f"comes to {len(groups) * len(seeds):,} runs; at most {MOST_TRIALS:,}")
+        try:
+            check_seeds(seeds, len(groups))
+        except RequestError as error:
+            self._wrong(("seeds",), error.mistakes[0].what)
         if self.mistakes:
             raise RequestError(*dict.fromkeys(self.mistakes))
         return Plan(name, description, self._text("base"), _different(groups), seeds, slots, self.path)
@@ -155,7 +159,7 @@ class _Reader:
     def _mapping(self, *key: str) -> dict[str, Any]:
         value: Any = self.document.values
         for part in key:
-            value = value.get(part) or {}
+            value = {} if (inner := value.get(part)) is None else inner
         if isinstance(value, dict):
             return value
         self._wrong(key, f"{'.'.join(key)}: must be a mapping, got {value!r:.60}")
@@ -232,6 +236,9 @@ class _Reader:
                 axes[name] = _axis(written)
             except ValueError as error:
                 self._wrong(key, f"axes.{name}: {error}")
+        for name in axes:
+            if inner := next((other for other in axes if other.startswith(f"{name}.")), None):
+                self._wrong(("axes", inner), f"axes.{inner}: is a part of {name}, which is an axis too")
         places = {name: self.document.origin(("axes", name)) for name in axes}
         combine = self.document.values.get("combine", "product")
         if combine not in ("product", "zip"):
@@ -273,8 +280,24 @@ class _Reader:
         return Slots(limit, **good)
 
 
+def check_seeds(seeds: Sequence[int], groups: int) -> None:
+    """Raise RequestError for a seed that is none, or too many runs."""
+    largest = int(fields()["seed"].maximum or 0)
+    if max(seeds) > largest:
+        raise RequestError(f"seeds: must be whole numbers from 0 to {largest}, got {max(seeds)}")
+    if groups * len(seeds) > MOST_TRIALS:
+        raise RequestError(f"seeds: come to {groups * len(seeds):,} runs; at most {MOST_TRIALS:,}")
+
+
 def _axis(written: Any) -> list[Any]:
     """The values of an axis; raises ValueError."""
+    try:
+        return _values(written)
+    except OverflowError:
+        raise ValueError("has numbers that are beyond a float") from None
+
+
+def _values(written: Any) -> list[Any]:
     if isinstance(written, list):
         if not written:
             raise ValueError("must name a value")
@@ -305,14 +328,18 @@ def _axis(written: Any) -> list[Any]:
         raise ValueError("on a log scale from and to must be above 0")
     if log:
         ratio = high / low
-        return [_rounded(low * ratio ** (index / (count - 1)), []) for index in range(count)]
+        values = [_rounded(low * ratio ** (index / (count - 1)), [], 6) for index in range(count)]
+        if len(set(values)) < count:
+            raise ValueError(f"has {count} values that six digits do not tell apart")
+        return values
     return [_rounded(low + (high - low) * index / (count - 1), ends) for index in range(count)]
 
 
-def _rounded(value: float, whole: Sequence[Any]) -> float | int:
+def _rounded(value: float, whole: Sequence[Any], digits: int = 12) -> float | int:
     """A value as a person would write it: whole among whole numbers, without the noise of a sum."""
-    value = float(f"{value:.6g}")
-    return int(value) if whole and all(type(one) is int for one in whole) and value == int(value) else value
+    if whole and all(type(one) is int for one in whole) and value == int(value):
+        return int(value)
+    return float(f"{value:.{digits}g}")
 
 
 def _point(names: Sequence[str], values: Sequence[Any], places: Mapping[str, str]) -> Document:
@@ -373,4 +400,4 @@ def short(name: str) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

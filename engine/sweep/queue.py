@@ -11,8 +11,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -41,7 +40,8 @@ T = TypeVar("T", "Entry", "Start", "Group")
 @dataclass(frozen=True)
 class Entry:
     """What was asked for one run, and what its engine needs. ``position`` orders those of one priority, lowest first;
-    ``after``: ids of runs that must have finished; ``data``: HAH_DATA of who queued it."""
+    ``after``: ids of runs that must have finished training; ``data``: HAH_DATA of who queued it; ``updated``: of the
+    job's snapshot when it was queued."""
 
     group: str = DEFAULT
     priority: int = 0
@@ -56,6 +56,7 @@ class Entry:
     evaluates: bool = False
     data: str = ""
     commit: str = ""
+    updated: float = 0.0
 
     @classmethod
     def of(cls, experiment: Experiment, **asked: Any) -> Entry:
@@ -86,12 +87,16 @@ def _parsed(kind: type[T], stored: Mapping[str, Any]) -> T:
 
 @dataclass(frozen=True)
 class Start:
-    """One start by the queue. ``mark``: how far the job was; ``before``: its status then, ``error`` with that."""
+    """One start by the queue, of the request that was made at ``queued``. ``kind`` of job, and how much of it was
+    ``done``; ``before``: its status then, with its ``error``, since ``ended``."""
 
     time: float = 0.0
-    mark: str = ""
+    queued: float = 0.0
+    kind: str = "training"
+    done: int = 0
     before: str = ""
     error: str = ""
+    ended: float = 0.0
     host: str = ""
     gpu: str = ""
     threads: int = 0
@@ -135,22 +140,31 @@ class Item:
     @property
     def failures(self) -> list[tuple[float, str]]:
         """(time, error) of every failure since it was queued."""
-        found = [(start.time, start.error) for start in self.starts[1:] if start.before == "failed"]
+        found = [(start.ended, start.error) for start in self.starts[1:] if start.before == "failed"]
         if self.starts and self.look.status == "failed":
             found.append((self.look.state.updated, self.look.state.error))
         return found
 
 
-def mark(state: State) -> str:
-    """How far a job is, in a form that only progress changes."""
-    return f"{state.kind} {state.step or state.piece}"
+def done(state: State) -> int:
+    """How much of a job is done: steps of a training, pieces of an evaluation."""
+    return state.step if state.kind == "training" else state.piece
+
+
+def stuck(starts: Sequence[Start], state: State) -> int:
+    """How many starts of this job there were since it last got further than ever before."""
+    mine = [start.done for start in starts if start.kind == state.kind]
+    if not mine or done(state) > max(mine):
+        return 0
+    return len(mine) - mine.index(max(mine))
 
 
 def standing(entry: Entry, starts: Sequence[Start], look: Look, whole: bool) -> tuple[Standing, str]:
     """How a job stands for the queue, and why; ``whole``: nothing follows it when it has finished.
 
     What a person stopped is left alone; what a signal stopped, and what is lost, is gone on with, unless it was lost
-    where it was three times; what failed is tried again as often as was asked.
+    three times without getting further; what failed is tried again as often as was asked. What had ended when it was
+    queued was queued to go on.
     """
     state = look.state
     if look.status == "finished":
@@ -159,23 +173,20 @@ def standing(entry: Entry, starts: Sequence[Start], look: Look, whole: bool) -> 
         return "live", look.reason
     if look.status == "queued":
         return "ready", ""
-    again = bool(starts) or state.updated <= entry.queued  # what ended before it was queued was queued to go on
-    if look.status == "failed":
-        failed = len([start for start in starts[1:] if start.before == "failed"]) + bool(starts)
-        if starts and failed > entry.retries:
-            return "over", f"failed: {state.error}"
-        return "ready", f"failed, {failed} of {entry.retries + 1} tries" if starts else "failed before it was queued"
-    if look.status == "stopped" and state.stopped_by not in ("signal", "limit") and not (not starts and again):
-        return "over", "stopped by a person"
-    stuck = 0
-    for start in reversed(starts):
-        if start.mark != mark(state):
-            break
-        stuck += 1
-    if stuck >= MOST_STARTS:
-        return "over", f"{look.status} {stuck} times without getting further; {look.reason or 'see its engine.log'}"
     if not look.verified:
         return "live", look.reason
+    untouched = not starts and state.updated == entry.updated
+    if untouched and look.status in ("failed", "stopped"):
+        return "ready", f"{look.status} before it was queued"
+    if look.status == "failed":
+        failed = len([start for start in starts[1:] if start.before == "failed"]) + 1
+        if not starts or failed > entry.retries:
+            return "over", f"failed: {state.error}"
+        return "ready", f"failed, {failed} of {entry.retries + 1} tries"
+    if look.status == "stopped" and state.stopped_by not in ("signal", "limit"):
+        return "over", "stopped by a person"
+    if (times := stuck(starts, state)) >= MOST_STARTS:
+        return "over", f"{look.status} {times} times without getting further; {look.reason or 'see its engine.log'}"
     return "ready", f"{look.status}, goes on"
 
 
@@ -215,29 +226,40 @@ class Queue:
 
 def _stamps(run: RunDirectory) -> tuple[int, ...]:
     """What changes when anything is written of how a run stands; () for one that is not the queue's."""
-    try:  # thousands of them: a Path for each costs more than what is asked
-        asked, state = os.stat(f"{run.path}/queue.json"), os.stat(f"{run.path}/state.json")  # noqa: PTH116
-    except OSError:
-        return ()
-    found = (asked.st_mtime_ns, asked.st_ino, state.st_mtime_ns, state.st_ino)
-    try:
-        job = os.stat(f"{run.path}/results/{run.id}{EVALUATION}/state.json")  # noqa: PTH116
-    except OSError:
-        return found
-    return (*found, job.st_mtime_ns, job.st_ino)
+    found: list[int] = []
+    # Thousands of them: a Path for each costs more than what is asked.
+    for name in ("queue.json", "state.json", f"results/{run.id}{EVALUATION}/state.json"):
+        try:
+            status = os.stat(f"{run.path}/{name}")  # noqa: PTH116
+        except OSError:
+            if not found:
+                return ()
+            found += [0, 0]
+        else:
+            found += [status.st_mtime_ns, status.st_ino]
+    return tuple(found)
 
 
 def entry_of(run: RunDirectory) -> Entry | None:
-    """What was asked for a run; None where it is not the queue's."""
+    """What was asked for a run, with the default for what cannot be; None where it is not the queue's."""
     stored = read_json(run.queue)
-    return _parsed(Entry, stored) if stored else None
+    if not stored:
+        return None
+    entry: Entry = _parsed(Entry, stored)
+    return replace(
+        entry,
+        group=entry.group if is_name(entry.group) else DEFAULT,
+        device=entry.device if re.fullmatch(r"auto|cpu|cuda|cuda:\d{1,3}", entry.device) else "auto",
+        data="" if "\0" in entry.data else entry.data,
+        niceness=min(max(entry.niceness, 0), 19),
+    )
 
 
 def starts_of(run: RunDirectory, entry: Entry) -> tuple[Start, ...]:
     """The starts of a run since it was queued (the last time)."""
     stored = read_json(run.starts).get("starts")
     found = [_parsed(Start, one) for one in stored if isinstance(one, dict)] if isinstance(stored, list) else []
-    return tuple(start for start in found if start.time >= entry.queued)
+    return tuple(start for start in found if start.queued == entry.queued)
 
 
 def add_start(run: RunDirectory, start: Start) -> None:
@@ -267,11 +289,22 @@ def folder_of(folder: Path) -> Path:
     return folder / ".queue"
 
 
+def made(folder: Path) -> Path:
+    """That place, made; raises RequestError where it cannot be, or where there is a link in its place."""
+    place = folder_of(folder)
+    try:
+        for path in (place, place / "groups"):
+            if path.is_symlink():
+                raise RequestError(f"{path} is a symbolic link; nothing is written through one")
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{place} cannot be made: {error.strerror}") from None
+    return place
+
+
 def touch(folder: Path) -> None:
     """Tell whoever starts what waits that something has changed."""
-    place = folder_of(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    replace_json(place / "changed", {"time": time.time()}, durable=False)
+    replace_json(made(folder) / "changed", {"time": time.time()}, durable=False)
 
 
 def changed_stamp(folder: Path) -> tuple[int, int]:
@@ -296,19 +329,18 @@ def groups(folder: Path) -> dict[str, Group]:
 
 
 def group_of(folder: Path, name: str) -> Group:
-    """A group; one that nobody has set anything of has no limit."""
+    """A group; one that nobody has set anything of has no limit. Raises RequestError for what is no name."""
+    if not is_name(name):
+        raise RequestError(f"{name!r:.80} cannot name a group; allowed: {NAME_FORMAT}")
     path = folder_of(folder) / "groups" / f"{name}.json"
     return replace(_parsed(Group, read_json(path)), name=name)
 
 
 def set_group(folder: Path, name: str, **settings: Any) -> Group:
     """Change a group; raises RequestError."""
-    if not is_name(name):
-        raise RequestError(f"{name!r} cannot name a group; allowed: {NAME_FORMAT}")
-    place = folder_of(folder) / "groups"
+    place = made(folder) / "groups"
     group = replace(group_of(folder, name), **settings)
     try:
-        place.mkdir(parents=True, exist_ok=True)
         replace_json(place / f"{name}.json", asdict(group))
         touch(folder)
     except OSError as error:
@@ -323,9 +355,8 @@ def paused(folder: Path) -> bool:
 
 def pause(folder: Path, on: bool) -> None:
     """Start nothing new, or go on; raises RequestError."""
-    path = folder_of(folder) / "paused"
+    path = made(folder) / "paused"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if on:
             replace_json(path, {"time": time.time()})
         else:
@@ -346,8 +377,8 @@ def put(run: RunDirectory, entry: Entry) -> None:
 
 
 def requeue(run: RunDirectory, entry: Entry) -> None:
-    """Let the queue go on with a run from the beginning of its tries."""
-    put(run, replace(entry, queued=time.time()))
+    """Let the queue go on with a run from the beginning of its tries; raises RequestError."""
+    put(run, replace(entry, queued=time.time(), updated=item_of(run).look.state.updated))
 
 
 def evaluate(run: RunDirectory, experiment: Experiment, entry: Entry, checkpoint: str = "last") -> None:
@@ -364,14 +395,16 @@ def evaluate(run: RunDirectory, experiment: Experiment, entry: Entry, checkpoint
 
 
 def leave(run: RunDirectory) -> None:
-    """Take a run out of the queue; one that waits is *stopped* by a person from then on, one that runs goes on.
+    """Take a run out of the queue; what waits of it is *stopped* by a person from then on, what runs goes on.
 
     Raises RequestError.
     """
     run.check()
     try:
+        for job in (run, run.evaluation):
+            if job.state.exists():
+                withdraw(job)
         run.queue.unlink(missing_ok=True)
-        withdraw(run)
         touch(run.path.parent)
     except OSError as error:
         raise RequestError(f"{run.path} cannot be written: {error.strerror}") from None
@@ -408,43 +441,70 @@ def move(folder: Path, run: RunDirectory, first: bool = False, before: RunDirect
         above = others[at - 1].entry if at and others[at - 1].entry.priority == below.priority else None
         position = (above.position + below.position) / 2 if above else below.position - 1.0
         entry = replace(entry, priority=below.priority, position=position)
+        if above is not None and not above.position < position < below.position:  # no number is left between them
+            alike = [item for item in others if item.entry.priority == below.priority]
+            for number, item in enumerate(alike):
+                put(item.run, replace(item.entry, position=2.0 * number))
+            entry = replace(entry, position=2.0 * [item.run.id for item in alike].index(before.id) - 1.0)
     elif others:
         ends = [item.entry.position for item in others if item.entry.priority == entry.priority] or [entry.position]
         entry = replace(entry, position=min(ends) - 1.0 if first else max(ends) + 1.0)
     put(run, entry)
 
 
-def wait_for(items: Iterable[Item]) -> Iterator[tuple[Item, str]]:
-    """The runs that ``after`` holds back, each with what for."""
+@dataclass(frozen=True)
+class Dependence:
+    """What a run waits for before it may start; ``hopeless``: until somebody does something about it."""
+
+    why: str
+    hopeless: bool
+
+
+def dependences(items: Iterable[Item]) -> dict[str, Dependence]:
+    """By id, what holds back the runs that wait for others."""
     by_id = {item.run.id: item for item in items}
+    found = {}
     for item in by_id.values():
-        for name in item.entry.after:
-            other = by_id.get(name)
-            if other is not None and other.standing == "done":
-                continue
-            run = RunDirectory(item.run.path.with_name(name))
-            status = other.look.status if other is not None else store.look(run).status if run.config.exists() else ""
-            if other is None and status == "finished":
+        for name in item.entry.after if item.standing == "ready" else ():
+            run, other = RunDirectory(item.run.path.with_name(name)), by_id.get(name)
+            status = store.look(run).status if is_name(name) and run.config.exists() else ""
+            if status == "finished":
                 continue
             said = "is gone" if not status else f"has {status}" if status in ("failed", "stopped") else f"is {status}"
-            yield item, f"after {name}, which {said}"
+            ended = status in ("", "failed", "stopped", "lost") and (other is None or other.standing != "ready")
+            found[item.run.id] = Dependence(f"after {name}, which {said}", ended)
             break
+    return found
+
+
+def check_after(run: RunDirectory, after: Iterable[str]) -> None:
+    """Refuse that a run waits for itself, by whatever way; raises RequestError."""
+    waiting, seen = list(after), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name == run.id:
+            raise RequestError(f"--after: {run.id} would wait for itself")
+        if name not in seen:
+            seen.add(name)
+            entry = entry_of(RunDirectory(run.path.with_name(name)))
+            waiting += entry.after if entry is not None else ()
 
 
 def explained(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
     """Each run with why it is where it is: what runs first, then what waits in order, then what has ended."""
-    known, held, everything = groups(folder), {item.run.id: why for item, why in wait_for(items)}, paused(folder)
+    known, held, everything = groups(folder), dependences(items), paused(folder)
+    said = read_json(waits_file(folder)) if has_dispatcher(folder) else {}
     running = Counter(item.entry.group for item in items if item.standing == "live")
     found = []
     for item in items:
         why, group = item.why, known.get(item.entry.group, Group())
         if item.standing == "ready":
-            reasons = [held[item.run.id]] if item.run.id in held else []
+            reasons = [held[item.run.id].why] if item.run.id in held else []
             reasons += ["the queue is paused"] if everything else []
             reasons += [f"group {group.name} is paused"] if group.paused else []
             full = group.limit is not None and running[item.entry.group] >= group.limit
             reasons += [f"{group.limit} of its group at once"] if full and not reasons else []
-            why = "; ".join([*filter(None, [why]), *(reasons or ["for a device"])])
+            why = "; ".join([*filter(None, [why]), *(reasons or [str(said.get(item.run.id) or "for a device")])])
         found.append((item, why))
     rank = {"live": 0, "ready": 1, "over": 2, "done": 3}
     return sorted(found, key=lambda one: rank[one[0].standing])
@@ -462,6 +522,11 @@ def dispatcher_log(folder: Path) -> Path:
     return folder_of(folder) / f"dispatcher-{_host()}.log"
 
 
+def waits_file(folder: Path) -> Path:
+    """Why runs wait, by id, as this host's dispatcher has found at its last look."""
+    return folder_of(folder) / f"waits-{_host()}.json"
+
+
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", os.uname().nodename)[:80] or "host"
 
@@ -475,18 +540,15 @@ def ensure_dispatcher(folder: Path) -> bool:
     """Start this host's dispatcher of a folder, unless there is one; whether it was. Raises RequestError."""
     if has_dispatcher(folder):
         return False
+    made(folder)
     try:
-        folder_of(folder).mkdir(parents=True, exist_ok=True)
         launch.background([*launch.module("engine.sweep"), str(folder)], dispatcher_log(folder))
     except OSError as error:
         raise RequestError(f"{folder_of(folder)}: no dispatcher can be started: {error.strerror}") from None
     return True
 
 
-def forget(folder: Path) -> None:
-    """Remove what is left of a group that nobody names any more."""
-    named = {item.entry.group for item in Queue(folder).items()}
-    for name in groups(folder):
-        if name not in named:
-            with suppress(OSError):
-                (folder_of(folder) / "groups" / f"{name}.json").unlink(missing_ok=True)
+def forget(folder: Path, name: str) -> None:
+    """Remove the settings of a group that no run names any more."""
+    if is_name(name) and name not in {item.entry.group for item in Queue(folder).items()}:
+        (made(folder) / "groups" / f"{name}.json").unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.experiment.mistakes import RequestError
+from engine.experiment.mistakes import Mistake, RequestError
 from engine.runs import making, manifest
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
@@ -27,17 +27,19 @@ Act = str  # what is done with a trial: make, go on, evaluate, nothing
 class Asked:
     """What is asked of the queue for runs, as a person says it."""
 
-    group: str = queue.DEFAULT
-    priority: int = 0
-    after: tuple[str, ...] = ()
-    retries: int = 0
-    niceness: int = 0
+    group: str | None = None
+    priority: int | None = None
+    after: tuple[str, ...] | None = None
+    retries: int | None = None
+    niceness: int | None = None
 
-    def entry(self, experiment: Experiment) -> Entry:
-        return Entry.of(
-            experiment, group=self.group, priority=self.priority, after=self.after, retries=self.retries,
-            niceness=self.niceness, commit=commit(),
-        )  # fmt: skip
+    def entry(self, experiment: Experiment, known: Entry | None = None) -> Entry:
+        """The entry of an experiment; of what is None, as it was ``known`` before, else the default."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        kept = {}
+        if known is not None:
+            kept = {name: getattr(known, name) for name in ("position", *vars(self))}
+        return replace(Entry.of(experiment, commit=commit()), **{**kept, **given})
 
 
 @cache
@@ -49,6 +51,7 @@ def commit() -> str:
 
 def add(experiment: Experiment, origin: Origin, folder: Path, asked: Asked) -> RunDirectory:
     """Make a run that waits in the queue; raises RequestError."""
+    queue.touch(folder)
     run, _, lock = making.make(experiment, origin, folder, asked.entry(experiment).write)
     lock.release()
     queue.touch(folder)
@@ -56,9 +59,17 @@ def add(experiment: Experiment, origin: Origin, folder: Path, asked: Asked) -> R
 
 
 def again(run: RunDirectory, experiment: Experiment, asked: Asked) -> None:
-    """Let the queue go on with a run that is there; raises RequestError."""
-    old, new = queue.entry_of(run), asked.entry(experiment)
-    queue.put(run, replace(new, position=old.position) if old is not None else new)
+    """Let the queue go on with a run that is there, or change what was asked for one that waits.
+
+    Raises RequestError.
+    """
+    known = queue.entry_of(run)
+    entry = asked.entry(experiment, known)
+    queue.check_after(run, entry.after)
+    if known is not None and queue.item_of(run).standing == "ready":
+        queue.put(run, replace(entry, queued=known.queued, updated=known.updated))
+    else:
+        queue.requeue(run, entry)
 
 
 def act_for(trial: Trial, failed: bool) -> Act:
@@ -67,6 +78,8 @@ def act_for(trial: Trial, failed: bool) -> Act:
         return {"missing": "make", "unevaluated": "evaluate"}[trial.status]
     if trial.status in ("stopped", "lost") or (failed and trial.status == "failed"):
         return "go on"
+    if trial.status == "queued" and trial.look is not None and queue.entry_of(trial.look.run) is None:
+        return "go on"  # whoever made it was killed before it was asked for, or it was taken out half
     return ""
 
 
@@ -82,12 +95,19 @@ def submit(
     ``done`` is called after each. Raises RequestError.
     """
     counts: dict[Act, int] = {}
-    # Seed by seed: the first tables are whole before the second begins.
-    for trial in sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed)):
-        act = act_for(trial, failed)
-        _do(folder, sweep, trial, act, asked)
-        counts[act] = counts.get(act, 0) + 1
-        done()
+    mistakes: list[Mistake] = []
+    with sweeps.alone(folder):  # two that submit at once would make everything twice
+        # Seed by seed: the first tables are whole before the second begins.
+        for trial in sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed)):
+            act = act_for(trial, failed)
+            try:
+                _do(folder, sweep, trial, act, asked)
+            except RequestError as error:
+                mistakes += error.mistakes
+            counts[act] = counts.get(act, 0) + 1
+            done()
+    if mistakes:
+        raise RequestError(*dict.fromkeys(mistakes))
     return counts
 
 
@@ -98,7 +118,7 @@ def _do(folder: Path, sweep: Sweep, trial: Trial, act: Act, asked: Asked) -> Non
     if trial.look is None:
         add(experiment, Origin(sweep.base, sweep.source, _sets(trial)), folder, asked)
     elif act == "evaluate":
-        queue.evaluate(trial.look.run, experiment, asked.entry(experiment))
+        queue.evaluate(trial.look.run, experiment, asked.entry(experiment, queue.entry_of(trial.look.run)))
     else:
         again(trial.look.run, experiment, asked)
 
@@ -116,21 +136,18 @@ def disk_bytes(experiment: Experiment) -> int:
 
 
 def stop(folder: Path, trials: Sequence[Trial]) -> tuple[int, list[RunDirectory]]:
-    """Take what waits of a sweep out of the way; returns how many, and the runs that are at work and are to be asked.
-
-    Raises RequestError.
+    """Take what waits of a sweep, or is to be started again, out of the queue; returns how many, and the jobs at work,
+    which are to be asked. Raises RequestError.
     """
     waiting, live = 0, []
     for trial in trials:
-        if trial.job is None or not trial.job.live:
+        if trial.look is None:
             continue
-        try:
-            withdrawn = trial.job.status == "queued" and queue.withdraw(trial.job.run)
-        except OSError as error:
-            raise RequestError(f"{trial.job.run.path} cannot be written: {error.strerror}") from None
-        if withdrawn:
+        item = queue.item_of(trial.look.run)
+        if queue.entry_of(item.run) is not None and item.standing == "ready":
+            queue.leave(item.run)
             waiting += 1
-        else:
+        elif trial.job is not None and trial.job.live:
             live.append(trial.job.run)
     queue.touch(folder)
     return waiting, live
@@ -147,7 +164,7 @@ def facts(trial: Trial) -> dict[str, Any]:
         "status": trial.status,
         "run": trial.look.run.id if trial.look else None,
         "epoch": trial.look.state.epoch if trial.look else None,
-        "epochs": trial.group.experiment["train"]["epochs"],
+        "epochs": trial.group.epochs,
         "error": look.state.error if look and trial.status == "failed" else "",
         "metrics": dict(trial.look.state.metrics) if trial.look else {},
     }

@@ -11,8 +11,9 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from engine.experiment.mistakes import RequestError
 from engine.experiment.names import is_name
 from engine.runs import store
 from engine.runs.layout import RunDirectory
+from engine.runs.process import Lock, is_locked
 from engine.runs.state import State
 from engine.runs.watcher import Look
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from engine.sweep.plan import Plan
 
 _LARGEST = 256 << 20
+_PATIENCE = 120.0  # seconds for which somebody else may submit a sweep
 _BEST = ("finished", "running", "starting", "paused", "stopping", "stalled", "queued", "stopped", "lost", "failed")
 
 
@@ -46,8 +49,12 @@ class Group:
     @property
     def evaluation(self) -> Mapping[str, Any]:
         """What is to be measured of its runs."""
-        found = self.experiment.get("evaluate")
-        return found if isinstance(found, dict) else {}
+        return dict(self.experiment["evaluate"])
+
+    @property
+    def epochs(self) -> int:
+        """For how many epochs its runs train."""
+        return int(self.experiment["train"]["epochs"])
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Sweep:
     seeds: tuple[int, ...]
     created: float = 0.0
     source: str = ""  # the file it was read from
+    slots: Mapping[str, int] = field(default_factory=dict)  # limit, per_gpu, priority, retries, where the plan has them
 
     @property
     def trials(self) -> list[tuple[Group, int]]:
@@ -90,7 +98,10 @@ def of_plan(plan: Plan) -> Sweep:
         Group(one.case, dict(one.differs), one.group, one.label, one.experiment.dump()) for one in plan.groups
     )
     source = str(plan.path.absolute()) if plan.path is not None else ""
-    return Sweep(plan.name, plan.description, plan.base, groups, tuple(plan.seeds), time.time(), source)
+    slots = {name: value for name, value in vars(plan.slots).items() if value is not None}
+    return Sweep(
+        plan.name, plan.description, plan.base, groups, tuple(dict.fromkeys(plan.seeds)), time.time(), source, slots
+    )
 
 
 def write(folder: Path, sweep: Sweep) -> None:
@@ -102,15 +113,40 @@ def write(folder: Path, sweep: Sweep) -> None:
     ]
     document = {
         "name": sweep.name, "description": sweep.description, "base": sweep.base, "created": sweep.created,
-        "source": sweep.source, "seeds": list(sweep.seeds), "groups": groups,
+        "source": sweep.source, "slots": dict(sweep.slots), "seeds": list(sweep.seeds), "groups": groups,
     }  # fmt: skip
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place = made(folder)
+        path.parent.mkdir(exist_ok=True)
         if path.parent.is_symlink():
-            raise RequestError(f"{path.parent} is a symbolic link")
+            raise RequestError(f"{path.parent} is a symbolic link; nothing is written through one")
         disk.replace_json(path, document)
     except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror}") from None
+        raise RequestError(f"{place} cannot be written: {error.strerror}") from None
+
+
+def made(folder: Path) -> Path:
+    """Where the sweeps lie, made; raises RequestError where it cannot be, or is a link."""
+    place = folder_of(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{place} cannot be made: {error.strerror}") from None
+    if place.is_symlink():
+        raise RequestError(f"{place} is a symbolic link; nothing is written through one")
+    return place
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else submits sweeps of a folder meanwhile; raises RequestError where somebody does for too long."""
+    lock = Lock.take(made(folder) / "lock", patience=_PATIENCE)
+    if lock is None:
+        raise RequestError(f"another sweep of {folder} has been submitted for {_PATIENCE:.0f} s; try again")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read(folder: Path, name: str) -> Sweep:
@@ -122,9 +158,15 @@ def read(folder: Path, name: str) -> Sweep:
             Group(str(one["case"]), dict(one["differs"]), str(one["group"]), str(one["label"]), dict(one["experiment"]))
             for one in stored["groups"]
         )
-        seeds = tuple(int(seed) for seed in stored["seeds"])
+        seeds = tuple(dict.fromkeys(int(seed) for seed in stored["seeds"]))
+        if not groups or not seeds:
+            raise ValueError("it has no runs")
+        for group in groups:
+            if group.epochs < 0 or not isinstance(group.evaluation["suites"], list):
+                raise ValueError("an experiment in it is none")
         facts = [str(stored.get(entry, "")) for entry in ("description", "base", "source")]
-        return Sweep(name, facts[0], facts[1], groups, seeds, float(stored.get("created", 0.0)), facts[2])
+        slots = {str(part): int(value) for part, value in dict(stored.get("slots") or {}).items()}
+        return Sweep(name, facts[0], facts[1], groups, seeds, float(stored.get("created", 0.0)), facts[2], slots)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -158,11 +200,11 @@ def resolve(reference: str, folder: Path) -> Sweep:
     raise RequestError(f"no sweep is called {reference!r} in {folder}; {hint}")
 
 
-def remove(folder: Path, sweep: Sweep) -> None:
-    """Forget a plan; its runs stay. Raises RequestError."""
-    path = folder_of(folder) / sweep.name
+def remove(folder: Path, name: str) -> None:
+    """Forget a plan, also one that cannot be read; its runs stay. Raises RequestError."""
+    path = made(folder) / name
     if path.is_symlink():
-        raise RequestError(f"{path} is a symbolic link")
+        raise RequestError(f"{path} is a symbolic link; nothing is deleted through one")
     try:
         shutil.rmtree(path)
     except OSError as error:
@@ -208,13 +250,14 @@ def trials(sweep: Sweep, folders: Sequence[Path]) -> list[Trial]:
 
 
 def _trial(group: Group, seed: int, look: Look) -> Trial:
-    wanted = group.evaluation
-    if look.status != "finished" or not wanted.get("suites"):
+    wanted, job = group.evaluation, look.run.evaluation
+    if look.status != "finished" or not wanted["suites"]:
         return Trial(group, seed, look, look.status, look)
-    job = look.run.evaluation
-    if not job.config.exists() or not _asks(job.config, wanted):
+    if not job.config.exists():
         return Trial(group, seed, look, "unevaluated", look)
     evaluation = store.look(job)
+    if not (evaluation.live or is_locked(job.lock)) and not _asks(job.config, wanted):
+        return Trial(group, seed, look, "unevaluated", look)
     return Trial(group, seed, look, evaluation.status, evaluation)
 
 
@@ -248,20 +291,20 @@ def experiment_of(sweep: Sweep, group: Group, seed: int) -> Experiment:
 
 
 def others_with(folder: Path, sweep: Sweep) -> set[tuple[str, int]]:
-    """The trials of every other sweep of a folder."""
+    """The trials of every other sweep of a folder; raises RequestError where one cannot be read."""
     found = set[tuple[str, int]]()
     for name in names(folder):
         if name != sweep.name:
-            try:
-                found |= {(group.group, seed) for group, seed in read(folder, name).trials}
-            except RequestError:
-                continue
+            found |= {(group.group, seed) for group, seed in read(folder, name).trials}
     return found
 
 
 def extended(sweep: Sweep, count: int) -> Sweep:
-    """The same with so many seeds in all: those there are, and those that follow."""
+    """The same with so many seeds in all: those there are, and those that follow; raises RequestError."""
+    from engine.sweep import plan
+
     seeds = list(sweep.seeds)
     while len(seeds) < count:
         seeds.append(max(seeds) + 1)
+    plan.check_seeds(seeds, len(sweep.groups))
     return replace(sweep, seeds=tuple(seeds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,19 +22,19 @@ from hah_tui.text import age, shown_line
 if TYPE_CHECKING:
     from engine.sweep.submit import Asked
 
-GroupOption = Annotated[str, typer.Option("--group", help="The group whose limit it shares.")]
-Priority = Annotated[int, typer.Option("--priority", help="Higher goes first.")]
+GroupOption = Annotated[str | None, typer.Option("--group", help="The group whose limit it shares.")]
+Priority = Annotated[int | None, typer.Option("--priority", min=-1000, max=1000, help="Higher goes first.")]
 After = Annotated[
     list[str] | None,
     typer.Option("--after", metavar="RUN", help="Only when this run has finished.", autocompletion=output.complete_run),
 ]
-Retries = Annotated[int, typer.Option("--retries", min=0, help="Try again so often where it fails.")]
-Nice = Annotated[int, typer.Option("--nice", min=0, max=19, help="Niceness of its engine.")]
+Retries = Annotated[int | None, typer.Option("--retries", min=0, max=1000, help="Try again so often where it fails.")]
+Nice = Annotated[int | None, typer.Option("--nice", min=0, max=19, help="Niceness of its engine.")]
 Notify = Annotated[
     str | None,
     typer.Option("--notify", metavar="COMMAND", help="Call this when it has ended, HAH_RUN and HAH_STATUS set."),
 ]
-POLL = 0.5
+POLL, ATTENDING = 0.5, 5.0  # seconds
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,13 +46,26 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(commands, name="queue")
 
 
-def asked(group: str, priority: int, after: list[str] | None, retries: int, nice: int, folder: Path) -> Asked:
+def resolved(reference: str, folder: Path) -> RunDirectory:
+    """The run of the queue that a RUN means, also by the id of its evaluation; raises RequestError."""
+    found = store.resolve(reference, folder)
+    return found if found.path.parent == folder else RunDirectory(found.path.parents[1])
+
+
+def asked(
+    group: str | None,
+    priority: int | None,
+    after: list[str] | None,
+    retries: int | None,
+    nice: int | None,
+    folder: Path,
+) -> Asked:
     """What these options ask for; raises RequestError."""
     from engine.sweep.submit import Asked
 
-    if not is_name(group):
+    if group is not None and not is_name(group):
         raise RequestError(f"--group: must be {NAME_FORMAT}, got {group!r:.60}")
-    before = tuple(store.resolve(reference, folder).id for reference in after or [])
+    before = tuple(resolved(reference, folder).id for reference in after) if after else None
     return Asked(group, priority, before, retries, nice)
 
 
@@ -122,11 +136,11 @@ def add(
     references: Annotated[
         list[str], typer.Argument(metavar="PRESET|FILE|RUN...", autocompletion=output.complete_preset)
     ],
-    group: GroupOption = queue.DEFAULT,
-    priority: Priority = 0,
+    group: GroupOption = None,
+    priority: Priority = None,
     after: After = None,
-    retries: Retries = 0,
-    nice: Nice = 0,
+    retries: Retries = None,
+    nice: Nice = None,
     notify: Notify = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting of new runs.")
@@ -143,6 +157,7 @@ def add(
 
     folder = layout.runs_folder(runs_dir)
     wanted = asked(group, priority, after, retries, nice, folder)
+    command = notices.words_of(notify) if notify is not None else []
     runs: list[tuple[RunDirectory, Any]] = []
     new: list[tuple[Any, Origin]] = []
     names = {preset.name for preset in presets.listed()}
@@ -151,21 +166,24 @@ def add(
             found = presets.find(reference)
             new.append((presets.load(reference, set_ or []), Origin(found.name, found.path, set_ or [])))
             continue
-        run = store.resolve(reference, folder)
+        run = resolved(reference, folder)
         look = store.look(run)
+        queue.check_after(run, wanted.after or ())
         if look.live and look.status != "queued":
             raise RequestError(f"{run.id} is {look.status}; nothing was queued")
         if look.status == "finished":
             raise RequestError(f"{run.id} has finished; 'hah resume --epochs N' trains it further. Nothing was queued")
         runs.append((run, store.experiment_of(run, read_state(run))))
+    if runs and set_:
+        raise RequestError(f"--set: changes new runs, and {runs[0][0].id} is there already; nothing was queued")
     engines.check_place(*(experiment for experiment, _ in new), *(experiment for _, experiment in runs))
     queued = [submit.add(experiment, origin, folder, wanted) for experiment, origin in new]
     for run, experiment in runs:
         submit.again(run, experiment, wanted)
         queued.append(run)
     for run in queued:
-        if notify is not None:
-            notices.ask(run.path, notify)
+        if command:
+            notices.ask(run.path, command)
     ensure(folder)
     say_queued(queued, json)
 
@@ -191,9 +209,10 @@ def group(
     settings: dict[str, Any] = {"limit": limit or None} if limit is not None else {}
     if per_gpu is not None:
         settings["per_gpu"] = per_gpu
-    found = queue.set_group(folder, name, **settings) if settings or notify else queue.group_of(folder, name)
-    if notify is not None:
-        notices.ask(queue.folder_of(folder) / "groups" / name, notify)
+    command = notices.words_of(notify) if notify is not None else []
+    found = queue.set_group(folder, name, **settings) if settings or command else queue.group_of(folder, name)
+    if command:
+        notices.ask(queue.folder_of(folder) / "groups" / name, command)
     at_once = "as many at once as there are devices" if found.limit is None else f"{found.limit} at once"
     print(f"{found.name}: {at_once}, {found.per_gpu} on one GPU{', paused' if found.paused else ''}")
 
@@ -230,8 +249,8 @@ def move(
     if first + last + (before is not None) != 1:
         raise RequestError("say where to: one of --first, --last and --before RUN")
     folder = layout.runs_folder(runs_dir)
-    run = store.resolve(reference, folder)
-    queue.move(folder, run, first, store.resolve(before, folder) if before is not None else None)
+    run = resolved(reference, folder)
+    queue.move(folder, run, first, resolved(before, folder) if before is not None else None)
     print(f"{run.id}: moved")
 
 
@@ -241,7 +260,7 @@ def rm(
 ) -> None:
     """Take runs out of the queue: what waits is stopped, what runs goes on and is not started again."""
     folder = layout.runs_folder(runs_dir)
-    for run in [store.resolve(reference, folder) for reference in references]:
+    for run in [resolved(reference, folder) for reference in references]:
         queue.leave(run)
         print(f"{run.id}: out of the queue")
 
@@ -257,22 +276,34 @@ def wait(
     Exit code 0: all finished; 1: something failed; 130: something was stopped, or Ctrl-C.
     """
     folder = layout.runs_folder(runs_dir)
-    wanted = {store.resolve(reference, folder).id for reference in references or []}
+    named = [resolved(reference, folder) for reference in references or []]
     reader = queue.Queue(folder)
-    queue.ensure_dispatcher(folder)
-    mine: set[str] | None = None
+    mine = {run.id for run in named} or {item.run.id for item in reader.items() if item.standing in ("live", "ready")}
+    attended = 0.0
     while True:
-        items = [item for item in reader.items() if not wanted or item.run.id in wanted]
-        if mine is None:
-            mine = {item.run.id for item in items if wanted or item.standing in ("live", "ready")}
-        items = [item for item in items if item.run.id in mine]
-        if all(item.standing in ("done", "over") for item in items):
-            raise typer.Exit(outcome(items))
+        items = {item.run.id: item for item in reader.items() if item.run.id in mine}
+        outside = {name: standing_of(RunDirectory(folder / name)) for name in mine - set(items)}
+        waiting = [item for item in items.values() if item.standing in ("live", "ready")]
+        if not waiting and "live" not in outside.values():
+            raise typer.Exit(outcome(list(items.values()), list(outside.values())))
+        if waiting and time.monotonic() - attended > ATTENDING:  # whoever starts what waits may have been killed
+            queue.ensure_dispatcher(folder)
+            attended = time.monotonic()
         time.sleep(POLL)
 
 
-def outcome(items: list[Item]) -> int:
+def standing_of(run: RunDirectory) -> str:
+    """How a run stands that is not, or no longer, the queue's."""
+    if not run.config.exists():
+        return "stopped"  # it was deleted
+    look = store.look(run)
+    if look.status == "queued":
+        return "stopped"  # nobody will start it
+    return "live" if look.live else look.status
+
+
+def outcome(items: list[Item], outside: Sequence[str] = ()) -> int:
     """The exit code for runs that have ended."""
-    over = [item for item in items if item.standing == "over"]
-    failed = [item for item in over if item.look.status != "stopped"]
-    return 1 if failed else 130 if over else 0
+    over = [item.look.status for item in items if item.standing == "over"]
+    over += [status for status in outside if status != "finished"]
+    return 1 if [status for status in over if status != "stopped"] else 130 if over else 0

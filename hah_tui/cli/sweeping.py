@@ -6,8 +6,9 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +24,6 @@ from hah_tui.text import duration, percent, shown_line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
-    from engine.sweep.plan import Slots
 
 POLL = 1.0
 MOST_ROWS = 2_000
@@ -64,7 +64,7 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting of every run.")
     ] = None,
-    nice: Nice = 0,
+    nice: Nice = None,
     notify: Notify = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run.")] = False,
     detach: Detach = False,
@@ -86,12 +86,17 @@ def run(
         return
     from hah_tui import engines
 
+    command = notices.words_of(notify) if notify is not None else []
     engines.check_place(*(group.experiment for group in found.groups))
+    asked = {name: value for name, value in (("limit", slots), ("per_gpu", per_gpu)) if value is not None}
+    sweep = replace(sweep, slots={**sweep.slots, **asked})
     if sweep.name in sweeps.names(folder):
         sweep = _over(folder, sweep)
     sweeps.write(folder, sweep)
-    _set_group(folder, sweep.name, found.slots, slots, per_gpu, notify)
-    _submit(folder, sweep, found.slots, nice, failed=False, quiet=json)
+    _set_going(folder, sweep)
+    if command:
+        notices.ask(queue.folder_of(folder) / "groups" / sweep.name, command)
+    _submit(folder, sweep, nice, failed=False, quiet=json)
     _stay(folder, sweep, detach, json)
 
 
@@ -107,25 +112,16 @@ def _over(folder: Path, sweep: Sweep) -> Sweep:
     return sweep
 
 
-def _set_group(
-    folder: Path, name: str, planned: Slots | None, slots: int | None, per_gpu: int | None, notify: str | None
-) -> None:
-    settings: dict[str, Any] = {"paused": False, "reason": "", "since": time.time()}
-    limit = slots if slots is not None else planned.limit if planned else None
-    if limit is not None:
-        settings["limit"] = limit
-    if per_gpu is not None or (planned and planned.per_gpu > 1):
-        settings["per_gpu"] = per_gpu or (planned.per_gpu if planned else 1)
-    queue.set_group(folder, name, **settings)
-    if notify is not None:
-        notices.ask(queue.folder_of(folder) / "groups" / name, notify)
+def _set_going(folder: Path, sweep: Sweep) -> None:
+    """Give the sweep's group the limits of its plan, and let it go on."""
+    limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
+    queue.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
 
 
-def _submit(folder: Path, sweep: Sweep, planned: Slots | None, nice: int, failed: bool, quiet: bool) -> None:
+def _submit(folder: Path, sweep: Sweep, nice: int | None, failed: bool, quiet: bool) -> None:
     from engine.sweep import submit
 
-    priority, retries = (planned.priority, planned.retries) if planned else (0, 0)
-    asked = submit.Asked(sweep.name, priority, (), retries, nice)
+    asked = submit.Asked(sweep.name, sweep.slots.get("priority", 0), None, sweep.slots.get("retries", 0), nice)
     told = time.monotonic()
     done = 0
 
@@ -136,8 +132,10 @@ def _submit(folder: Path, sweep: Sweep, planned: Slots | None, nice: int, failed
             told = time.monotonic()
             note(f"queued {done:,} of {len(sweep.trials):,}")
 
-    counts = submit.submit(folder, sweep, asked, failed, progress)
-    queueing.ensure(folder)
+    try:
+        counts = submit.submit(folder, sweep, asked, failed, progress)
+    finally:  # what is queued already is started, whatever ended this
+        queueing.ensure(folder)
     if not quiet:
         said = {"make": "new", "go on": "to go on with", "evaluate": "to be evaluated", "": "there already"}
         print(f"{sweep.name}: " + ", ".join(f"{counts[act]:,} {said[act]}" for act in said if act in counts))
@@ -324,7 +322,7 @@ def stop(reference: SweepArgument, runs_dir: RunsDir = None) -> None:
 def resume(
     reference: SweepArgument,
     failed: Annotated[bool, typer.Option("--failed", help="Also what failed.")] = False,
-    nice: Nice = 0,
+    nice: Nice = None,
     detach: Detach = False,
     runs_dir: RunsDir = None,
     json: Json = False,
@@ -332,8 +330,8 @@ def resume(
     """Go on with what was stopped or lost of a sweep, and with what was never made; follow it."""
     folder = layout.runs_folder(runs_dir)
     sweep = sweeps.resolve(reference, folder)
-    _set_group(folder, sweep.name, None, None, None, None)
-    _submit(folder, sweep, None, nice, failed, quiet=json)
+    _set_going(folder, sweep)
+    _submit(folder, sweep, nice, failed, quiet=json)
     _stay(folder, sweep, detach, json)
 
 
@@ -351,8 +349,8 @@ def extend(
         raise RequestError(f"--seeds: {sweep.name} has {len(sweep.seeds)} already; say how many in all")
     sweep = sweeps.extended(sweep, seeds)
     sweeps.write(folder, sweep)
-    _set_group(folder, sweep.name, None, None, None, None)
-    _submit(folder, sweep, None, 0, failed=False, quiet=json)
+    _set_going(folder, sweep)
+    _submit(folder, sweep, None, failed=False, quiet=json)
     _stay(folder, sweep, detach, json)
 
 
@@ -364,7 +362,12 @@ def rm(
 ) -> None:
     """Forget the plan of a sweep; its runs stay unless asked."""
     folder = layout.runs_folder(runs_dir)
-    sweep = sweeps.resolve(reference, folder)
+    try:
+        sweep = sweeps.resolve(reference, folder)
+    except RequestError:
+        if runs or reference not in sweeps.names(folder):
+            raise
+        sweep = Sweep(reference, "", "", (), ())  # its plan cannot be read; it can be forgotten
     gone = []
     if runs:
         others = sweeps.others_with(folder, sweep)
@@ -386,8 +389,8 @@ def rm(
         typer.confirm(f"Delete the plan of {sweep.name}{and_runs} for good?", abort=True)
     for one in gone:
         store.remove(one)
-    sweeps.remove(folder, sweep)
-    queue.forget(folder)
+    sweeps.remove(folder, sweep.name)
+    queue.forget(folder, sweep.name)
     queue.touch(folder)
     print(f"deleted the plan of {sweep.name}" + (f" and {len(gone)} runs" if runs else ""))
 
@@ -403,6 +406,7 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
             print(f"the queue goes on by itself; 'hah sweep status {sweep.name}' says how far it is")
         return
     before: dict[tuple[str, int], str] = {}
+    attended = time.monotonic()
     try:
         while True:
             trials = sweeps.trials(sweep, [folder])
@@ -417,6 +421,9 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
                 break
             if not _under_way(folder, trials):
                 break
+            if time.monotonic() - attended > queueing.ATTENDING:  # whoever starts what waits may have been killed
+                queue.ensure_dispatcher(folder)
+                attended = time.monotonic()
             time.sleep(POLL)
     except KeyboardInterrupt:
         note(f"the queue goes on; 'hah sweep stop {sweep.name}' stops it")
@@ -442,4 +449,4 @@ def _line(trial: Trial) -> str:
     assert state is not None
     clean = f"  clean {percent(state.metrics.get(CLEAN))}" if trial.status == "finished" else ""
     error = f"  {shown_line(state.error, 200)}" if trial.status == "failed" else ""
-    return f"{trial.group.label} seed {trial.seed}: {trial.status}{clean}{error}"
+    return f"{shown_line(trial.group.label)} seed {trial.seed}: {trial.status}{clean}{error}"

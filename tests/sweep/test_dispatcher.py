@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine.disk import read_json
 from engine.runs import devices, launch
 from engine.runs.devices import Gpu
 from engine.runs.layout import RunDirectory
@@ -15,7 +16,7 @@ from engine.runs.process import Lock
 from engine.runs.state import read_state
 from engine.sweep import dispatcher, notices, queue
 from engine.sweep.dispatcher import Dispatcher
-from engine.sweep.places import Places
+from engine.sweep.places import Place, Places
 from engine.sweep.queue import Entry, Queue, Start
 
 
@@ -112,6 +113,7 @@ def test_niceness_and_the_data_folder_are_handed_over(queued, runs, engines):
     looks(runs)
     assert engines.given["a"].niceness == 7
     assert engines.given["a"].environment == {"HAH_DATA": "/somewhere"}
+    assert Place().given(Entry()).environment == {"HAH_DATA": None}  # not the dispatcher's own
 
 
 def test_paused_starts_nothing(queued, runs, engines):
@@ -227,7 +229,7 @@ def test_a_start_is_noted_before_it_happens(queued, runs, monkeypatch, engines):
     monkeypatch.setattr(launch, "start", refuse)
     looks(runs)
     (start,) = queue.starts_of(run, queue.entry_of(run))
-    assert (start.before, start.mark) == ("queued", "training 0")
+    assert (start.before, start.kind, start.done) == ("queued", "training", 0)
     assert Queue(runs).items()[0].standing == "ready"
 
 
@@ -245,6 +247,42 @@ def test_a_folder_that_cannot_be_written_for_a_while_is_waited_for(queued, runs,
     monkeypatch.undo()
     assert queue.add_start is whole
     assert capsys.readouterr().out.count("No space left on device") == 1
+
+
+def test_a_damaged_run_keeps_no_other_from_starting(queued, runs, engines):
+    """Whatever goes wrong with one, the next is looked at; why it waits is there to be read."""
+    bad = queued("bad", threads=1)
+    (bad.path / "link").symlink_to("/etc/passwd")
+    queued("good", threads=1)
+    for number in range(3):
+        queued(f"failed-{number}", "failed", group="g", state={"error": "x"})
+    looks(runs, 2)
+    assert "good" in engines.started
+    said = read_json(queue.waits_file(runs))
+    assert "is a symbolic link" in said["bad"]
+
+
+def test_what_waits_for_a_run_outside_the_queue_is_waited_for(queued, runs, engines):
+    outside = queued("outside", "running")
+    outside.queue.unlink()
+    lock = Lock.take(outside.lock)
+    queued("after", after=("outside",))
+    work = Dispatcher(runs)
+    assert work.look()
+    assert engines.started == []
+    lock.release()
+    replace(read_state(outside), status="finished").write(outside)
+    assert work.look()
+    assert engines.started == ["after"]
+
+
+def test_what_was_taken_out_since_the_last_look_is_not_started(queued, runs, engines, monkeypatch):
+    run = queued("a")
+    items = Queue(runs).items()
+    queue.leave(run)
+    monkeypatch.setattr(Queue, "items", lambda self: items)
+    looks(runs)
+    assert engines.started == []
 
 
 # GPUs, the driver's answers stood in for
@@ -288,6 +326,17 @@ def test_several_on_one_gpu_where_asked(queued, runs, engines, four):
     assert len(engines.started) == 8
 
 
+def test_who_shares_a_gpu_and_who_wants_it_alone_keep_apart(four):
+    shared = [devices.reserve(four[0], 2) for _ in range(3)]
+    assert [lock is not None for lock in shared] == [True, True, False]
+    shared[0].release()
+    assert devices.reserve(four[0]) is None
+    alone = devices.reserve(four[1])
+    assert devices.reserve(four[1], 3) is None
+    for lock in (shared[1], alone):
+        lock.release()
+
+
 def test_one_gpu_by_its_number(queued, runs, engines, four):
     queued("a", device="cuda:2")
     queued("b", device="cuda:2")
@@ -326,8 +375,8 @@ def test_a_command_is_called_once_with_facts_in_its_environment(queued, runs, en
     run = queued("a", group="g")
     said = tmp_path / "said"
     script = "import os, sys; open(sys.argv[1], 'a').write(' '.join(map(os.environ.get, sys.argv[2:])) + '\\n')"
-    notices.ask(run.path, f'{sys.executable} -c "{script}" {said} HAH_RUN HAH_STATUS')
-    of_group = f'{sys.executable} -c "{script}" {said} HAH_GROUP HAH_FAILED'
+    notices.ask(run.path, [sys.executable, "-c", script, str(said), "HAH_RUN", "HAH_STATUS"])
+    of_group = [sys.executable, "-c", script, str(said), "HAH_GROUP", "HAH_FAILED"]
     notices.ask(queue.folder_of(runs) / "groups" / "g", of_group)
     engines.becomes["a"] = "failed why"
     work = looks(runs, 4)
@@ -344,14 +393,14 @@ def test_a_command_is_called_once_with_facts_in_its_environment(queued, runs, en
 
 def test_no_shell_reads_a_command(queued, runs):
     run = queued("a")
-    notices.ask(run.path, "echo $(touch /tmp/x) ; rm -rf /")
+    notices.ask(run.path, notices.words_of("echo $(touch /tmp/x) ; rm -rf /"))
     assert notices.take(run.path) == ["echo", "$(touch", "/tmp/x)", ";", "rm", "-rf", "/"]
     assert notices.take(run.path) == []
 
 
 def test_commands_do_not_lie_in_the_runs_folder(queued, runs):
     run = queued("a")
-    notices.ask(run.path, "a-command")
+    notices.ask(run.path, ["a-command"])
     assert not [path for path in runs.rglob("*") if path.is_file() and b"a-command" in path.read_bytes()]
 
 
@@ -391,5 +440,5 @@ def test_it_goes_when_nothing_is_left_and_stays_for_what_was_asked_meanwhile(
 def test_starts_are_kept_in_bounds(queued):
     run = queued("a")
     for _ in range(250):
-        queue.add_start(run, Start(time=time.time()))
+        queue.add_start(run, Start(time=time.time(), queued=queue.entry_of(run).queued))
     assert len(queue.starts_of(run, queue.entry_of(run))) == queue._KEPT_STARTS + 1

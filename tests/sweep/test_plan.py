@@ -4,6 +4,7 @@ import pytest
 
 from engine.experiment import RequestError, presets
 from engine.experiment.fingerprint import fingerprint
+from engine.runs.process import is_locked
 from engine.sweep import plan, sweeps
 from engine.sweep.plan import Slots
 
@@ -86,6 +87,8 @@ def test_set_on_the_command_line_lies_over_the_common_settings_and_under_the_cas
         ("{from: 1, to: 4, step: 1}", [1, 2, 3, 4]),
         ("{from: 0.1, to: 0.4, step: 0.1}", [0.1, 0.2, 0.3, 0.4]),
         ("{from: 4, to: 1, step: -1}", [4, 3, 2, 1]),
+        ("{from: 100001.5, to: 100003.5, step: 1}", [100001.5, 100002.5, 100003.5]),
+        ("{from: 0.1000001, to: 0.1000003, step: 0.0000001}", [0.1000001, 0.1000002, 0.1000003]),
         ("{from: 0, to: 1, count: 5}", [0.0, 0.25, 0.5, 0.75, 1.0]),
         ("{from: 0, to: 1, count: 2, scale: linear}", [0, 1]),
         ("{from: 0.01, to: 1, count: 3, scale: log}", [0.01, 0.1, 1.0]),
@@ -113,6 +116,9 @@ def test_axes(written, written_as, values):
         ("{from: a, to: 1, count: 2}", "must be numbers"),
         ("{from: .nan, to: 1, count: 2}", "must be numbers"),
         ("{from: true, to: 1, count: 2}", "must be numbers"),
+        ("{from: 0, to: 1, step: 5.0e-324}", "beyond a float"),
+        ("{from: 0, to: 1" + "0" * 400 + ", step: 1}", "beyond a float"),
+        ("{from: 1, to: 1.0000001, count: 5, scale: log}", "do not tell apart"),
     ],
 )
 def test_axes_that_are_none(written, written_as, said):
@@ -183,7 +189,12 @@ def test_everything_wrong_is_told_at_once_with_its_line(written):
         ("base: quickstart\naxes: {hah.lambda: {from: 0, to: 1, count: 200}, train.lr: {from: 1, to: 2, count: 200}}\n",
          "study.yaml:2: axes: come to more than 10,000 combinations"),
         ("base: quickstart\naxes: {hah.lambda: {from: 0, to: 1, count: 20}}\nseeds: 1000\n",
-         "study.yaml:1: comes to 20,000 runs; at most 10,000"),
+         "study.yaml:3: seeds: come to 20,000 runs; at most 10,000"),
+        ("base: quickstart\nseeds: [99999999999]\n", "study.yaml:2: seeds: must be whole numbers from 0 to 4294967295"),
+        ("name: default\nbase: quickstart\n", "study.yaml:1: name: must be"),
+        ("base: quickstart\ncases: []\n", "study.yaml:2: cases: must be a mapping, got []"),
+        ("base: quickstart\nqueue: false\n", "study.yaml:2: queue: must be a mapping, got False"),
+        ("base: quickstart\naxes: {hah: [1], hah.lambda: [1]}\n", "study.yaml:2: axes.hah.lambda: is a part of hah"),
         ("base: quickstart\nseeds: [1, 1]\n", "study.yaml:2: seeds: must be a number of seeds"),
         ("base: [a]\n", "study.yaml:1: base: must be text, got ['a']"),
     ],
@@ -235,6 +246,28 @@ def test_a_plan_is_kept_whole_and_extended(written, runs):
     experiment = sweeps.experiment_of(sweep, group, 7)
     assert (experiment.seed, experiment.name, experiment.tags) == (7, "lambda-1-s7", ["study"])
     assert fingerprint(experiment, seed=False) == group.group
+
+
+def test_two_submit_one_after_the_other(runs):
+    with sweeps.alone(runs):
+        assert is_locked(runs / ".sweeps" / "lock")
+    assert not is_locked(runs / ".sweeps" / "lock")
+
+
+def test_a_plan_keeps_how_it_is_queued(written, runs):
+    plan_ = plan.load(written("base: quickstart\nqueue: {slots: 3, priority: 7, retries: 2}\n"))
+    sweeps.write(runs, sweeps.of_plan(plan_))
+    assert sweeps.read(runs, "study").slots == {"limit": 3, "per_gpu": 1, "priority": 7, "retries": 2}
+
+
+def test_a_plan_that_cannot_be_read_can_be_forgotten(here, runs):
+    path = runs / ".sweeps" / "broken" / "plan.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    assert here("sweep", "rm", "broken", "--runs", "--yes", check=False).returncode == 2
+    assert path.exists()
+    here("sweep", "rm", "broken", "--yes")
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"groups": [{}], "seeds": []}', '{"groups": 3, "seeds": [1]}'])

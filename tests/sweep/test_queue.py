@@ -15,7 +15,7 @@ from engine.runs.watcher import Look
 from engine.sweep import queue
 from engine.sweep.queue import Entry, Queue, Start
 
-ENTRY = Entry(queued=100.0, retries=1)
+ENTRY = Entry(queued=100.0, retries=1, updated=50.0)
 
 
 def looked(status, step=5, updated=200.0, **facts):
@@ -23,8 +23,12 @@ def looked(status, step=5, updated=200.0, **facts):
     return Look(RunDirectory(None), state, status)
 
 
-def starts(*befores, mark="training 5"):
-    return tuple(Start(time=150.0 + index, mark=mark, before=before) for index, before in enumerate(befores))
+def starts(*befores, done=5):
+    dones = done if isinstance(done, list) else [done] * len(befores)
+    return tuple(
+        Start(time=150.0 + index, queued=100.0, done=one, before=before)
+        for index, (before, one) in enumerate(zip(befores, dones, strict=True))
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,19 +42,26 @@ def starts(*befores, mark="training 5"):
         (looked("finished"), starts("queued"), ("done", "")),
         (looked("stopped", stopped_by="person"), starts("queued"), ("over", "stopped by a person")),
         (looked("stopped", stopped_by="pruned"), starts("queued"), ("over", "stopped by a person")),
-        (looked("stopped", stopped_by="signal"), starts("queued", mark="training 0"), ("ready", "stopped, goes on")),
-        (looked("stopped", stopped_by="limit"), starts("queued", mark="training 0"), ("ready", "stopped, goes on")),
+        (looked("stopped", stopped_by="signal"), starts("queued", done=0), ("ready", "stopped, goes on")),
+        (looked("stopped", stopped_by="limit"), starts("queued", done=0), ("ready", "stopped, goes on")),
         # Stopped before it was queued: it was queued to go on. Stopped while it waited: it was taken out.
-        (looked("stopped", stopped_by="person", updated=50.0), (), ("ready", "stopped, goes on")),
+        (looked("stopped", stopped_by="person", updated=50.0), (), ("ready", "stopped before it was queued")),
         (looked("stopped", stopped_by="person"), (), ("over", "stopped by a person")),
-        (looked("lost"), starts("queued", mark="training 0"), ("ready", "lost, goes on")),
+        (looked("lost"), starts("queued", done=0), ("ready", "lost, goes on")),
         (looked("lost"), starts("queued", "lost"), ("ready", "lost, goes on")),
         (looked("lost"), starts("queued", "lost", "lost"),
          ("over", "lost 3 times without getting further; see its engine.log")),
         (looked("lost", step=6), starts("queued", "lost", "lost"), ("ready", "lost, goes on")),
+        # It falls back to its checkpoint and dies at another step each time, and never gets further.
+        (looked("lost", step=111), starts("queued", *["lost"] * 4, done=[130, 112, 105, 120, 107]),
+         ("over", "lost 5 times without getting further; see its engine.log")),
+        (looked("lost", step=131), starts("queued", *["lost"] * 4, done=[130, 112, 105, 120, 107]),
+         ("ready", "lost, goes on")),
         (looked("failed", error="nan"), starts("queued"), ("ready", "failed, 1 of 2 tries")),
         (looked("failed", error="nan"), starts("queued", "failed"), ("over", "failed: nan")),
         (looked("failed", updated=50.0), (), ("ready", "failed before it was queued")),
+        # Somebody started it by hand while it waited.
+        (looked("failed", error="nan"), (), ("over", "failed: nan")),
         # The first start after it was queued began from a failure of before, which is no try.
         (looked("failed", error="nan"), starts("failed"), ("ready", "failed, 1 of 2 tries")),
     ],
@@ -66,7 +77,7 @@ def test_nothing_is_tried_again_unless_asked():
 def test_what_cannot_be_known_from_here_is_left_alone():
     """Another host's run whose sign of life has not been waited for yet."""
     look = replace(looked("lost"), verified=False)
-    assert queue.standing(ENTRY, starts("queued", mark=""), look, True)[0] == "live"
+    assert queue.standing(ENTRY, starts("queued", done=0), look, True)[0] == "live"
 
 
 def test_a_finished_training_whose_evaluation_is_still_to_come_is_not_done():
@@ -146,14 +157,15 @@ def test_after(queued, runs):
     queued("third", after=("gone",))
     queued("bad", "failed", state={"error": "x"})
     queued("fourth", after=("bad",))
-    queue.add_start(RunDirectory(runs / "bad"), Start(time=time.time(), before="queued"))
+    bad = RunDirectory(runs / "bad")
+    queue.add_start(bad, Start(time=time.time(), queued=queue.entry_of(bad).queued, before="queued"))
     queued("done", "finished")
     queued("fifth", after=("done",))
-    reasons = {item.run.id: why for item, why in queue.wait_for(Queue(runs).items())}
-    assert reasons == {
-        "second": "after first, which is running",
-        "third": "after gone, which is gone",
-        "fourth": "after bad, which has failed",
+    found = queue.dependences(Queue(runs).items())
+    assert {name: (one.why, one.hopeless) for name, one in found.items()} == {
+        "second": ("after first, which is running", False),
+        "third": ("after gone, which is gone", True),
+        "fourth": ("after bad, which has failed", True),
     }
     lock.release()
 
@@ -179,7 +191,7 @@ def test_what_has_not_changed_is_not_read_again_and_what_has_is(queued, runs, mo
 def test_a_run_that_is_lost_is_seen_though_no_file_changes(queued, runs):
     """Its lock alone tells."""
     run = queued("a", "running")
-    queue.add_start(run, Start(time=time.time(), before="queued", mark="training 0"))
+    queue.add_start(run, Start(time=time.time(), queued=queue.entry_of(run).queued, before="queued"))
     lock = Lock.take(run.lock)
     reader = Queue(runs)
     assert [item.standing for item in reader.items()] == ["live"]
@@ -203,7 +215,7 @@ def test_a_damaged_request_has_defaults_or_is_none(queued, runs, text):
 
 def test_starts_of_before_it_was_queued_again_do_not_count(queued):
     run = queued("a")
-    queue.add_start(run, Start(time=time.time() - 50, before="queued"))
+    queue.add_start(run, Start(time=time.time() - 50, queued=queue.entry_of(run).queued, before="queued"))
     assert len(queue.starts_of(run, queue.entry_of(run))) == 1
     queue.requeue(run, queue.entry_of(run))
     assert queue.starts_of(run, queue.entry_of(run)) == ()
@@ -262,3 +274,89 @@ def test_a_link_is_no_run_of_the_queue(queued, runs, tmp_path):
     with pytest.raises(RequestError, match="is a symbolic link"):
         queue.put(run, Entry())
     assert outside.read_text() == "{}"
+
+
+def test_clocks_that_were_set_back_change_nothing(queued, runs):
+    """Starts are of a request, not of a time: it was queued in the future, and still has its one try."""
+    run = queued("a", "failed", queued=time.time() + 3600, state={"error": "x"})
+    queue.add_start(run, Start(time=time.time(), queued=queue.entry_of(run).queued, before="queued"))
+    assert [item.standing for item in Queue(runs).items()] == ["over"]
+
+
+def test_a_run_without_its_snapshot_is_still_the_queues(queued, runs):
+    run = queued("a")
+    run.state.unlink()
+    assert [item.run.id for item in Queue(runs).items()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"device": "cuda:x"},
+        {"data": "a\0b"},
+        {"group": "../a"},
+        {"niceness": -50},
+        {"priority": 10**400},
+        {"after": [3]},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_in_a_request_is_the_default(queued, runs, damage):
+    run = queued("a")
+    stored = json.loads(run.queue.read_text())
+    run.queue.write_text(json.dumps({**stored, **damage}))
+    entry = queue.entry_of(run)
+    if entry is not None:
+        assert entry.device in ("cpu", "auto")
+        assert "\0" not in entry.data
+        assert entry.group == "default"
+        assert 0 <= entry.niceness <= 19
+    Queue(runs).items()
+
+
+def test_waiting_for_oneself_is_refused(queued, runs):
+    a = queued("a", after=("b",))
+    b = queued("b", after=("c",))
+    c = queued("c")
+    for run, after in ((a, ["a"]), (c, ["a"]), (c, ["b"])):
+        with pytest.raises(RequestError, match="would wait for itself"):
+            queue.check_after(run, after)
+    queue.check_after(b, ["c"])
+
+
+def test_moving_again_and_again(queued, runs):
+    """Half-way between two numbers there is always another, until there is none."""
+    queued("a", position=1.7e9)
+    b, c = queued("b", position=1.7e9 + 1e-6), queued("c", position=1.7e9 + 2e-6)
+    for _ in range(40):
+        queue.move(runs, c, before=b)
+        assert ids(runs) == ["a", "c", "b"]
+        queue.move(runs, b, before=c)
+        assert ids(runs) == ["a", "b", "c"]
+
+
+def test_nothing_is_written_through_a_link(queued, runs, tmp_path):
+    run = queued("a")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    queue.folder_of(runs).symlink_to(outside)
+    for ask in (
+        lambda: queue.pause(runs, True),
+        lambda: queue.set_group(runs, "g", limit=1),
+        lambda: queue.put(run, Entry()),
+        lambda: queue.ensure_dispatcher(runs),
+    ):
+        with pytest.raises(RequestError, match="symbolic link"):
+            ask()
+    assert list(outside.iterdir()) == []
+
+
+def test_leaving_takes_a_waiting_evaluation_out_too(queued, runs):
+    run = queued("a", "finished", evaluates=True)
+    run.evaluation.path.mkdir(parents=True)
+    run.evaluation.config.write_text(run.config.read_text())
+    State(kind="evaluation", status="queued").write(run.evaluation)
+    assert ids(runs) == ["a"]
+    queue.leave(run)
+    assert read_state(run.evaluation).status == "stopped"
+    assert read_state(run).status == "finished"

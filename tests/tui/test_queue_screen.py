@@ -130,7 +130,7 @@ def test_taking_out_and_queueing_again(runs, nobody_starts):
         await until(pilot, lambda: not app.screen.rows)
         assert (read_state(run).status, read_state(run).stopped_by) == ("stopped", "person")
         failed = waiting(runs, "b", "failed")
-        queue.add_start(failed, queue.Start(time=time.time(), before="queued"))
+        queue.add_start(failed, queue.Start(time=time.time(), queued=making.NOW - 60, before="queued"))
         queue.touch(runs)
         await pilot.press("e")
         await until(pilot, lambda: shown(app) == ["b"])
