@@ -78,7 +78,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy_path", "", "copy path", "runs|monitor|results", "copy the path of the run directory"),
     # New run
     Action("launch", "ctrl+r", "run", "new", "launch in the background and watch", footer=True, priority=True),
-    Action("queue", "ctrl+u", "queue", "new", "queue it, or a run for each of several values and seeds", footer=True,
+    Action("queue", "ctrl+l", "queue", "new", "queue it, or a run for each of several values and seeds", footer=True,
            priority=True),
     Action("save_preset", "ctrl+s", "save", "new", "save the settings as a preset of your own", footer=True,
            priority=True),

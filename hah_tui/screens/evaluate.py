@@ -40,7 +40,7 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, bool] | None"]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave"),
         Binding("ctrl+r", "begin", priority=True),
-        Binding("ctrl+u", "begin(True)", priority=True),
+        Binding("ctrl+l", "begin(True)", priority=True),
         Binding("space", "choose"),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012 (Textual's)
@@ -176,7 +176,7 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, bool] | None"]):
 
     def _say(self, what: str, wrong: bool) -> None:
         said = Text(shown_line(what, 300) + "\n", "" if not wrong else "bold")
-        said.append("space: choose  enter: begin  ctrl+u: queue  tab: on  esc: leave it", "" if wrong else "dim")
+        said.append("space: choose  enter: begin  ctrl+l: queue  tab: on  esc: leave it", "" if wrong else "dim")
         place = self.query_one("#said", Static)
         place.update(said)
         place.set_class(wrong, "wrong")

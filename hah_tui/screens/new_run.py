@@ -403,7 +403,7 @@ class NewRunScreen(Page):
             self._refuse()
             return
         if draft.axes:
-            self.hah.say(f"several values make {draft.several} runs: ctrl+u queues them", "warning")
+            self.hah.say(f"several values make {draft.several} runs: ctrl+l queues them", "warning")
             return
         self._busy = "asking for device and data..."
         self._head()

@@ -147,7 +147,7 @@ class QueueScreen(RunActions):
         text = Text(no_wrap=True, overflow="ellipsis")
         if item is None:
             said = "nothing runs or waits" if self._read else ""
-            text.append(f"{said}\nctrl+u in the form of a new run, or 'hah sweep run', queues" if said else "")
+            text.append(f"{said}\nctrl+l in the form of a new run, or 'hah sweep run', queues" if said else "")
         else:
             why = next(why for one, why in self.known.rows if one is item)
             group = next((one for one in self.known.groups if one.name == item.entry.group), Group(item.entry.group))

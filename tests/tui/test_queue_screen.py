@@ -192,7 +192,7 @@ def test_the_form_queues_a_run_for_each_value_and_seed(runs, monkeypatch):
         await pilot.pause()
         assert type(app.screen).__name__ == "NewRunScreen"  # several are not launched
         assert store.all_runs(runs) == [store.resolve("a", runs)]
-        await pilot.press("ctrl+u")
+        await pilot.press("ctrl+l")
         await until(pilot, lambda: type(app.screen).__name__ == "Ask")
         await answer(pilot, "2")
         await until(pilot, lambda: type(app.screen).__name__ == "QueueScreen")
@@ -213,7 +213,7 @@ def test_the_form_queues_one_run(runs, monkeypatch):
 
     async def body(pilot, app):
         await form(pilot, app)
-        await pilot.press("ctrl+u")
+        await pilot.press("ctrl+l")
         await until(pilot, lambda: type(app.screen).__name__ == "Ask")
         await answer(pilot, "0")
         assert type(app.screen).__name__ == "Ask"
@@ -236,7 +236,7 @@ def test_what_cannot_be_queued_is_said(runs, monkeypatch):
 
     async def body(pilot, app):
         await form(pilot, app)
-        await pilot.press("ctrl+u")
+        await pilot.press("ctrl+l")
         await until(pilot, lambda: type(app.screen).__name__ == "Ask")
         await answer(pilot, "1")
         await until(pilot, lambda: "data.dataset" in app.screen.draft.mistakes)

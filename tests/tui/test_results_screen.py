@@ -457,7 +457,7 @@ def test_an_evaluation_can_wait_in_the_queue(runs, asked, monkeypatch):
 
     async def body(pilot, app):
         await asking(pilot, app)
-        await pilot.press("ctrl+u")
+        await pilot.press("ctrl+l")
         await until(pilot, lambda: (run.id, "last") in asked)
 
     drive(runs, body)
