@@ -29,7 +29,7 @@ from engine.disk import read_json
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.process import holder_of
-from engine.sweep import queue
+from engine.sweep import desk, queue
 
 HAH = [str(Path(sys.executable).with_name("hah"))]
 SHORT = "train.epochs: {epochs}, train.milestones: [], data.train_limit: 512, observe.images: 32, checkpoints.every: 1"
@@ -118,8 +118,8 @@ def kills(folder: Path, runs: int, dispatchers: int, engines: int, seed: int) ->
             left["engine"] -= 1
             longest = max(longest, claimed(victim))
         elif left["dispatcher"]:
-            pid = holder_of(queue.dispatcher_lock(folder))
-            if pid is not None and queue.has_dispatcher(folder):
+            pid = holder_of(desk.dispatcher_lock(folder))
+            if pid is not None and desk.has_dispatcher(folder):
                 os.kill(pid, signal.SIGKILL)
                 left["dispatcher"] -= 1
         hah(folder, "queue", "resume")
@@ -193,7 +193,7 @@ def plans(folder: Path) -> dict[str, Any]:
     holder.stdout.readline()
     hah(folder, "queue", "resume")
     time.sleep(5)
-    pid = holder_of(queue.dispatcher_lock(folder))
+    pid = holder_of(desk.dispatcher_lock(folder))
     assert pid is not None
     began, used = time.monotonic(), cpu(pid)
     time.sleep(30)

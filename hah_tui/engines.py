@@ -25,7 +25,7 @@ from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
-from engine.sweep import queue, submit, sweeps
+from engine.sweep import desk, queue, submit, sweeps
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -145,7 +145,7 @@ def enqueue(experiment: Experiment, origin: Origin, folder: Path) -> RunDirector
     """Make a run of an experiment that the queue starts when a device is free; raises RequestError."""
     check_place(experiment)
     run = submit.add(experiment, origin, folder, submit.Asked())
-    queue.ensure_dispatcher(folder)
+    desk.ensure_dispatcher(folder)
     return run
 
 
@@ -158,7 +158,7 @@ def enqueue_sweep(plan: Plan, folder: Path) -> str:
     sweep = replace(sweep, name=name)
     sweeps.write(folder, sweep)
     counts = submit.submit(folder, sweep, submit.Asked(name))
-    queue.ensure_dispatcher(folder)
+    desk.ensure_dispatcher(folder)
     there = f", {counts['']} there already" if "" in counts else ""
     return f"sweep {name}: {sum(counts.values()) - counts.get('', 0)} runs wait in the queue{there}"
 
@@ -262,7 +262,7 @@ def enqueue_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: st
     """Have the queue evaluate a run's checkpoint when a device is free; raises RequestError."""
     _check_evaluation(run, experiment, checkpoint)
     queue.evaluate(run, experiment, submit.Asked().entry(experiment, queue.entry_of(run)), checkpoint)
-    queue.ensure_dispatcher(run.path.parent)
+    desk.ensure_dispatcher(run.path.parent)
 
 
 def _check_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:

@@ -25,9 +25,10 @@ from engine.runs.control import Inbox
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
 from engine.runs.state import State, read_state
-from engine.sweep import notices, queue
+from engine.sweep import desk, notices, queue
+from engine.sweep.desk import Group
 from engine.sweep.places import Place, Places
-from engine.sweep.queue import MOST_ALIKE, Group, Item, Queue, Start
+from engine.sweep.queue import MOST_ALIKE, Item, Queue, Start
 
 POLL = 0.2  # seconds between two looks at what costs nothing: ended children, whether anything was asked
 LOOK = 2.0  # between two looks at engines that are not its children, and for devices that came free
@@ -48,7 +49,7 @@ def run(folder: Path) -> None:
     """Be the dispatcher of a folder, if there is none; returns when there is nothing left to start."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     while True:
-        lock = Lock.take(queue.dispatcher_lock(folder))
+        lock = Lock.take(desk.dispatcher_lock(folder))
         if lock is None:
             return
         try:
@@ -56,7 +57,7 @@ def run(folder: Path) -> None:
         finally:
             lock.release()
         # What was asked between the last look and the release was asked of this process.
-        if stamp == queue.changed_stamp(folder):
+        if stamp == desk.changed_stamp(folder):
             return
 
 
@@ -82,8 +83,8 @@ class Dispatcher:
             now = time.monotonic()
             ended = self._let_go()
             due = now - looked >= (LOOK if busy else WHOLE)
-            if ended or due or stamp != queue.changed_stamp(self.folder):
-                stamp = queue.changed_stamp(self.folder)
+            if ended or due or stamp != desk.changed_stamp(self.folder):
+                stamp = desk.changed_stamp(self.folder)
                 busy = self._looked()
                 looked = time.monotonic()
                 idle_since = None if busy else idle_since or looked
@@ -120,7 +121,7 @@ class Dispatcher:
         live = [item for item in items if item.standing == "live"]
         ready = [item for item in items if item.standing == "ready"]
         held = queue.dependences(items) if any(item.entry.after for item in ready) else {}
-        everything = queue.paused(self.folder)
+        everything = desk.paused(self.folder)
         able = [
             item
             for item in ready
@@ -159,8 +160,8 @@ class Dispatcher:
                     break
         if waits != self._waits:
             self._waits = waits
-            queue.made(self.folder)
-            replace_json(queue.waits_file(self.folder), waits, durable=False)
+            desk.made(self.folder)
+            replace_json(desk.waits_file(self.folder), waits, durable=False)
         return started
 
     def _try(self, item: Item, group: Group, places: Places) -> str:
@@ -183,7 +184,7 @@ class Dispatcher:
     def _launch(self, item: Item, place: Place) -> subprocess.Popen[bytes] | None:
         """Start the engine of a run, unless somebody else was faster; raises OSError, RequestError."""
         item.run.check()
-        if queue.paused(self.folder) or queue.entry_of(item.run) != item.entry:
+        if desk.paused(self.folder) or queue.entry_of(item.run) != item.entry:
             return None
         lock, state = self._taken(item)
         if lock is None:
@@ -228,7 +229,7 @@ class Dispatcher:
 
     def _pause_failing(self, items: Sequence[Item]) -> dict[str, Group]:
         """The groups; one in which the same failure was seen three times since it was set going is paused."""
-        groups = queue.groups(self.folder)
+        groups = desk.groups(self.folder)
         failures = Counter[tuple[str, str]]()
         for item in items:
             group = _group(groups, item)
@@ -238,7 +239,7 @@ class Dispatcher:
         for (name, error), count in failures.items():
             if count >= MOST_ALIKE and not groups.get(name, Group()).paused:
                 reason = f"the same failure {count} times: {error}"
-                groups[name] = queue.set_group(self.folder, name, paused=True, reason=reason)
+                groups[name] = desk.set_group(self.folder, name, paused=True, reason=reason)
                 say("pauses", f"{name}: {reason}")
         return groups
 
@@ -254,7 +255,7 @@ class Dispatcher:
         for name in {item.entry.group for item in items}:
             members = [item for item in items if item.entry.group == name]
             if all(item.run.id in ended for item in members):
-                self._call(notices.take(queue.folder_of(self.folder) / "groups" / name), notices.sums(name, members))
+                self._call(notices.take(desk.folder_of(self.folder) / "groups" / name), notices.sums(name, members))
 
     def _call(self, command: list[str], facts: dict[str, str]) -> None:
         if not command:

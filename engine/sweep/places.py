@@ -11,7 +11,8 @@ from engine.runs import devices
 from engine.runs.devices import Gpu
 from engine.runs.launch import Given
 from engine.runs.process import Lock
-from engine.sweep.queue import Entry, Group, Item
+from engine.sweep.desk import Group
+from engine.sweep.queue import Entry, Item
 
 
 @dataclass(frozen=True)

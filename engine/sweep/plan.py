@@ -16,7 +16,7 @@ from engine.experiment.fields import fields
 from engine.experiment.fingerprint import fingerprint
 from engine.experiment.migrations import migrated
 from engine.experiment.names import NAME_FORMAT, is_name
-from engine.sweep.queue import DEFAULT
+from engine.sweep.desk import DEFAULT
 
 MOST_TRIALS = 10_000
 MOST_SEEDS = 1_000

@@ -11,30 +11,29 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.disk import read_json, replace_json
 from engine.experiment.mistakes import RequestError
-from engine.experiment.names import NAME_FORMAT, is_name
-from engine.runs import evaluations, launch, store
+from engine.experiment.names import is_name
+from engine.runs import evaluations, store
 from engine.runs.layout import EVALUATION, RunDirectory
-from engine.runs.process import Lock, is_locked
+from engine.runs.process import Lock
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look
+from engine.sweep import desk
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
 
-DEFAULT = "default"  # the group of what names none
 MOST_STARTS = 3  # of a run that is lost each time where it was the time before
 MOST_ALIKE = 3  # failures of one kind, after which a group is paused
 _KEPT_STARTS = 200
 
 Standing = Literal["ready", "live", "done", "over"]
-T = TypeVar("T", "Entry", "Start", "Group")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Entry:
     ``after``: ids of runs that must have finished training; ``data``: HAH_DATA of who queued it; ``updated``: of the
     job's snapshot when it was queued."""
 
-    group: str = DEFAULT
+    group: str = desk.DEFAULT
     priority: int = 0
     position: float = 0.0
     after: tuple[str, ...] = ()
@@ -71,20 +70,6 @@ class Entry:
         replace_json(run.queue, {**asdict(self), "after": list(self.after)})
 
 
-def _parsed(kind: type[T], stored: Mapping[str, Any]) -> T:
-    """A dataclass of plain values; what is missing or cannot be has its default."""
-    types: dict[str, Any] = {
-        "str": str, "int": int, "float": (int, float), "bool": bool, "int | None": (int, type(None)),
-        "tuple[str, ...]": list,
-    }  # fmt: skip
-    good: dict[str, Any] = {}
-    for one in fields(kind):
-        value, fits = stored.get(one.name), types[str(one.type)]
-        if one.name in stored and isinstance(value, fits) and isinstance(value, bool) <= (fits is bool):
-            good[one.name] = tuple(map(str, value)) if isinstance(value, list) else value
-    return kind(**good)
-
-
 @dataclass(frozen=True)
 class Start:
     """One start by the queue, of the request that was made at ``queued``. ``kind`` of job, and how much of it was
@@ -100,19 +85,6 @@ class Start:
     host: str = ""
     gpu: str = ""
     threads: int = 0
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that share a limit. ``limit``: of them at once, None for as many as there are devices; ``since``: when it
-    was last set going, before which no failure counts."""
-
-    name: str = DEFAULT
-    limit: int | None = None
-    per_gpu: int = 1
-    paused: bool = False
-    reason: str = ""
-    since: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -206,7 +178,7 @@ class Queue:
 
     def items(self) -> list[Item]:
         """Every run that is the queue's, in order."""
-        stamp = changed_stamp(self.folder)
+        stamp = desk.changed_stamp(self.folder)
         if stamp != self._stamp:
             self._runs = [run for run in store.all_runs(self.folder) if os.path.exists(f"{run.path}/queue.json")]  # noqa: PTH110
             self._stamp = stamp
@@ -245,10 +217,10 @@ def entry_of(run: RunDirectory) -> Entry | None:
     stored = read_json(run.queue)
     if not stored:
         return None
-    entry: Entry = _parsed(Entry, stored)
+    entry: Entry = desk.parsed(Entry, stored)
     return replace(
         entry,
-        group=entry.group if is_name(entry.group) else DEFAULT,
+        group=entry.group if is_name(entry.group) else desk.DEFAULT,
         device=entry.device if re.fullmatch(r"auto|cpu|cuda|cuda:\d{1,3}", entry.device) else "auto",
         data="" if "\0" in entry.data else entry.data,
         niceness=min(max(entry.niceness, 0), 19),
@@ -258,7 +230,7 @@ def entry_of(run: RunDirectory) -> Entry | None:
 def starts_of(run: RunDirectory, entry: Entry) -> tuple[Start, ...]:
     """The starts of a run since it was queued (the last time)."""
     stored = read_json(run.starts).get("starts")
-    found = [_parsed(Start, one) for one in stored if isinstance(one, dict)] if isinstance(stored, list) else []
+    found = [desk.parsed(Start, one) for one in stored if isinstance(one, dict)] if isinstance(stored, list) else []
     return tuple(start for start in found if start.queued == entry.queued)
 
 
@@ -284,94 +256,12 @@ def item_of(run: RunDirectory) -> Item:
 # What people ask
 
 
-def folder_of(folder: Path) -> Path:
-    """Where a runs folder keeps what is no run's."""
-    return folder / ".queue"
-
-
-def made(folder: Path) -> Path:
-    """That place, made; raises RequestError where it cannot be, or where there is a link in its place."""
-    place = folder_of(folder)
-    try:
-        for path in (place, place / "groups"):
-            if path.is_symlink():
-                raise RequestError(f"{path} is a symbolic link; nothing is written through one")
-            path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"{place} cannot be made: {error.strerror}") from None
-    return place
-
-
-def touch(folder: Path) -> None:
-    """Tell whoever starts what waits that something has changed."""
-    replace_json(made(folder) / "changed", {"time": time.time()}, durable=False)
-
-
-def changed_stamp(folder: Path) -> tuple[int, int]:
-    """What changes when anything was asked, or a run was made or removed."""
-    found = []
-    for path in (folder_of(folder) / "changed", folder):
-        try:
-            found.append(path.stat().st_mtime_ns)
-        except OSError:
-            found.append(0)
-    return found[0], found[1]
-
-
-def groups(folder: Path) -> dict[str, Group]:
-    """Every group that somebody has set something of."""
-    found = {DEFAULT: Group()}
-    place = folder_of(folder) / "groups"
-    for path in sorted(place.glob("*.json")) if place.is_dir() else []:
-        if is_name(path.stem):
-            found[path.stem] = replace(_parsed(Group, read_json(path)), name=path.stem)
-    return found
-
-
-def group_of(folder: Path, name: str) -> Group:
-    """A group; one that nobody has set anything of has no limit. Raises RequestError for what is no name."""
-    if not is_name(name):
-        raise RequestError(f"{name!r:.80} cannot name a group; allowed: {NAME_FORMAT}")
-    path = folder_of(folder) / "groups" / f"{name}.json"
-    return replace(_parsed(Group, read_json(path)), name=name)
-
-
-def set_group(folder: Path, name: str, **settings: Any) -> Group:
-    """Change a group; raises RequestError."""
-    place = made(folder) / "groups"
-    group = replace(group_of(folder, name), **settings)
-    try:
-        replace_json(place / f"{name}.json", asdict(group))
-        touch(folder)
-    except OSError as error:
-        raise RequestError(f"{place} cannot be written: {error.strerror}") from None
-    return group
-
-
-def paused(folder: Path) -> bool:
-    """Whether nothing new is to be started."""
-    return (folder_of(folder) / "paused").exists()
-
-
-def pause(folder: Path, on: bool) -> None:
-    """Start nothing new, or go on; raises RequestError."""
-    path = made(folder) / "paused"
-    try:
-        if on:
-            replace_json(path, {"time": time.time()})
-        else:
-            path.unlink(missing_ok=True)
-        touch(folder)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror}") from None
-
-
 def put(run: RunDirectory, entry: Entry) -> None:
     """Make a run the queue's, or change what was asked of it; raises RequestError."""
     run.check()
     try:
         entry.write(run)
-        touch(run.path.parent)
+        desk.touch(run.path.parent)
     except OSError as error:
         raise RequestError(f"{run.queue} cannot be written: {error.strerror}") from None
 
@@ -405,7 +295,7 @@ def leave(run: RunDirectory) -> None:
             if job.state.exists():
                 withdraw(job)
         run.queue.unlink(missing_ok=True)
-        touch(run.path.parent)
+        desk.touch(run.path.parent)
     except OSError as error:
         raise RequestError(f"{run.path} cannot be written: {error.strerror}") from None
 
@@ -492,12 +382,12 @@ def check_after(run: RunDirectory, after: Iterable[str]) -> None:
 
 def explained(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
     """Each run with why it is where it is: what runs first, then what waits in order, then what has ended."""
-    known, held, everything = groups(folder), dependences(items), paused(folder)
-    said = read_json(waits_file(folder)) if has_dispatcher(folder) else {}
+    known, held, everything = desk.groups(folder), dependences(items), desk.paused(folder)
+    said = read_json(desk.waits_file(folder)) if desk.has_dispatcher(folder) else {}
     running = Counter(item.entry.group for item in items if item.standing == "live")
     found = []
     for item in items:
-        why, group = item.why, known.get(item.entry.group, Group())
+        why, group = item.why, known.get(item.entry.group, desk.Group())
         if item.standing == "ready":
             reasons = [held[item.run.id].why] if item.run.id in held else []
             reasons += ["the queue is paused"] if everything else []
@@ -510,45 +400,7 @@ def explained(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
     return sorted(found, key=lambda one: rank[one[0].standing])
 
 
-# The one who starts what waits
-
-
-def dispatcher_lock(folder: Path) -> Path:
-    """Held by this host's dispatcher of a folder for as long as it lives."""
-    return folder_of(folder) / f"dispatcher-{_host()}.lock"
-
-
-def dispatcher_log(folder: Path) -> Path:
-    return folder_of(folder) / f"dispatcher-{_host()}.log"
-
-
-def waits_file(folder: Path) -> Path:
-    """Why runs wait, by id, as this host's dispatcher has found at its last look."""
-    return folder_of(folder) / f"waits-{_host()}.json"
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", os.uname().nodename)[:80] or "host"
-
-
-def has_dispatcher(folder: Path) -> bool:
-    """Whether somebody on this host starts what waits in a folder."""
-    return is_locked(dispatcher_lock(folder))
-
-
-def ensure_dispatcher(folder: Path) -> bool:
-    """Start this host's dispatcher of a folder, unless there is one; whether it was. Raises RequestError."""
-    if has_dispatcher(folder):
-        return False
-    made(folder)
-    try:
-        launch.background([*launch.module("engine.sweep"), str(folder)], dispatcher_log(folder))
-    except OSError as error:
-        raise RequestError(f"{folder_of(folder)}: no dispatcher can be started: {error.strerror}") from None
-    return True
-
-
 def forget(folder: Path, name: str) -> None:
     """Remove the settings of a group that no run names any more."""
     if is_name(name) and name not in {item.entry.group for item in Queue(folder).items()}:
-        (made(folder) / "groups" / f"{name}.json").unlink(missing_ok=True)
+        (desk.made(folder) / "groups" / f"{name}.json").unlink(missing_ok=True)

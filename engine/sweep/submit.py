@@ -13,7 +13,7 @@ from engine.experiment.mistakes import Mistake, RequestError
 from engine.runs import making, manifest
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
-from engine.sweep import queue, sweeps
+from engine.sweep import desk, queue, sweeps
 from engine.sweep.queue import Entry
 from engine.sweep.sweeps import Sweep, Trial
 
@@ -51,10 +51,10 @@ def commit() -> str:
 
 def add(experiment: Experiment, origin: Origin, folder: Path, asked: Asked) -> RunDirectory:
     """Make a run that waits in the queue; raises RequestError."""
-    queue.touch(folder)
+    desk.touch(folder)
     run, _, lock = making.make(experiment, origin, folder, asked.entry(experiment).write)
     lock.release()
-    queue.touch(folder)
+    desk.touch(folder)
     return run
 
 
@@ -149,7 +149,7 @@ def stop(folder: Path, trials: Sequence[Trial]) -> tuple[int, list[RunDirectory]
             waiting += 1
         elif trial.job is not None and trial.job.live:
             live.append(trial.job.run)
-    queue.touch(folder)
+    desk.touch(folder)
     return waiting, live
 
 

@@ -13,7 +13,7 @@ from engine.experiment.mistakes import RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
-from engine.sweep import notices, queue
+from engine.sweep import desk, notices, queue
 from engine.sweep.queue import Item
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
@@ -71,8 +71,8 @@ def asked(
 
 def ensure(folder: Path) -> None:
     """Have somebody start what waits."""
-    queue.ensure_dispatcher(folder)
-    if queue.paused(folder):
+    desk.ensure_dispatcher(folder)
+    if desk.paused(folder):
         note("the queue is paused: 'hah queue resume' goes on")
 
 
@@ -89,11 +89,11 @@ def ls(
         for item, text in queue.explained(folder, items)
         if everything or item.standing in ("live", "ready")
     ]
-    groups = queue.groups(folder)
-    there = queue.has_dispatcher(folder)
+    groups = desk.groups(folder)
+    there = desk.has_dispatcher(folder)
     if json:
         print_json({
-            "runs_dir": str(folder), "paused": queue.paused(folder), "dispatcher": there,
+            "runs_dir": str(folder), "paused": desk.paused(folder), "dispatcher": there,
             "groups": [vars(one) for one in groups.values()],
             "runs": [{**document(item), "why": text} for item, text in rows],
         })  # fmt: skip
@@ -111,7 +111,7 @@ def ls(
         if one.paused:
             reason = f" ({shown_line(one.reason)})" if one.reason else ""
             note(f"group {one.name} is paused{reason}: 'hah queue resume {one.name}' goes on")
-    if queue.paused(folder):
+    if desk.paused(folder):
         note("the queue is paused: 'hah queue resume' goes on")
     elif not there and any(item.standing == "ready" for item in items):
         note("nobody on this host starts what waits: 'hah queue resume' does")
@@ -210,9 +210,9 @@ def group(
     if per_gpu is not None:
         settings["per_gpu"] = per_gpu
     command = notices.words_of(notify) if notify is not None else []
-    found = queue.set_group(folder, name, **settings) if settings or command else queue.group_of(folder, name)
+    found = desk.set_group(folder, name, **settings) if settings or command else desk.group_of(folder, name)
     if command:
-        notices.ask(queue.folder_of(folder) / "groups" / name, command)
+        notices.ask(desk.folder_of(folder) / "groups" / name, command)
     at_once = "as many at once as there are devices" if found.limit is None else f"{found.limit} at once"
     print(f"{found.name}: {at_once}, {found.per_gpu} on one GPU{', paused' if found.paused else ''}")
 
@@ -221,9 +221,9 @@ def pause(name: Annotated[str | None, typer.Argument(metavar="[GROUP]")] = None,
     """Start nothing new, of everything or of one group; what runs goes on."""
     folder = layout.runs_folder(runs_dir)
     if name is None:
-        queue.pause(folder, True)
+        desk.pause(folder, True)
     else:
-        queue.set_group(folder, name, paused=True, reason="")
+        desk.set_group(folder, name, paused=True, reason="")
     print(f"{name or 'the queue'}: paused")
 
 
@@ -231,10 +231,10 @@ def resume(name: Annotated[str | None, typer.Argument(metavar="[GROUP]")] = None
     """Go on starting what waits, of everything or of one group."""
     folder = layout.runs_folder(runs_dir)
     if name is None:
-        queue.pause(folder, False)
+        desk.pause(folder, False)
     else:
-        queue.set_group(folder, name, paused=False, reason="", since=time.time())
-    queue.ensure_dispatcher(folder)
+        desk.set_group(folder, name, paused=False, reason="", since=time.time())
+    desk.ensure_dispatcher(folder)
     print(f"{name or 'the queue'}: goes on")
 
 
@@ -287,7 +287,7 @@ def wait(
         if not waiting and "live" not in outside.values():
             raise typer.Exit(outcome(list(items.values()), list(outside.values())))
         if waiting and time.monotonic() - attended > ATTENDING:  # whoever starts what waits may have been killed
-            queue.ensure_dispatcher(folder)
+            desk.ensure_dispatcher(folder)
             attended = time.monotonic()
         time.sleep(POLL)
 

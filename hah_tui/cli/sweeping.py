@@ -15,7 +15,7 @@ import typer
 from engine.experiment.mistakes import RequestError
 from engine.runs import control, layout, store
 from engine.runs.metrics import CLEAN, NOISY
-from engine.sweep import notices, queue, sweeps
+from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.sweeps import Sweep, Trial
 from hah_tui.cli import queueing
 from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
@@ -95,7 +95,7 @@ def run(
     sweeps.write(folder, sweep)
     _set_going(folder, sweep)
     if command:
-        notices.ask(queue.folder_of(folder) / "groups" / sweep.name, command)
+        notices.ask(desk.folder_of(folder) / "groups" / sweep.name, command)
     _submit(folder, sweep, nice, failed=False, quiet=json)
     _stay(folder, sweep, detach, json)
 
@@ -115,7 +115,7 @@ def _over(folder: Path, sweep: Sweep) -> Sweep:
 def _set_going(folder: Path, sweep: Sweep) -> None:
     """Give the sweep's group the limits of its plan, and let it go on."""
     limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
-    queue.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
+    desk.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
 
 
 def _submit(folder: Path, sweep: Sweep, nice: int | None, failed: bool, quiet: bool) -> None:
@@ -286,7 +286,7 @@ def _print_trials(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
         ])  # fmt: skip
     print_table(["case", "seed", "status", "run", "epoch", "clean", "noisy", ""], rows, (1, 4, 5, 6))
     print(f"\n{sweep.name}: {len(trials):,} runs, {_said(Counter(trial.status for trial in trials))}")
-    one = queue.group_of(folder, sweep.name)
+    one = desk.group_of(folder, sweep.name)
     if one.paused:
         reason = f" ({shown_line(one.reason)})" if one.reason else ""
         note(f"{sweep.name} is paused{reason}: 'hah queue resume {sweep.name}' goes on")
@@ -391,7 +391,7 @@ def rm(
         store.remove(one)
     sweeps.remove(folder, sweep.name)
     queue.forget(folder, sweep.name)
-    queue.touch(folder)
+    desk.touch(folder)
     print(f"deleted the plan of {sweep.name}" + (f" and {len(gone)} runs" if runs else ""))
 
 
@@ -415,14 +415,14 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
                 if before.get(key, "queued") != trial.status and not json and trial.look is not None:
                     print(_line(trial), flush=True)
                 before[key] = trial.status
-            group = queue.group_of(folder, sweep.name)
+            group = desk.group_of(folder, sweep.name)
             if group.paused:
                 note(f"{sweep.name} is paused ({shown_line(group.reason) or 'by a person'})")
                 break
             if not _under_way(folder, trials):
                 break
             if time.monotonic() - attended > queueing.ATTENDING:  # whoever starts what waits may have been killed
-                queue.ensure_dispatcher(folder)
+                desk.ensure_dispatcher(folder)
                 attended = time.monotonic()
             time.sleep(POLL)
     except KeyboardInterrupt:

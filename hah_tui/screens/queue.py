@@ -16,8 +16,9 @@ from textual.binding import BindingType
 from textual.widgets import DataTable, Footer, Static
 
 from engine.runs.watcher import Look
-from engine.sweep import queue
-from engine.sweep.queue import Group, Item, Queue
+from engine.sweep import desk, queue
+from engine.sweep.desk import Group
+from engine.sweep.queue import Item, Queue
 from hah_tui import keys
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.run_actions import RunActions
@@ -243,9 +244,9 @@ class QueueScreen(RunActions):
         on_hold = not self.known.held
 
         def work(folder: Path) -> None:
-            queue.pause(folder, on_hold)
+            desk.pause(folder, on_hold)
             if not on_hold:
-                queue.ensure_dispatcher(folder)
+                desk.ensure_dispatcher(folder)
 
         self._do(work)
 
@@ -256,10 +257,10 @@ class QueueScreen(RunActions):
         name = item.entry.group
 
         def work(folder: Path) -> None:
-            held = queue.group_of(folder, name).paused
-            queue.set_group(folder, name, paused=not held, reason="", **({"since": time.time()} if held else {}))
+            held = desk.group_of(folder, name).paused
+            desk.set_group(folder, name, paused=not held, reason="", **({"since": time.time()} if held else {}))
             if held:
-                queue.ensure_dispatcher(folder)
+                desk.ensure_dispatcher(folder)
 
         self._do(work)
 
@@ -275,7 +276,7 @@ class QueueScreen(RunActions):
 
         def put(text: str | None) -> None:
             if text is not None:
-                self._do(lambda folder: queue.set_group(folder, name, limit=int(text) if text.strip() else None))
+                self._do(lambda folder: desk.set_group(folder, name, limit=int(text) if text.strip() else None))
 
         what = "How many of its runs at once? Nothing: as many as there are devices."
         self.hah.push_screen(Ask(f"Group {name}", what, "" if now is None else str(now), check, over=True), put)
@@ -290,7 +291,7 @@ class QueueScreen(RunActions):
 
         def work(folder: Path) -> None:
             queue.requeue(item.run, item.entry)
-            queue.ensure_dispatcher(folder)
+            desk.ensure_dispatcher(folder)
 
         self._do(work)
 
@@ -318,13 +319,13 @@ def _look(folder: Path, reader: Queue) -> QueueNow:
     """The queue as it is; for a thread."""
     return QueueNow(
         tuple(queue.explained(folder, reader.items())),
-        tuple(queue.groups(folder).values()),
-        queue.paused(folder),
-        queue.has_dispatcher(folder),
+        tuple(desk.groups(folder).values()),
+        desk.paused(folder),
+        desk.has_dispatcher(folder),
     )
 
 
 def _attend(folder: Path) -> None:
     """Have somebody start what waits, where anything does; for a thread."""
-    if not queue.paused(folder) and any(item.standing == "ready" for item in Queue(folder).items()):
-        queue.ensure_dispatcher(folder)
+    if not desk.paused(folder) and any(item.standing == "ready" for item in Queue(folder).items()):
+        desk.ensure_dispatcher(folder)

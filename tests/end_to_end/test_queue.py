@@ -15,7 +15,7 @@ from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock, holder_of
 from engine.runs.state import read_state
-from engine.sweep import queue
+from engine.sweep import desk, queue
 
 FAST = ("-s", "train.epochs=2", "-s", "train.milestones=[]", "-s", "observe.images=16", "-s", "data.train_limit=256")
 PLAN = """
@@ -38,7 +38,7 @@ def plan(tmp_path):
 def nothing_left(runs):
     """No dispatcher and no engine outlives a test."""
     yield
-    for path in (queue.dispatcher_lock(runs), *runs.glob("*/lock")):
+    for path in (desk.dispatcher_lock(runs), *runs.glob("*/lock")):
         pid = holder_of(path)
         for one in {pid, *([read_state(RunDirectory(path.parent)).engine.get("pid")] if path.name == "lock" else [])}:
             if one and store.look(RunDirectory(path.parent)).live if path.name == "lock" else one:
@@ -136,8 +136,8 @@ def test_dispatcher_and_engines_killed_at_random_moments(hah, runs, plan):
             else:
                 assert store.look(victim.run).status not in ("running", "starting"), seed
         elif killed["dispatcher"] < 5:
-            pid = holder_of(queue.dispatcher_lock(runs))
-            if pid and queue.has_dispatcher(runs):
+            pid = holder_of(desk.dispatcher_lock(runs))
+            if pid and desk.has_dispatcher(runs):
                 os.kill(pid, signal.SIGKILL)
                 killed["dispatcher"] += 1
         hah("queue", "resume")  # somebody looks at it again, as after a reboot
@@ -160,14 +160,14 @@ def test_twelve_dispatchers_started_at_once(hah, runs):
     hah("queue", "pause")
     hah("queue", "add", "quickstart", *FAST)
     time.sleep(0.5)
-    if (pid := holder_of(queue.dispatcher_lock(runs))) and queue.has_dispatcher(runs):
+    if (pid := holder_of(desk.dispatcher_lock(runs))) and desk.has_dispatcher(runs):
         os.kill(pid, signal.SIGKILL)
     processes = [
-        launch.background([*launch.module("engine.sweep"), str(runs)], queue.dispatcher_log(runs)) for _ in range(12)
+        launch.background([*launch.module("engine.sweep"), str(runs)], desk.dispatcher_log(runs)) for _ in range(12)
     ]
     try:
         deadline = time.monotonic() + 60
-        while sum(process.poll() is None for process in processes) > 1 or not queue.has_dispatcher(runs):
+        while sum(process.poll() is None for process in processes) > 1 or not desk.has_dispatcher(runs):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         hah("queue", "resume")

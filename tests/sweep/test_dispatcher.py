@@ -14,7 +14,7 @@ from engine.runs.devices import Gpu
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
 from engine.runs.state import read_state
-from engine.sweep import dispatcher, notices, queue
+from engine.sweep import desk, dispatcher, notices, queue
 from engine.sweep.dispatcher import Dispatcher
 from engine.sweep.places import Place, Places
 from engine.sweep.queue import Entry, Queue, Start
@@ -84,7 +84,7 @@ def test_one_at_a_time_with_all_threads_where_no_group_asks_for_more(queued, run
 
 
 def test_a_group_shares_the_threads_and_keeps_its_limit(queued, runs, engines):
-    queue.set_group(runs, "g", limit=2)
+    desk.set_group(runs, "g", limit=2)
     for name in "abc":
         queued(name, group="g")
     looks(runs, 3)
@@ -119,11 +119,11 @@ def test_niceness_and_the_data_folder_are_handed_over(queued, runs, engines):
 def test_paused_starts_nothing(queued, runs, engines):
     queued("a")
     queued("b", group="g")
-    queue.pause(runs, True)
+    desk.pause(runs, True)
     looks(runs)
     assert engines.started == []
-    queue.pause(runs, False)
-    queue.set_group(runs, "default", paused=True)
+    desk.pause(runs, False)
+    desk.set_group(runs, "default", paused=True)
     looks(runs)
     assert engines.started == ["b"]
 
@@ -152,7 +152,7 @@ def test_below_the_margin_of_free_disk_nothing_starts(queued, runs, engines, mon
 def test_a_failure_is_tried_again_as_often_as_asked(queued, runs, engines):
     queued("a", retries=2)
     engines.becomes["a"] = "failed out of memory"
-    queue.set_group(runs, "default", limit=1)
+    desk.set_group(runs, "default", limit=1)
     looks(runs, 6)
     assert engines.started == ["a"] * 3
     (item,) = Queue(runs).items()
@@ -173,12 +173,12 @@ def test_the_same_failure_three_times_pauses_the_group(queued, runs, engines, ca
     for number in range(6):
         queued(f"run-{number}", group="g", threads=1)
         engines.becomes[f"run-{number}"] = f"failed block {number} is missing"
-    queue.set_group(runs, "g", limit=1)
+    desk.set_group(runs, "g", limit=1)
     looks(runs, 8)
     assert len(engines.started) == 3
-    group = queue.group_of(runs, "g")
+    group = desk.group_of(runs, "g")
     assert (group.paused, group.reason) == (True, "the same failure 3 times: block # is missing")
-    queue.set_group(runs, "g", paused=False, since=time.time())
+    desk.set_group(runs, "g", paused=False, since=time.time())
     looks(runs, 2)
     assert len(engines.started) > 3  # old failures no longer count
 
@@ -189,7 +189,7 @@ def test_different_failures_pause_nothing(queued, runs, engines):
         engines.becomes[name] = f"failed {name}"
     looks(runs, 8)
     assert len(engines.started) == 4
-    assert not queue.group_of(runs, "default").paused
+    assert not desk.group_of(runs, "default").paused
 
 
 def test_what_a_person_stopped_is_left_alone(queued, runs, engines):
@@ -241,7 +241,7 @@ def test_a_folder_that_cannot_be_written_for_a_while_is_waited_for(queued, runs,
         raise OSError(28, "No space left on device", str(run.starts))
 
     monkeypatch.setattr(queue, "add_start", full)
-    monkeypatch.setattr(queue, "groups", full)
+    monkeypatch.setattr(desk, "groups", full)
     work = Dispatcher(runs)
     assert work._looked()
     monkeypatch.undo()
@@ -258,7 +258,7 @@ def test_a_damaged_run_keeps_no_other_from_starting(queued, runs, engines):
         queued(f"failed-{number}", "failed", group="g", state={"error": "x"})
     looks(runs, 2)
     assert "good" in engines.started
-    said = read_json(queue.waits_file(runs))
+    said = read_json(desk.waits_file(runs))
     assert "is a symbolic link" in said["bad"]
 
 
@@ -319,7 +319,7 @@ def test_a_gpu_that_another_engine_holds_is_not_given_away(queued, runs, engines
 
 
 def test_several_on_one_gpu_where_asked(queued, runs, engines, four):
-    queue.set_group(runs, "g", per_gpu=2)
+    desk.set_group(runs, "g", per_gpu=2)
     for number in range(10):
         queued(f"run-{number}", device="auto", group="g")
     looks(runs, 2)
@@ -363,7 +363,7 @@ def test_several_gpus_are_taken_all_or_none_and_waited_for(queued, runs, engines
 
 
 def test_more_gpus_than_there_are(four):
-    place, why = Places(four).place(Entry(device="auto", gpus=5), queue.Group())
+    place, why = Places(four).place(Entry(device="auto", gpus=5), desk.Group())
     assert place is None
     assert why == "for auto, and this host shows 4 GPUs"
 
@@ -377,7 +377,7 @@ def test_a_command_is_called_once_with_facts_in_its_environment(queued, runs, en
     script = "import os, sys; open(sys.argv[1], 'a').write(' '.join(map(os.environ.get, sys.argv[2:])) + '\\n')"
     notices.ask(run.path, [sys.executable, "-c", script, str(said), "HAH_RUN", "HAH_STATUS"])
     of_group = [sys.executable, "-c", script, str(said), "HAH_GROUP", "HAH_FAILED"]
-    notices.ask(queue.folder_of(runs) / "groups" / "g", of_group)
+    notices.ask(desk.folder_of(runs) / "groups" / "g", of_group)
     engines.becomes["a"] = "failed why"
     work = looks(runs, 4)
     deadline = time.monotonic() + 20
@@ -408,8 +408,8 @@ def test_commands_do_not_lie_in_the_runs_folder(queued, runs):
 
 
 def test_the_second_dispatcher_goes_at_once(runs):
-    queue.folder_of(runs).mkdir(parents=True)
-    lock = Lock.take(queue.dispatcher_lock(runs))
+    desk.folder_of(runs).mkdir(parents=True)
+    lock = Lock.take(desk.dispatcher_lock(runs))
     began = time.monotonic()
     dispatcher.run(runs)
     assert time.monotonic() - began < 5
@@ -421,7 +421,7 @@ def test_it_goes_when_nothing_is_left_and_stays_for_what_was_asked_meanwhile(
 ):
     monkeypatch.setattr(dispatcher, "IDLE", 0.0)
     queued("done", "finished")
-    queue.touch(runs)
+    desk.touch(runs)
     release = Lock.release
     asked = []
 

@@ -12,7 +12,7 @@ from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look
-from engine.sweep import queue
+from engine.sweep import desk, queue
 from engine.sweep.queue import Entry, Queue, Start
 
 ENTRY = Entry(queued=100.0, retries=1, updated=50.0)
@@ -224,28 +224,28 @@ def test_starts_of_before_it_was_queued_again_do_not_count(queued):
 
 def test_groups(runs):
     runs.mkdir()
-    assert queue.group_of(runs, "a").limit is None
-    queue.set_group(runs, "a", limit=3)
-    queue.set_group(runs, "a", paused=True, reason="why")
-    assert queue.groups(runs)["a"] == replace(queue.group_of(runs, "a"), limit=3, paused=True, reason="why")
+    assert desk.group_of(runs, "a").limit is None
+    desk.set_group(runs, "a", limit=3)
+    desk.set_group(runs, "a", paused=True, reason="why")
+    assert desk.groups(runs)["a"] == replace(desk.group_of(runs, "a"), limit=3, paused=True, reason="why")
     with pytest.raises(RequestError, match="cannot name a group"):
-        queue.set_group(runs, "../a", limit=1)
+        desk.set_group(runs, "../a", limit=1)
 
 
 def test_asking_touches_what_the_dispatcher_looks_at(queued, runs):
     run = queued("a")
-    stamps = [queue.changed_stamp(runs)]
+    stamps = [desk.changed_stamp(runs)]
     for ask in (
         lambda: queue.put(run, Entry()),
-        lambda: queue.set_group(runs, "a", limit=1),
-        lambda: queue.pause(runs, True),
-        lambda: queue.pause(runs, False),
+        lambda: desk.set_group(runs, "a", limit=1),
+        lambda: desk.pause(runs, True),
+        lambda: desk.pause(runs, False),
         lambda: queue.leave(run),
         lambda: queued("b"),
     ):
         time.sleep(0.01)
         ask()
-        stamps.append(queue.changed_stamp(runs))
+        stamps.append(desk.changed_stamp(runs))
     assert len(set(stamps)) == len(stamps)
 
 
@@ -255,11 +255,12 @@ def test_a_folder_that_cannot_be_written_is_said(queued, runs, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(desk, "replace_json", full)
     monkeypatch.setattr(queue, "replace_json", full)
     for ask in (
         lambda: queue.put(run, Entry()),
-        lambda: queue.set_group(runs, "a", limit=1),
-        lambda: queue.pause(runs, True),
+        lambda: desk.set_group(runs, "a", limit=1),
+        lambda: desk.pause(runs, True),
     ):
         with pytest.raises(RequestError, match="No space left on device"):
             ask()
@@ -339,12 +340,12 @@ def test_nothing_is_written_through_a_link(queued, runs, tmp_path):
     run = queued("a")
     outside = tmp_path / "outside"
     outside.mkdir()
-    queue.folder_of(runs).symlink_to(outside)
+    desk.folder_of(runs).symlink_to(outside)
     for ask in (
-        lambda: queue.pause(runs, True),
-        lambda: queue.set_group(runs, "g", limit=1),
+        lambda: desk.pause(runs, True),
+        lambda: desk.set_group(runs, "g", limit=1),
         lambda: queue.put(run, Entry()),
-        lambda: queue.ensure_dispatcher(runs),
+        lambda: desk.ensure_dispatcher(runs),
     ):
         with pytest.raises(RequestError, match="symbolic link"):
             ask()

@@ -8,7 +8,7 @@ from engine.experiment import RequestError
 from engine.runs import store
 from engine.runs.process import Lock
 from engine.runs.state import read_state
-from engine.sweep import queue, sweeps
+from engine.sweep import desk, queue, sweeps
 from engine.sweep.queue import Entry, Queue
 from hah_tui import engines
 from hah_tui.draft import Draft
@@ -25,8 +25,8 @@ sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{siz
 def nobody_starts(monkeypatch):
     """What was asked of the dispatcher: nothing is started."""
     asked = []
-    monkeypatch.setattr(queue, "ensure_dispatcher", lambda folder: asked.append(folder))
-    monkeypatch.setattr(queue, "has_dispatcher", lambda folder: True)
+    monkeypatch.setattr(desk, "ensure_dispatcher", lambda folder: asked.append(folder))
+    monkeypatch.setattr(desk, "has_dispatcher", lambda folder: True)
     return asked
 
 
@@ -52,7 +52,7 @@ def some(runs):
     lock = Lock.take(live.lock)
     waiting(runs, "no-hah-loss-s2022-q7xy", group="table-3")
     waiting(runs, "a-run-with-a-name-that-is-long-k2m4", after=("hah-s2022-ab12",))
-    queue.set_group(runs, "table-3", limit=1)
+    desk.set_group(runs, "table-3", limit=1)
     return lock
 
 
@@ -105,7 +105,7 @@ def test_hold_and_go_on(runs, nobody_starts):
         await opened(pilot, app, 1)
         await pilot.press("space")
         await until(pilot, lambda: "held: space goes on" in words(app, "#head"))
-        assert queue.paused(runs)
+        assert desk.paused(runs)
         nobody_starts.clear()
         await pilot.press("space")
         await until(pilot, lambda: "held" not in words(app, "#head"))
@@ -113,7 +113,7 @@ def test_hold_and_go_on(runs, nobody_starts):
         await pilot.press("g")
         await until(pilot, lambda: "g held" in words(app, "#head"))
         await pilot.press("g")
-        await until(pilot, lambda: not queue.group_of(runs, "g").paused)
+        await until(pilot, lambda: not desk.group_of(runs, "g").paused)
         await pilot.press("l")
         await answer(pilot, "3")
         await until(pilot, lambda: "3 at once" in words(app, "#detail"))
@@ -131,7 +131,7 @@ def test_taking_out_and_queueing_again(runs, nobody_starts):
         assert (read_state(run).status, read_state(run).stopped_by) == ("stopped", "person")
         failed = waiting(runs, "b", "failed")
         queue.add_start(failed, queue.Start(time=time.time(), queued=making.NOW - 60, before="queued"))
-        queue.touch(runs)
+        desk.touch(runs)
         await pilot.press("e")
         await until(pilot, lambda: shown(app) == ["b"])
         await pilot.press("r")
