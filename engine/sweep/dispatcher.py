@@ -31,7 +31,8 @@ from engine.sweep.places import Place, Places
 from engine.sweep.queue import MOST_ALIKE, Item, Queue, Start
 
 POLL = 0.2  # seconds between two looks at what costs nothing: ended children, whether anything was asked
-LOOK = 2.0  # between two looks at engines that are not its children, and for devices that came free
+LOOK = 2.0  # between two looks at engines that are not its children, and for devices that came free; longer where
+#             a look takes so long that it would be more than a third of a percent of the time
 WHOLE = 30.0  # between two looks at everything, whatever is said
 IDLE = 10.0  # without anything that is or could be running, after which it goes
 MARGIN_GIB = 2.0  # of free disk, below which nothing is started
@@ -68,6 +69,7 @@ class Dispatcher:
         self.folder = folder
         self._queue = Queue(folder)
         self._children: dict[str, subprocess.Popen[bytes]] = {}  # by the id of the run
+        self._stamps: dict[str, tuple[int, ...]] = {}  # of their files, as of the last look
         self._folding: list[subprocess.Popen[bytes]] = []  # engines that have done their work
         self._called: list[subprocess.Popen[bytes]] = []  # commands of people
         self._said: dict[str, str] = {}
@@ -78,15 +80,16 @@ class Dispatcher:
         """Start what waits until nothing does; returns what the folder looked like at the last look."""
         say("begins", f"process {os.getpid()}")
         stamp, looked, idle_since = (-1, -1), 0.0, None
-        busy = True
+        busy, took = True, 0.0
         while True:
             now = time.monotonic()
             ended = self._let_go()
-            due = now - looked >= (LOOK if busy else WHOLE)
+            due = now - looked >= (max(LOOK, 300 * took) if busy else WHOLE)
             if ended or due or stamp != desk.changed_stamp(self.folder):
                 stamp = desk.changed_stamp(self.folder)
                 busy = self._looked()
                 looked = time.monotonic()
+                took = looked - now
                 idle_since = None if busy else idle_since or looked
             if idle_since is not None and now - idle_since >= IDLE and not self._children and not self._folding:
                 say("ends", "nothing is left to start")
@@ -108,9 +111,14 @@ class Dispatcher:
         self._folding = [child for child in self._folding if child.poll() is None]
         ended = []
         for name, child in list(self._children.items()):
-            if child.poll() is not None or queue.item_of(RunDirectory(self.folder / name)).standing in ("done", "over"):
+            run = RunDirectory(self.folder / name)
+            stamps = queue.stamps_of(run)
+            changed = stamps != self._stamps.get(name)
+            self._stamps[name] = stamps
+            if child.poll() is not None or (changed and queue.item_of(run).standing in ("done", "over")):
                 ended.append(name)
                 self._folding.append(self._children.pop(name))
+                del self._stamps[name]
         return ended
 
     def look(self) -> bool:

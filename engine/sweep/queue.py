@@ -184,7 +184,7 @@ class Queue:
             self._stamp = stamp
         found, quiet = [], {}
         for run in self._runs:
-            stamps = _stamps(run)
+            stamps = stamps_of(run)
             if not stamps:
                 continue
             known = self._quiet.get(run.id)
@@ -196,7 +196,7 @@ class Queue:
         return sorted(found, key=lambda item: item.order)
 
 
-def _stamps(run: RunDirectory) -> tuple[int, ...]:
+def stamps_of(run: RunDirectory) -> tuple[int, ...]:
     """What changes when anything is written of how a run stands; () for one that is not the queue's."""
     found: list[int] = []
     # Thousands of them: a Path for each costs more than what is asked.

@@ -214,11 +214,15 @@ def remove(folder: Path, name: str) -> None:
 # Whose runs are whose
 
 
-def runs_by_trial(folders: Iterable[Path]) -> dict[tuple[str, int], list[Look]]:
+def runs_by_trial(folders: Iterable[Path], sweep: Sweep) -> dict[tuple[str, int], list[Look]]:
     """Looks at the runs of folders by group and seed, the newest first, but for those that equal no experiment."""
     found: dict[tuple[str, int], list[Look]] = {}
+    ours = {group.group for group in sweep.groups}
     for look in store.looks(store.runs_of(list(folders))):
-        group, seed = store.group_of(look.run, look.state), seed_of(look.run, look.state)
+        # What is stored as one of the sweep's is one; whether any other is of today's schema takes the schema to tell.
+        same = look.state.group in ours and not store.changed_on_the_way(look.state)
+        group = look.state.group if same else store.group_of(look.run, look.state)
+        seed = seed_of(look.run, look.state)
         if group and seed is not None:
             found.setdefault((group, seed), []).append(look)
     return found
@@ -237,7 +241,7 @@ def seed_of(run: RunDirectory, state: State) -> int | None:
 
 def trials(sweep: Sweep, folders: Sequence[Path]) -> list[Trial]:
     """Every trial of a sweep with its run; of several, the one that is furthest, then the newest."""
-    known = runs_by_trial(folders)
+    known = runs_by_trial(folders, sweep)
     found = []
     for group, seed in sweep.trials:
         looks = known.get((group.group, seed), [])

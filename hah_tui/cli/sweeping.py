@@ -235,11 +235,11 @@ def _said(counts: Counter[str]) -> str:
 
 def _resolve(reference: str, folder: Path) -> Sweep:
     """A sweep of the folder, or a plan that has a name or a file; raises RequestError."""
-    from engine.sweep import plan
-
     try:
         return sweeps.resolve(reference, folder)
     except RequestError:
+        from engine.sweep import plan  # brings the schema
+
         if reference not in [one.name for one in plan.shipped()] and not reference.endswith((".yaml", ".yml")):
             raise
     return sweeps.of_plan(plan.load(plan.find(reference)))
@@ -371,7 +371,7 @@ def rm(
     gone = []
     if runs:
         others = sweeps.others_with(folder, sweep)
-        known = sweeps.runs_by_trial([folder])
+        known = sweeps.runs_by_trial([folder], sweep)
         gone = [
             look.run
             for group, seed in sweep.trials
