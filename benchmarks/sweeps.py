@@ -108,7 +108,12 @@ def kills(folder: Path, runs: int, dispatchers: int, engines: int, seed: int) ->
     longest = 0.0
     while not ended(items := reader.items()):
         time.sleep(chance.uniform(0.05, 0.6))
-        live = [item for item in items if item.standing == "live" and item.look.state.engine]
+        # One that is killed again and again before it gets further is given up, which is as it should be.
+        live = [
+            item
+            for item in items
+            if item.standing == "live" and item.starts and queue.done(item.look.state) > item.starts[-1].done
+        ]
         if left["engine"] and live and chance.random() < 0.35:
             victim = chance.choice(live)
             try:

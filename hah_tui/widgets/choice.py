@@ -6,24 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from rich.console import RenderableType
+from textual.app import ComposeResult
 from textual.events import Mount
 from textual.widgets import OptionList, Select
-
-
-class Choice(Select[str]):
-    """A setting that is one of several. Textual's fails where it is taken away while it is being mounted: its parts are
-    gone by then."""
-
-    def __init__(self, options: Iterable[tuple[RenderableType, str]], value: str, name: str) -> None:
-        super().__init__(options, value=value, allow_blank=False, compact=True, name=name)
-
-    def _on_mount(self, event: Mount) -> None:
-        if not self.query("SelectOverlay"):
-            event.prevent_default()
-
-    def action_show_overlay(self) -> None:
-        if self.query("SelectOverlay"):
-            super().action_show_overlay()
+from textual.widgets._select import SelectCurrent, SelectOverlay
 
 
 class Options(OptionList):
@@ -36,3 +22,27 @@ class Options(OptionList):
     def action_page_down(self) -> None:
         with suppress(KeyError):
             super().action_page_down()  # type: ignore[no-untyped-call]
+
+
+class Overlay(SelectOverlay, Options):
+    """The list that a `Choice` opens."""
+
+
+class Choice(Select[str]):
+    """A setting that is one of several. Textual's fails where it is taken away while it is being mounted: its parts are
+    gone by then."""
+
+    def __init__(self, options: Iterable[tuple[RenderableType, str]], value: str, name: str) -> None:
+        super().__init__(options, value=value, allow_blank=False, compact=True, name=name)
+
+    def compose(self) -> ComposeResult:
+        yield SelectCurrent(self.prompt)
+        yield Overlay().data_bind(compact=Select.compact)
+
+    def _on_mount(self, event: Mount) -> None:
+        if not self.query(Overlay):
+            event.prevent_default()
+
+    def action_show_overlay(self) -> None:
+        if self.query(Overlay):
+            super().action_show_overlay()
