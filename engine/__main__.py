@@ -53,7 +53,7 @@ def main() -> int:
         verb.options(commands.add_parser(name))
     arguments = parser.parse_args()
     devices.calm_threads()
-    _be_nice()
+    _be_nice(vars(arguments).get("nice", 0))
     verb = VERBS[arguments.verb]
     try:
         if verb.act is not None:
@@ -65,10 +65,10 @@ def main() -> int:
     return 0
 
 
-def _be_nice() -> None:
-    """Take on the niceness this was started with also where Linux schedules sessions as groups: an engine has a session
-    of its own, and niceness alone would count only within it."""
-    if niceness := os.nice(0):
+def _be_nice(more: int) -> None:
+    """Take on the niceness this was started with, and ``more``, also where Linux schedules sessions as groups: an
+    engine has a session of its own, and niceness alone would count only within it."""
+    if niceness := os.nice(more):
         with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(niceness))
 
@@ -76,8 +76,6 @@ def _be_nice() -> None:
 def _run(arguments: argparse.Namespace) -> int:
     """Do the job of a directory, whatever its kind, and then the one that is to follow it."""
     signals, directory = Signals(), RunDirectory(arguments.path.absolute())
-    os.nice(arguments.nice)
-    _be_nice()
     directory.check()
     lock = Lock(arguments.lock) if arguments.lock is not None else Lock.take(directory.lock)
     if lock is None:

@@ -136,9 +136,12 @@ def begin(experiment: Experiment, origin: Origin, folder: Path) -> tuple[RunDire
     run, state, lock = making.make(experiment, origin, folder)
     try:
         return run, launch.start(run, lock, state)
-    except OSError as error:
+    except BaseException as error:  # a run that has no engine is none
         shutil.rmtree(run.path, ignore_errors=True)
-        raise RequestError(f"{folder}: a run cannot be started there: {error.strerror}") from None
+        lock.release()
+        if isinstance(error, OSError):
+            raise RequestError(f"{folder}: a run cannot be started there: {error.strerror}") from None
+        raise
 
 
 def enqueue(experiment: Experiment, origin: Origin, folder: Path) -> RunDirectory:
@@ -151,7 +154,7 @@ def enqueue(experiment: Experiment, origin: Origin, folder: Path) -> RunDirector
 
 def enqueue_sweep(plan: Plan, folder: Path) -> str:
     """Queue what is new of a sweep; says what came of it. Raises RequestError."""
-    check_place(*(group.experiment for group in plan.groups))
+    check_place(*(point.experiment for point in plan.points))
     sweep, known = sweeps.of_plan(plan), sweeps.names(folder)
     free = (f"{plan.name}-{number}" for number in range(2, 10_000))
     name = plan.name if plan.name not in known else next(one for one in free if one not in known)

@@ -15,7 +15,7 @@ from engine.experiment.mistakes import RequestError
 from engine.runs import layout, manifest
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
-from engine.runs.state import State
+from engine.runs.state import State, Status
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -31,9 +31,13 @@ class Origin:
 
 
 def make(
-    experiment: Experiment, origin: Origin, folder: Path, add: Callable[[RunDirectory], object] = lambda made: None
+    experiment: Experiment,
+    origin: Origin,
+    folder: Path,
+    status: Status = "starting",
+    add: Callable[[RunDirectory], object] = lambda made: None,
 ) -> tuple[RunDirectory, State, Lock]:
-    """Make a run that is *queued*; returns it, its snapshot and its lock, which is held. Raises RequestError.
+    """Make a run; returns it, its snapshot and its lock, which is held. Raises RequestError.
 
     ``add`` may put more into the directory before it appears.
     """
@@ -46,7 +50,7 @@ def make(
         tags=list(experiment.tags),
         group=fingerprint(experiment, seed=False),
         seed=experiment.seed,
-        status="queued",
+        status=status,
         created=time.time(),
         epochs=experiment.train.epochs,
     )

@@ -36,7 +36,7 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class Group:
+class Point:
     """A case at a point of the axes: what ``differs`` there, by dotted name, and the experiment, whatever its seed.
 
     ``group``: the fingerprint of the experiment without its seed.
@@ -56,12 +56,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep: every one of ``groups`` (no two equal) with every seed. ``path``: where it was read."""
+    """A sweep: every one of ``points`` (no two equal) with every seed. ``path``: where it was read."""
 
     name: str
     description: str
     base: str
-    groups: Sequence[Group]
+    points: Sequence[Point]
     seeds: Sequence[int]
     slots: Slots = field(default_factory=Slots)
     path: Path | None = None
@@ -105,10 +105,10 @@ def load(path: Path, sets: Sequence[str] = ()) -> Plan:
 def vary(name: str, experiment: Experiment, axes: Mapping[str, Sequence[Any]], seeds: Sequence[int]) -> Plan:
     """The plan of an experiment with lists for some of its settings (a form's); raises RequestError."""
     mistakes: list[Mistake] = []
-    groups = list(_combined([_Base("", Document(experiment.dump()))], _product(axes), mistakes))
+    points = list(_combined([_Base("", Document(experiment.dump()))], _product(axes), mistakes))
     if mistakes:
         raise RequestError(*dict.fromkeys(mistakes))
-    return Plan(name, experiment.description, experiment.name, _different(groups), seeds)
+    return Plan(name, experiment.description, experiment.name, _different(points), seeds)
 
 
 @dataclass(frozen=True)
@@ -134,17 +134,17 @@ class _Reader:
             also = f" and not {DEFAULT}, the group of what names none" if name == DEFAULT else ""
             self._wrong(("name",), f"name: must be {NAME_FORMAT}{also}, got {name!r:.60}")
         bases = list(self._bases())
-        points = self._points()
+        steps = self._steps()
         seeds = self._seeds(bases[0].document.values.get("seed") if bases else None)
         slots = self._slots()
-        groups = list(_combined(bases, points, self.mistakes))
+        points = list(_combined(bases, steps, self.mistakes))
         try:
-            check_seeds(seeds, len(groups))
+            check_seeds(seeds, len(points))
         except RequestError as error:
             self._wrong(("seeds",), error.mistakes[0].what)
         if self.mistakes:
             raise RequestError(*dict.fromkeys(self.mistakes))
-        return Plan(name, description, self._text("base"), _different(groups), seeds, slots, self.path)
+        return Plan(name, description, self._text("base"), _different(points), seeds, slots, self.path)
 
     def _wrong(self, key: Key, what: str) -> None:
         self.mistakes.append(Mistake(what, self.document.origin(key) or str(self.path)))
@@ -224,8 +224,8 @@ class _Reader:
             ]  # fmt: skip
             return None
 
-    def _points(self) -> list[Document]:
-        """The points of the axes, combined: what each lays over a case; its values are what differs."""
+    def _steps(self) -> list[Document]:
+        """The steps of the axes, combined: what each lays over a case; its values are what differs."""
         axes: dict[str, Sequence[Any]] = {}
         for name, written in self._mapping("axes").items():
             key = ("axes", name)
@@ -280,13 +280,13 @@ class _Reader:
         return Slots(limit, **good)
 
 
-def check_seeds(seeds: Sequence[int], groups: int) -> None:
+def check_seeds(seeds: Sequence[int], points: int) -> None:
     """Raise RequestError for a seed that is none, or too many runs."""
     largest = int(fields()["seed"].maximum or 0)
     if max(seeds) > largest:
         raise RequestError(f"seeds: must be whole numbers from 0 to {largest}, got {max(seeds)}")
-    if groups * len(seeds) > MOST_TRIALS:
-        raise RequestError(f"seeds: come to {groups * len(seeds):,} runs; at most {MOST_TRIALS:,}")
+    if points * len(seeds) > MOST_TRIALS:
+        raise RequestError(f"seeds: come to {points * len(seeds):,} runs; at most {MOST_TRIALS:,}")
 
 
 def _axis(written: Any) -> list[Any]:
@@ -342,7 +342,7 @@ def _rounded(value: float, whole: Sequence[Any], digits: int = 12) -> float | in
     return float(f"{value:.{digits}g}")
 
 
-def _point(names: Sequence[str], values: Sequence[Any], places: Mapping[str, str]) -> Document:
+def _step(names: Sequence[str], values: Sequence[Any], places: Mapping[str, str]) -> Document:
     found = Document()
     for name, value in zip(names, values, strict=True):
         found = nested(name, value, places.get(name, "")).over(found)
@@ -350,37 +350,37 @@ def _point(names: Sequence[str], values: Sequence[Any], places: Mapping[str, str
 
 
 def _product(axes: Mapping[str, Sequence[Any]], places: Mapping[str, str] | None = None) -> list[Document]:
-    return [_point(list(axes), values, places or {}) for values in itertools.product(*axes.values())]
+    return [_step(list(axes), values, places or {}) for values in itertools.product(*axes.values())]
 
 
 def _zipped(axes: Mapping[str, Sequence[Any]], places: Mapping[str, str]) -> list[Document]:
-    return [_point(list(axes), values, places) for values in zip(*axes.values(), strict=True)]
+    return [_step(list(axes), values, places) for values in zip(*axes.values(), strict=True)]
 
 
-def _combined(bases: Sequence[_Base], points: Sequence[Document], mistakes: list[Mistake]) -> Iterator[Group]:
-    """Every case at every point; what is wrong is added to ``mistakes``."""
+def _combined(bases: Sequence[_Base], steps: Sequence[Document], mistakes: list[Mistake]) -> Iterator[Point]:
+    """Every case at every step; what is wrong is added to ``mistakes``."""
     from engine.experiment.fields import flatten
 
     for base in bases:
         bare = Document(base.document.values)
-        for point in points:
+        for step in steps:
             try:
                 # Places cost more than the values: they are looked for where something is wrong.
-                experiment = presets.validated(Document(point.values).over(bare))
+                experiment = presets.validated(Document(step.values).over(bare))
             except RequestError:
                 try:
-                    presets.validated(point.over(base.document))
+                    presets.validated(step.over(base.document))
                 except RequestError as error:
                     mistakes += error.mistakes
                 if len(mistakes) > presets.MOST_MISTAKES:
                     return
                 continue
-            yield Group(base.case, flatten(point.values), experiment, fingerprint(experiment, seed=False))
+            yield Point(base.case, flatten(step.values), experiment, fingerprint(experiment, seed=False))
 
 
-def _different(groups: Sequence[Group]) -> list[Group]:
+def _different(points: Sequence[Point]) -> list[Point]:
     """Without those that equal an earlier one."""
-    return list({group.group: group for group in reversed(groups)}.values())[::-1]
+    return list({point.group: point for point in reversed(points)}.values())[::-1]
 
 
 def run_name(sweep: str, case: str, differs: Mapping[str, Any], seed: int | None) -> str:

@@ -3,11 +3,12 @@ with, and what has finished is measured where that was not done."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.experiment.mistakes import Mistake, RequestError
 from engine.runs import making, manifest
@@ -20,7 +21,7 @@ from engine.sweep.sweeps import Sweep, Trial
 if TYPE_CHECKING:
     from engine.experiment import Experiment
 
-Act = str  # what is done with a trial: make, go on, evaluate, nothing
+Act = Literal["make", "go on", "evaluate", ""]  # what is done with a trial
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,9 @@ def commit() -> str:
 
 def add(experiment: Experiment, origin: Origin, folder: Path, asked: Asked) -> RunDirectory:
     """Make a run that waits in the queue; raises RequestError."""
-    desk.touch(folder)
-    run, _, lock = making.make(experiment, origin, folder, asked.entry(experiment).write)
+    desk.made(folder)
+    run, _, lock = making.make(experiment, origin, folder, "queued", asked.entry(experiment).write)
     lock.release()
-    desk.touch(folder)
     return run
 
 
@@ -74,8 +74,10 @@ def again(run: RunDirectory, experiment: Experiment, asked: Asked) -> None:
 
 def act_for(trial: Trial, failed: bool) -> Act:
     """What is to be done for a trial: *make*, *go on*, *evaluate*, or nothing (''); ``failed``: also of what failed."""
-    if trial.status in ("missing", "unevaluated"):
-        return {"missing": "make", "unevaluated": "evaluate"}[trial.status]
+    if trial.status == "missing":
+        return "make"
+    if trial.status == "unevaluated":
+        return "evaluate"
     if trial.status in ("stopped", "lost") or (failed and trial.status == "failed"):
         return "go on"
     if trial.status == "queued" and trial.look is not None and queue.entry_of(trial.look.run) is None:
@@ -114,7 +116,7 @@ def submit(
 def _do(folder: Path, sweep: Sweep, trial: Trial, act: Act, asked: Asked) -> None:
     if not act:
         return
-    experiment = sweeps.experiment_of(sweep, trial.group, trial.seed)
+    experiment = sweeps.experiment_of(sweep, trial.point, trial.seed)
     if trial.look is None:
         add(experiment, Origin(sweep.base, sweep.source, _sets(trial)), folder, asked)
     elif act == "evaluate":
@@ -124,7 +126,7 @@ def _do(folder: Path, sweep: Sweep, trial: Trial, act: Act, asked: Asked) -> Non
 
 
 def _sets(trial: Trial) -> list[str]:
-    return [f"{name}={value}" for name, value in trial.group.differs.items()]
+    return [f"{name}={json.dumps(value)}" for name, value in trial.point.differs.items()]
 
 
 def disk_bytes(experiment: Experiment) -> int:
@@ -135,7 +137,7 @@ def disk_bytes(experiment: Experiment) -> int:
     return 4 * copies * experiment.parameters() + (2 << 20)
 
 
-def stop(folder: Path, trials: Sequence[Trial]) -> tuple[int, list[RunDirectory]]:
+def stop(trials: Sequence[Trial]) -> tuple[int, list[RunDirectory]]:
     """Take what waits of a sweep, or is to be started again, out of the queue; returns how many, and the jobs at work,
     which are to be asked. Raises RequestError.
     """
@@ -149,7 +151,6 @@ def stop(folder: Path, trials: Sequence[Trial]) -> tuple[int, list[RunDirectory]
             waiting += 1
         elif trial.job is not None and trial.job.live:
             live.append(trial.job.run)
-    desk.touch(folder)
     return waiting, live
 
 
@@ -157,14 +158,14 @@ def facts(trial: Trial) -> dict[str, Any]:
     """A trial as a program reads it."""
     look = trial.job
     return {
-        "case": trial.group.case,
-        "differs": dict(trial.group.differs),
-        "label": trial.group.label,
+        "case": trial.point.case,
+        "differs": dict(trial.point.differs),
+        "label": trial.point.label,
         "seed": trial.seed,
         "status": trial.status,
         "run": trial.look.run.id if trial.look else None,
         "epoch": trial.look.state.epoch if trial.look else None,
-        "epochs": trial.group.epochs,
+        "epochs": trial.point.epochs,
         "error": look.state.error if look and trial.status == "failed" else "",
         "metrics": dict(trial.look.state.metrics) if trial.look else {},
     }

@@ -1,6 +1,6 @@
 """Sweeps of a runs folder: the plans that were made, and which run is whose, by fingerprint and seed.
 
-`RUNS/.sweeps/<name>/plan.json` holds what was resolved, every group with its experiment, so that neither a preset nor
+`RUNS/.sweeps/<name>/plan.json` holds what was resolved, every point with its experiment, so that neither a preset nor
 a plan edited later changes what a sweep is. Runs belong to it whoever made them.
 """
 
@@ -37,7 +37,7 @@ _BEST = ("finished", "running", "starting", "paused", "stopping", "stalled", "qu
 
 
 @dataclass(frozen=True)
-class Group:
+class StoredPoint:
     """A case at a point of the axes, as stored; ``label`` tells it from the others of its sweep."""
 
     case: str
@@ -59,28 +59,28 @@ class Group:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A stored plan: every group with every seed."""
+    """A stored plan: every point with every seed."""
 
     name: str
     description: str
     base: str
-    groups: tuple[Group, ...]
+    points: tuple[StoredPoint, ...]
     seeds: tuple[int, ...]
     created: float = 0.0
     source: str = ""  # the file it was read from
     slots: Mapping[str, int] = field(default_factory=dict)  # limit, per_gpu, priority, retries, where the plan has them
 
     @property
-    def trials(self) -> list[tuple[Group, int]]:
-        return [(group, seed) for group in self.groups for seed in self.seeds]
+    def trials(self) -> list[tuple[StoredPoint, int]]:
+        return [(point, seed) for point in self.points for seed in self.seeds]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A group with a seed, and the run that there is of it. ``status``: the run's, *missing* without one, and
+    """A point with a seed, and the run that there is of it. ``status``: the run's, *missing* without one, and
     *unevaluated* for one that has finished and was not measured as the sweep asks; ``job``: whose status it is."""
 
-    group: Group
+    point: StoredPoint
     seed: int
     look: Look | None = None
     status: str = "missing"
@@ -94,26 +94,26 @@ def folder_of(folder: Path) -> Path:
 
 def of_plan(plan: Plan) -> Sweep:
     """A plan as it is stored."""
-    groups = tuple(
-        Group(one.case, dict(one.differs), one.group, one.label, one.experiment.dump()) for one in plan.groups
+    points = tuple(
+        StoredPoint(one.case, dict(one.differs), one.group, one.label, one.experiment.dump()) for one in plan.points
     )
     source = str(plan.path.absolute()) if plan.path is not None else ""
     slots = {name: value for name, value in vars(plan.slots).items() if value is not None}
     return Sweep(
-        plan.name, plan.description, plan.base, groups, tuple(dict.fromkeys(plan.seeds)), time.time(), source, slots
+        plan.name, plan.description, plan.base, points, tuple(dict.fromkeys(plan.seeds)), time.time(), source, slots
     )
 
 
 def write(folder: Path, sweep: Sweep) -> None:
     """Keep a sweep in place of what there was of that name; raises RequestError."""
     path = folder_of(folder) / sweep.name / "plan.json"
-    groups = [
+    points = [
         {"case": one.case, "differs": one.differs, "group": one.group, "label": one.label, "experiment": one.experiment}
-        for one in sweep.groups
+        for one in sweep.points
     ]
     document = {
         "name": sweep.name, "description": sweep.description, "base": sweep.base, "created": sweep.created,
-        "source": sweep.source, "slots": dict(sweep.slots), "seeds": list(sweep.seeds), "groups": groups,
+        "source": sweep.source, "slots": dict(sweep.slots), "seeds": list(sweep.seeds), "points": points,
     }  # fmt: skip
     try:
         place = made(folder)
@@ -154,19 +154,21 @@ def read(folder: Path, name: str) -> Sweep:
     path = folder_of(folder) / name / "plan.json"
     try:
         stored = disk.parse_json(disk.read_bytes(path, _LARGEST))
-        groups = tuple(
-            Group(str(one["case"]), dict(one["differs"]), str(one["group"]), str(one["label"]), dict(one["experiment"]))
-            for one in stored["groups"]
+        points = tuple(
+            StoredPoint(
+                str(one["case"]), dict(one["differs"]), str(one["group"]), str(one["label"]), dict(one["experiment"])
+            )
+            for one in stored["points"]
         )
         seeds = tuple(dict.fromkeys(int(seed) for seed in stored["seeds"]))
-        if not groups or not seeds:
+        if not points or not seeds:
             raise ValueError("it has no runs")
-        for group in groups:
-            if group.epochs < 0 or not isinstance(group.evaluation["suites"], list):
+        for point in points:
+            if point.epochs < 0 or not isinstance(point.evaluation["suites"], list):
                 raise ValueError("an experiment in it is none")
         facts = [str(stored.get(entry, "")) for entry in ("description", "base", "source")]
         slots = {str(part): int(value) for part, value in dict(stored.get("slots") or {}).items()}
-        return Sweep(name, facts[0], facts[1], groups, seeds, float(stored.get("created", 0.0)), facts[2], slots)
+        return Sweep(name, facts[0], facts[1], points, seeds, float(stored.get("created", 0.0)), facts[2], slots)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -217,7 +219,7 @@ def remove(folder: Path, name: str) -> None:
 def runs_by_trial(folders: Iterable[Path], sweep: Sweep) -> dict[tuple[str, int], list[Look]]:
     """Looks at the runs of folders by group and seed, the newest first, but for those that equal no experiment."""
     found: dict[tuple[str, int], list[Look]] = {}
-    ours = {group.group for group in sweep.groups}
+    ours = {point.group for point in sweep.points}
     for look in store.looks(store.runs_of(list(folders))):
         # What is stored as one of the sweep's is one; whether any other is of today's schema takes the schema to tell.
         same = look.state.group in ours and not store.changed_on_the_way(look.state)
@@ -243,26 +245,26 @@ def trials(sweep: Sweep, folders: Sequence[Path]) -> list[Trial]:
     """Every trial of a sweep with its run; of several, the one that is furthest, then the newest."""
     known = runs_by_trial(folders, sweep)
     found = []
-    for group, seed in sweep.trials:
-        looks = known.get((group.group, seed), [])
+    for point, seed in sweep.trials:
+        looks = known.get((point.group, seed), [])
         if not looks:
-            found.append(Trial(group, seed))
+            found.append(Trial(point, seed))
             continue
         best = min(looks, key=lambda look: _BEST.index(look.status) if look.status in _BEST else len(_BEST))
-        found.append(_trial(group, seed, best))
+        found.append(_trial(point, seed, best))
     return found
 
 
-def _trial(group: Group, seed: int, look: Look) -> Trial:
-    wanted, job = group.evaluation, look.run.evaluation
+def _trial(point: StoredPoint, seed: int, look: Look) -> Trial:
+    wanted, job = point.evaluation, look.run.evaluation
     if look.status != "finished" or not wanted["suites"]:
-        return Trial(group, seed, look, look.status, look)
+        return Trial(point, seed, look, look.status, look)
     if not job.config.exists():
-        return Trial(group, seed, look, "unevaluated", look)
+        return Trial(point, seed, look, "unevaluated", look)
     evaluation = store.look(job)
     if not (evaluation.live or is_locked(job.lock)) and not _asks(job.config, wanted):
-        return Trial(group, seed, look, "unevaluated", look)
-    return Trial(group, seed, look, evaluation.status, evaluation)
+        return Trial(point, seed, look, "unevaluated", look)
+    return Trial(point, seed, look, evaluation.status, evaluation)
 
 
 def _asks(config: Path, wanted: Mapping[str, Any]) -> bool:
@@ -284,14 +286,14 @@ def _evaluation_of(config: Path, _stamp: int) -> str:
     return json.dumps(presets.validated(read_document(config)).dump()["evaluate"])
 
 
-def experiment_of(sweep: Sweep, group: Group, seed: int) -> Experiment:
+def experiment_of(sweep: Sweep, point: StoredPoint, seed: int) -> Experiment:
     """The experiment of a trial, from what was stored; raises RequestError."""
     from engine.experiment import presets
     from engine.sweep.plan import run_name
 
     several = len(sweep.seeds) > 1
-    name = run_name(sweep.name, group.case, group.differs, seed if several else None)
-    return presets.parse({**group.experiment, "seed": seed, "name": name, "tags": [sweep.name]})
+    name = run_name(sweep.name, point.case, point.differs, seed if several else None)
+    return presets.parse({**point.experiment, "seed": seed, "name": name, "tags": [sweep.name]})
 
 
 def others_with(folder: Path, sweep: Sweep) -> set[tuple[str, int]]:
@@ -299,7 +301,7 @@ def others_with(folder: Path, sweep: Sweep) -> set[tuple[str, int]]:
     found = set[tuple[str, int]]()
     for name in names(folder):
         if name != sweep.name:
-            found |= {(group.group, seed) for group, seed in read(folder, name).trials}
+            found |= {(point.group, seed) for point, seed in read(folder, name).trials}
     return found
 
 
@@ -310,5 +312,5 @@ def extended(sweep: Sweep, count: int) -> Sweep:
     seeds = list(sweep.seeds)
     while len(seeds) < count:
         seeds.append(max(seeds) + 1)
-    plan.check_seeds(seeds, len(sweep.groups))
+    plan.check_seeds(seeds, len(sweep.points))
     return replace(sweep, seeds=tuple(seeds))

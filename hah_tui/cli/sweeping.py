@@ -82,22 +82,20 @@ def run(
     found = plans.load(plans.find(plan), set_ or [])
     sweep = sweeps.of_plan(found)
     if dry_run:
-        _print_plan(folder, sweep, [group.experiment for group in found.groups], json)
+        _print_plan(folder, sweep, [point.experiment for point in found.points], json)
         return
     from hah_tui import engines
 
     command = notices.words_of(notify) if notify is not None else []
-    engines.check_place(*(group.experiment for group in found.groups))
+    engines.check_place(*(point.experiment for point in found.points))
     asked = {name: value for name, value in (("limit", slots), ("per_gpu", per_gpu)) if value is not None}
     sweep = replace(sweep, slots={**sweep.slots, **asked})
     if sweep.name in sweeps.names(folder):
         sweep = _over(folder, sweep)
     sweeps.write(folder, sweep)
-    _set_going(folder, sweep)
     if command:
         notices.ask(desk.folder_of(folder) / "groups" / sweep.name, command)
-    _submit(folder, sweep, nice, failed=False, quiet=json)
-    _stay(folder, sweep, detach, json)
+    _go(folder, sweep, nice, False, detach, json)
 
 
 def _over(folder: Path, sweep: Sweep) -> Sweep:
@@ -106,16 +104,18 @@ def _over(folder: Path, sweep: Sweep) -> Sweep:
         old = sweeps.read(folder, sweep.name)
     except RequestError:
         return sweep
-    gone = {(group.group, seed) for group, seed in old.trials} - {(group.group, seed) for group, seed in sweep.trials}
+    gone = {(point.group, seed) for point, seed in old.trials} - {(point.group, seed) for point, seed in sweep.trials}
     if gone:
         note(f"{len(gone)} runs of {sweep.name} as it was are not in this plan: they stay, and no longer belong to it")
     return sweep
 
 
-def _set_going(folder: Path, sweep: Sweep) -> None:
-    """Give the sweep's group the limits of its plan, and let it go on."""
+def _go(folder: Path, sweep: Sweep, nice: int | None, failed: bool, detach: bool, json: bool) -> None:
+    """Give the sweep's group the limits of its plan and let it go on, queue what is to be done, and follow it."""
     limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
     desk.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
+    _submit(folder, sweep, nice, failed, quiet=json)
+    _stay(folder, sweep, detach, json)
 
 
 def _submit(folder: Path, sweep: Sweep, nice: int | None, failed: bool, quiet: bool) -> None:
@@ -148,23 +148,23 @@ def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], j
 
     known = speeds(folder) if folder.is_dir() else []
     seconds, sizes = {}, {}
-    for group, experiment in zip(sweep.groups, experiments, strict=True):
+    for point, experiment in zip(sweep.points, experiments, strict=True):
         expected = expected_seconds(experiment, known)
-        seconds[group.group] = expected[0] if expected else None
-        sizes[group.group] = submit.disk_bytes(experiment)
+        seconds[point.group] = expected[0] if expected else None
+        sizes[point.group] = submit.disk_bytes(experiment)
     trials = sweeps.trials(sweep, [folder])
     rows, whole, unknown, space = [], 0.0, 0, 0
     counts = Counter[str]()
     for trial in trials:
         act = submit.act_for(trial, failed=False)
         counts[act] += 1
-        needs = seconds[trial.group.group] if act in ("make", "go on") else 0.0
+        needs = seconds[trial.point.group] if act in ("make", "go on") else 0.0
         if needs is None:
             unknown += 1
         elif trial.look is not None:
             needs *= 1 - trial.look.state.progress
         whole += needs or 0.0
-        space += sizes[trial.group.group] if act == "make" else 0
+        space += sizes[trial.point.group] if act == "make" else 0
         rows.append((trial, act, needs))
     free = shutil.disk_usage(_existing(folder)).free
     if json:
@@ -176,7 +176,7 @@ def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], j
         return
     told = {"make": "new", "go on": "goes on", "evaluate": "to be evaluated", "": ""}
     lines = [
-        [trial.group.label, trial.seed, told[act] or trial.status, trial.look.run.id if trial.look else "",
+        [trial.point.label, trial.seed, told[act] or trial.status, trial.look.run.id if trial.look else "",
          duration(needs) if act else ""]
         for trial, act, needs in rows[:MOST_ROWS]
     ]  # fmt: skip
@@ -190,7 +190,7 @@ def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], j
         print(f"training takes {duration(whole)} in all, one after the other, by earlier runs on this machine{more}")
     elif unknown:
         print("how long it takes is not known: no such network was trained on this machine")
-    if any(group.evaluation.get("suites") for group in sweep.groups):
+    if any(point.evaluation.get("suites") for point in sweep.points):
         print("evaluations come on top; 'hah eval RUN --estimate' says how long one takes")
     print(f"disk: {space / 1e9:.1f} GB needed at most, {free / 1e9:.1f} GB free in {_existing(folder)}")
     if space > free:
@@ -279,7 +279,7 @@ def _print_trials(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
         state = look.state if look else None
         metrics = state.metrics if state else {}
         rows.append([
-            trial.group.label, trial.seed, trial.status, look.run.id if look else "",
+            trial.point.label, trial.seed, trial.status, look.run.id if look else "",
             f"{state.epoch}/{state.epochs}" if state else "", percent(metrics.get(CLEAN)) if look else "",
             percent(metrics.get(NOISY)) if look else "",
             shown_line(trial.job.state.error, 60) if trial.job and trial.status == "failed" else "",
@@ -305,7 +305,7 @@ def stop(reference: SweepArgument, runs_dir: RunsDir = None) -> None:
 
     folder = layout.runs_folder(runs_dir)
     sweep = sweeps.resolve(reference, folder)
-    waiting, live = submit.stop(folder, sweeps.trials(sweep, [folder]))
+    waiting, live = submit.stop(sweeps.trials(sweep, [folder]))
     for one in live:
         control.send(one, "stop")  # all at once; then each is waited for
     refused = []
@@ -330,9 +330,7 @@ def resume(
     """Go on with what was stopped or lost of a sweep, and with what was never made; follow it."""
     folder = layout.runs_folder(runs_dir)
     sweep = sweeps.resolve(reference, folder)
-    _set_going(folder, sweep)
-    _submit(folder, sweep, nice, failed, quiet=json)
-    _stay(folder, sweep, detach, json)
+    _go(folder, sweep, nice, failed, detach, json)
 
 
 def extend(
@@ -349,9 +347,7 @@ def extend(
         raise RequestError(f"--seeds: {sweep.name} has {len(sweep.seeds)} already; say how many in all")
     sweep = sweeps.extended(sweep, seeds)
     sweeps.write(folder, sweep)
-    _set_going(folder, sweep)
-    _submit(folder, sweep, None, failed=False, quiet=json)
-    _stay(folder, sweep, detach, json)
+    _go(folder, sweep, None, False, detach, json)
 
 
 def rm(
@@ -374,9 +370,9 @@ def rm(
         known = sweeps.runs_by_trial([folder], sweep)
         gone = [
             look.run
-            for group, seed in sweep.trials
-            if (group.group, seed) not in others
-            for look in known.get((group.group, seed), [])
+            for point, seed in sweep.trials
+            if (point.group, seed) not in others
+            for look in known.get((point.group, seed), [])
         ]
         for one in gone:
             look = store.look(one)
@@ -409,9 +405,10 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
     attended = time.monotonic()
     try:
         while True:
+            began = time.monotonic()
             trials = sweeps.trials(sweep, [folder])
             for trial in trials:
-                key = (trial.group.group, trial.seed)
+                key = (trial.point.group, trial.seed)
                 if before.get(key, "queued") != trial.status and not json and trial.look is not None:
                     print(_line(trial), flush=True)
                 before[key] = trial.status
@@ -424,7 +421,9 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
             if time.monotonic() - attended > queueing.ATTENDING:  # whoever starts what waits may have been killed
                 desk.ensure_dispatcher(folder)
                 attended = time.monotonic()
-            time.sleep(POLL)
+            time.sleep(
+                max(POLL, 20 * (time.monotonic() - began))
+            )  # of a thousand runs a look takes a third of a second
     except KeyboardInterrupt:
         note(f"the queue goes on; 'hah sweep stop {sweep.name}' stops it")
         raise
@@ -449,4 +448,4 @@ def _line(trial: Trial) -> str:
     assert state is not None
     clean = f"  clean {percent(state.metrics.get(CLEAN))}" if trial.status == "finished" else ""
     error = f"  {shown_line(state.error, 200)}" if trial.status == "failed" else ""
-    return f"{shown_line(trial.group.label)} seed {trial.seed}: {trial.status}{clean}{error}"
+    return f"{shown_line(trial.point.label)} seed {trial.seed}: {trial.status}{clean}{error}"

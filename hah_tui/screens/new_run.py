@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 from rich.text import Text
@@ -21,50 +21,19 @@ from engine.experiment.mistakes import RequestError
 from engine.runs import launch
 from engine.runs.layout import RunDirectory
 from hah_tui import engines, keys
-from hah_tui.base import BaseApp, Follower, Page
+from hah_tui.base import Page
 from hah_tui.screens import summary
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.form import BlockRow, FieldRow, Fields, Sheet, device_choices, explained, rows, sheets
+from hah_tui.screens.keeper import Keeper
 from hah_tui.screens.pick_preset import PickPreset
-from hah_tui.settings import save_draft
 from hah_tui.text import shown_line
 
 if TYPE_CHECKING:
+    from engine.experiment import Experiment
     from engine.runs.devices import Gpu
     from hah_tui.draft import Draft
     from hah_tui.speeds import Speed
-
-
-class Keeper:
-    """Keeps the latest draft on the disk without a key press waiting for it, even if the form is left meanwhile."""
-
-    def __init__(self, app: BaseApp) -> None:
-        self._waiting: list[dict[str, Any] | None] = []
-        self._follower = Follower(app, self._write, self._wrote)
-        self.problem = ""
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is being written."""
-        return self._follower.busy
-
-    def keep(self, draft: dict[str, Any] | None) -> None:
-        """Write this draft (None: none) as soon as the one before is written."""
-        self._waiting = [draft]
-        self._follower.wake()
-
-    def _write(self) -> str:
-        problem = ""
-        while self._waiting:
-            try:
-                save_draft(self._waiting.pop())
-                problem = ""
-            except OSError as error:
-                problem = f"the draft cannot be kept: {error.strerror}"
-        return problem
-
-    def _wrote(self, problem: str) -> None:
-        self.problem = problem
 
 
 class NewRunScreen(Page):
@@ -395,19 +364,24 @@ class NewRunScreen(Page):
         self.hah.say(f"{name or 'the settings'}: {draft.mistakes[name]}", "error")
         self.show_field(name)
 
-    def action_launch(self) -> None:
-        draft = self.draft
-        if draft is None or self._busy:
-            return
-        if draft.experiment is None:
+    def _whole(self) -> tuple[Draft, Experiment] | None:
+        """The draft and what it comes to, if nothing is wrong or being done with it; what is wrong is said."""
+        if self.draft is None or self._busy:
+            return None
+        if self.draft.experiment is None:
             self._refuse()
+            return None
+        return self.draft, self.draft.experiment
+
+    def action_launch(self) -> None:
+        if (whole := self._whole()) is None:
             return
+        draft, experiment = whole
         if draft.axes:
             self.hah.say(f"several values make {draft.several} runs: ctrl+l queues them", "warning")
             return
-        self._busy = "asking for device and data..."
-        self._head()
-        experiment, app = draft.experiment, self.hah
+        self._now("asking for device and data...")
+        app = self.hah
 
         def work() -> RunDirectory:
             run, process = engines.begin(experiment, draft.made_from, app.folder)
@@ -421,16 +395,13 @@ class NewRunScreen(Page):
 
     def action_queue(self) -> None:
         """Ask for how many seeds, then queue."""
-        draft = self.draft
-        if draft is None or self._busy:
+        if (whole := self._whole()) is None:
             return
-        if draft.experiment is None:
-            self._refuse()
-            return
+        draft, experiment = whole
         runs = draft.several
         seeds = "" if "seed" in draft.axes else "How many seeds?"
         what = [f"{name}: {draft.text(name)}" for name in draft.axes]
-        takes = summary.cost(draft.experiment, self._speeds)
+        takes = summary.cost(experiment, self._speeds)
         many = f"{runs} runs a seed" if runs > 1 and seeds else f"{runs} runs" if runs > 1 else "One run a seed"
         what.append(f"{many}, each: {takes}. {seeds}")
 
@@ -440,15 +411,13 @@ class NewRunScreen(Page):
 
         def put(text: str | None) -> None:
             if text is not None:
-                self._queue(draft, int(text))
+                self._queue(draft, experiment, int(text))
 
         self.hah.push_screen(Ask("Queue", "\n".join(what), "1", check, over=True), put)
 
-    def _queue(self, draft: Draft, seeds: int) -> None:
-        self._busy = "asking for device and data..."
-        self._head()
-        experiment, app = draft.experiment, self.hah
-        assert experiment is not None
+    def _queue(self, draft: Draft, experiment: Experiment, seeds: int) -> None:
+        self._now("asking for device and data...")
+        app = self.hah
 
         def work() -> str:
             if draft.several * seeds == 1:

@@ -130,6 +130,9 @@ def test_on_a_full_disk_every_command_says_so_and_changes_nothing(copied, full, 
         ["tag", run.id, "x"], ["note", run.id, "x"], ["eval", run.id, "--suite", "noise"],
         ["export", run.id, "--to", "there"], ["export", run.id, "--results", "--to", "there"],
         ["report", "paper", "--to", "there"], ["presets", "new", "mine", "--from", "quickstart"],
+        ["run", "quickstart", "--queue"], ["queue", "add", "quickstart"], ["queue", "pause"],
+        ["queue", "group", "g", "--limit", "1"], ["eval", run.id, "--suite", "noise", "--queue"],
+        ["sweep", "run", "quick", "--detach"],
     ]  # fmt: skip
     for arguments in writing:
         done = full(*arguments)
@@ -139,12 +142,15 @@ def test_on_a_full_disk_every_command_says_so_and_changes_nothing(copied, full, 
         assert len(done.stderr.splitlines()) <= 2, (arguments, done.stderr)
         assert contents(run) == before, arguments
         assert [one.path for one in store.all_runs(runs)] == [run.path], arguments
-        assert [path.name for path in runs.iterdir()] == [run.id], arguments
+        assert [path.name for path in runs.iterdir() if path.name not in (".queue", ".sweeps")] == [run.id], arguments
+        assert not list(runs.glob(".*/**/*.json")), arguments
     assert list(own_presets.iterdir()) == []
-    for arguments in (["ls"], ["show", run.id], ["log", run.id], ["presets"], ["doctor"], ["watch", run.id]):
+    reading = (["ls"], ["show", run.id], ["log", run.id], ["presets"], ["doctor"], ["watch", run.id], ["queue", "ls"],
+               ["sweep", "ls"], ["sweep", "run", "quick", "--dry-run"])  # fmt: skip
+    for arguments in reading:
         assert full(*arguments).returncode == 0, arguments
     assert full("rm", run.id, "--yes").returncode == 0
-    assert list(runs.iterdir()) == []
+    assert [path.name for path in runs.iterdir() if path.name not in (".queue", ".sweeps")] == []
 
 
 def test_an_engine_that_cannot_write_its_snapshot_any_more_says_why(hah, detached):

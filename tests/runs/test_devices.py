@@ -1,13 +1,15 @@
 """Choosing a device: by the driver's word, reserved by a lock, refused when it is not there."""
 
+import os
 import sys
 import types
 
 import pytest
 
 from engine.experiment import RequestError
-from engine.runs import devices
-from engine.runs.process import is_locked
+from engine.runs import devices, launch
+from engine.runs.devices import Gpu
+from engine.runs.process import Lock, is_locked
 
 
 class Memory:
@@ -155,3 +157,26 @@ def test_an_engine_chooses_its_device_once_so_that_an_evaluation_stays_where_its
         holding._held.cache_clear()
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
     assert asked == ["auto"]
+
+
+def test_a_gpu_that_the_queue_has_chosen_is_taken_before_any_other(monkeypatch, tmp_path):
+    cards = [Gpu(index, f"GPU-{index}", "Fake", 80.0, 80.0 - index, 0.0, False) for index in range(2)]
+    monkeypatch.setattr(devices, "gpus", lambda: cards)
+    lock = devices.reserve(cards[1])
+    choice = devices.choose("auto", devices.Reserved("GPU-1", os.dup(lock.descriptor)))
+    assert (choice.device, choice.gpu, choice.why) == ("cuda", cards[1], "chosen by the queue")
+    lock.release()
+    assert devices.reserve(cards[1]) is None  # the engine has it now
+    choice.lock.release()
+    with pytest.raises(RequestError, match="the GPU that the queue chose, GPU-7, is gone"):
+        devices.choose("auto", devices.Reserved("GPU-7", os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)))
+
+
+def test_what_is_handed_over_with_an_engine(tmp_path):
+    assert launch.Given().arguments() == []
+    assert launch.Given(threads=2, niceness=7).arguments() == ["--nice", "7", "--threads", "2"]
+    lock = Lock.take(tmp_path / "lock")
+    given = launch.Given("GPU-1", lock)
+    assert given.arguments() == ["--gpu", "GPU-1", "--gpu-lock", str(lock.descriptor)]
+    assert given.descriptors() == (lock.descriptor,)
+    lock.release()

@@ -42,28 +42,28 @@ def test_cases_axes_and_seeds_over_a_base(written):
         )
     )
     assert found.name == "narrow"
-    assert [group.label for group in found.groups] == [
+    assert [point.label for point in found.points] == [
         "all lambda=0.1", "all lambda=1", "standard lambda=0.1", "standard lambda=1"
     ]  # fmt: skip
     assert found.seeds == [2022, 2023, 2024]
     assert found.slots == Slots(limit=2, priority=-3, retries=1)
-    for group in found.groups:
-        assert (group.experiment.train.epochs, group.experiment.train.milestones) == (3, [2])
-        assert group.experiment.model.hah_blocks == (0 if group.case == "standard" else 3)
-        assert group.experiment.hah.lambda_ == group.differs["hah.lambda"]
-        assert group.group == fingerprint(group.experiment, seed=False)
+    for point in found.points:
+        assert (point.experiment.train.epochs, point.experiment.train.milestones) == (3, [2])
+        assert point.experiment.model.hah_blocks == (0 if point.case == "standard" else 3)
+        assert point.experiment.hah.lambda_ == point.differs["hah.lambda"]
+        assert point.group == fingerprint(point.experiment, seed=False)
 
 
 def test_a_trial_is_the_experiment_that_hah_run_would_make(written):
     """The one that a person ran by hand has the same fingerprint, whatever it is called."""
     found = plan.load(written("base: quickstart\naxes: {hah.lambda: [0.25]}\n"))
     by_hand = presets.load("quickstart", ["hah.lambda=0.25"])
-    assert found.groups[0].group == fingerprint(by_hand, seed=False)
+    assert found.points[0].group == fingerprint(by_hand, seed=False)
 
 
 def test_equal_experiments_are_one(written):
     found = plan.load(written("base: quickstart\ncases: {a: {}, b: {hah.lambda: 0.1}, c: {hah: {lambda: 0.1}}}\n"))
-    assert [group.case for group in found.groups] == ["a"]
+    assert [point.case for point in found.points] == ["a"]
     assert presets.load("quickstart").hah.lambda_ == 0.1
 
 
@@ -71,13 +71,13 @@ def test_a_case_extends_another_preset_and_set_lies_over_it(written):
     found = plan.load(
         written("set: {train.epochs: 90, train.milestones: [50]}\ncases: {standard: {extends: paper-standard}}\n")
     )
-    assert found.groups[0].experiment.model.hah_blocks == 0
-    assert found.groups[0].experiment.train.epochs == 90
+    assert found.points[0].experiment.model.hah_blocks == 0
+    assert found.points[0].experiment.train.epochs == 90
 
 
 def test_set_on_the_command_line_lies_over_the_common_settings_and_under_the_case(written):
     path = written("base: quickstart\nset: {train.lr: 0.1}\ncases: {a: {}, b: {train.lr: 0.5}}\n")
-    assert [group.experiment.train.lr for group in plan.load(path, ["train.lr=0.2"]).groups] == [0.2, 0.5]
+    assert [point.experiment.train.lr for point in plan.load(path, ["train.lr=0.2"]).points] == [0.2, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_set_on_the_command_line_lies_over_the_common_settings_and_under_the_cas
 )
 def test_axes(written, written_as, values):
     found = plan.load(written(f"base: quickstart\naxes: {{hah.lambda: {written_as}}}\n"))
-    assert [group.differs["hah.lambda"] for group in found.groups] == values
+    assert [point.differs["hah.lambda"] for point in found.points] == values
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_axes_that_are_none(written, written_as, said):
 def test_zip(written):
     text = "base: quickstart\ncombine: zip\naxes:\n  hah.lambda: [0.1, 1]\n  train.lr: [0.01, 0.001]\n"
     found = plan.load(written(text))
-    assert [dict(group.differs) for group in found.groups] == [
+    assert [dict(point.differs) for point in found.points] == [
         {"hah.lambda": 0.1, "train.lr": 0.01},
         {"hah.lambda": 1, "train.lr": 0.001},
     ]
@@ -223,11 +223,11 @@ def test_shipped_sweeps(name):
     found = plan.load(plan.find(name))
     assert found.name == name
     assert found.description
-    assert len(found.groups) == len({group.group for group in found.groups}) > 1
+    assert len(found.points) == len({point.group for point in found.points}) > 1
 
 
 def test_the_study_is_what_the_presets_of_the_study_say():
-    found = {group.case: group.group for group in plan.load(plan.find("study")).groups}
+    found = {point.case: point.group for point in plan.load(plan.find("study")).points}
     for case, group in found.items():
         assert group == fingerprint(presets.load(f"study-{case}"), seed=False)
 
@@ -242,10 +242,10 @@ def test_a_plan_is_kept_whole_and_extended(written, runs):
     sweeps.write(runs, sweep)
     assert sweeps.read(runs, "study") == sweep
     assert sweeps.extended(sweep, 4).seeds == (5, 7, 8, 9)
-    group = sweep.groups[1]
-    experiment = sweeps.experiment_of(sweep, group, 7)
+    point = sweep.points[1]
+    experiment = sweeps.experiment_of(sweep, point, 7)
     assert (experiment.seed, experiment.name, experiment.tags) == (7, "lambda-1-s7", ["study"])
-    assert fingerprint(experiment, seed=False) == group.group
+    assert fingerprint(experiment, seed=False) == point.group
 
 
 def test_two_submit_one_after_the_other(runs):
@@ -270,7 +270,7 @@ def test_a_plan_that_cannot_be_read_can_be_forgotten(here, runs):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"groups": [{}], "seeds": []}', '{"groups": 3, "seeds": [1]}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"points": [{}], "seeds": []}', '{"points": 3, "seeds": [1]}'])
 def test_a_damaged_plan_is_said(runs, text):
     path = runs / ".sweeps" / "broken" / "plan.json"
     path.parent.mkdir(parents=True)

@@ -165,10 +165,10 @@ def test_a_draft_with_several_values():
     assert draft.axes == {"hah.lambda": [0.1, 1.0], "train.lr": [0.001, 0.002, 0.004]}
     assert draft.several == 6
     plan = draft.plan(3)
-    assert (len(plan.groups), list(plan.seeds)) == (6, [2022, 2023, 2024])
+    assert (len(plan.points), list(plan.seeds)) == (6, [2022, 2023, 2024])
     draft.type("seed", "5, 7")
     assert list(draft.plan(1).seeds) == [5, 7]
-    assert len(draft.plan(1).groups) == 6
+    assert len(draft.plan(1).points) == 6
     draft.type("hah.lambda", "0.1, -1")
     assert draft.experiment is None
     assert "hah.lambda" in draft.mistakes

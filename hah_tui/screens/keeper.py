@@ -1,0 +1,40 @@
+"""The draft that the form keeps on the disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hah_tui.base import BaseApp, Follower
+from hah_tui.settings import save_draft
+
+
+class Keeper:
+    """Keeps the latest draft on the disk without a key press waiting for it, even if the form is left meanwhile."""
+
+    def __init__(self, app: BaseApp) -> None:
+        self._waiting: list[dict[str, Any] | None] = []
+        self._follower = Follower(app, self._write, self._wrote)
+        self.problem = ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being written."""
+        return self._follower.busy
+
+    def keep(self, draft: dict[str, Any] | None) -> None:
+        """Write this draft (None: none) as soon as the one before is written."""
+        self._waiting = [draft]
+        self._follower.wake()
+
+    def _write(self) -> str:
+        problem = ""
+        while self._waiting:
+            try:
+                save_draft(self._waiting.pop())
+                problem = ""
+            except OSError as error:
+                problem = f"the draft cannot be kept: {error.strerror}"
+        return problem
+
+    def _wrote(self, problem: str) -> None:
+        self.problem = problem
