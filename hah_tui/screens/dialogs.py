@@ -19,6 +19,7 @@ from engine.experiment.mistakes import RequestError
 from engine.runs.layout import RunDirectory
 from hah_tui.text import shown, shown_line
 from hah_tui.widgets.choice import Options
+from hah_tui.widgets.line import Line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -55,7 +56,7 @@ class Ask(Dialog[str | None]):
             box.border_title = Text(shown_line(self._title))
             if self._what:
                 yield Static(Text(shown(self._what)), classes="what")
-            yield Input(shown_line(self._value, 1000), placeholder=self._hint, id="answer", select_on_focus=self._over)
+            yield Line(shown_line(self._value, 1000), placeholder=self._hint, id="answer", select_on_focus=self._over)
             yield Static(Text("enter: do it   esc: leave it"), id="said", classes="hint")
 
     def on_mount(self) -> None:
@@ -163,7 +164,7 @@ class PickRun(Dialog[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
-            yield Input(placeholder="words of its id", id="answer", select_on_focus=False)
+            yield Line(placeholder="words of its id", id="answer", select_on_focus=False)
             yield Options(id="runs", markup=False)
             yield Static(Text("enter: take it   esc: leave it"), classes="hint")
 

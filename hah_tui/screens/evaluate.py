@@ -25,6 +25,7 @@ from hah_tui.base import app_of
 from hah_tui.screens.dialogs import Dialog
 from hah_tui.text import duration, shown_line
 from hah_tui.widgets.choice import Choice, Options
+from hah_tui.widgets.line import Line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -66,11 +67,11 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, bool] | None"]):
     def _fields(self) -> dict[str, Widget]:
         images = self._experiment.evaluate.images
         return {
-            "images": Input("" if images is None else str(images), placeholder="all test images", id="images",
+            "images": Line("" if images is None else str(images), placeholder="all test images", id="images",
                             compact=True, select_on_focus=False),
             "checkpoint": Choice([(name, name) for name in self._checkpoints],
                                  "last" if "last" in self._checkpoints else self._checkpoints[0], "checkpoint"),
-            "settings": Input(placeholder="evaluate.attacks.restarts=5", id="settings", compact=True,
+            "settings": Line(placeholder="evaluate.attacks.restarts=5", id="settings", compact=True,
                               select_on_focus=False),
         }  # fmt: skip
 

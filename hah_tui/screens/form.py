@@ -10,11 +10,12 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import Input, Static, Switch
+from textual.widgets import Static, Switch
 
 from hah_tui.screens.summary import Colour
 from hah_tui.text import shown_line
 from hah_tui.widgets.choice import Choice
+from hah_tui.widgets.line import Line
 
 if TYPE_CHECKING:
     from engine.experiment.fields import Field
@@ -85,7 +86,7 @@ class FieldRow(Horizontal):
             values = [str(choice) for choice in field.choices]
             yield Choice([(value, value) for value in values], text, name)
         else:
-            yield Input(text, placeholder="null" if field.optional else "", compact=True, name=name,
+            yield Line(text, placeholder="null" if field.optional else "", compact=True, name=name,
                         select_on_focus=False)  # fmt: skip
         yield Static(classes="says")
 
@@ -125,7 +126,7 @@ class BlockRow(Horizontal):
         yield Static(Text(self._about, no_wrap=True), classes="name")
         for name in PER_BLOCK:
             text = self._draft.row(name)[self.number - 1]
-            yield Input(text, compact=True, name=f"{name}[{self.number}]", select_on_focus=False)
+            yield Line(text, compact=True, name=f"{name}[{self.number}]", select_on_focus=False)
         yield Static(classes="says")
 
     def on_mount(self) -> None:

@@ -26,6 +26,7 @@ from hah_tui.screens.run_actions import ListActions
 from hah_tui.screens.run_table import Losses, RunCell, RunColumn, RunTable
 from hah_tui.text import home, shown_line
 from hah_tui.themes import MARKS, mark
+from hah_tui.widgets.line import Line
 
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
@@ -78,7 +79,7 @@ class RunsScreen(ListActions):
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
-        yield Input(placeholder="words  status:running  tag:x  preset:y", id="filter", select_on_focus=False)
+        yield Line(placeholder="words  status:running  tag:x  preset:y", id="filter", select_on_focus=False)
         table: RunTable = RunTable(cursor_type="row", cell_padding=0, cursor_foreground_priority="renderable")
         yield table
         yield Static(id="empty")

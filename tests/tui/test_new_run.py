@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from textual.events import Key
 from textual.widgets import Input, OptionList, Select, Static, Switch, Tabs
 
 from engine.experiment import presets
@@ -366,6 +367,18 @@ def test_letters_are_text_and_arrows_move(runs):
         await pilot.press("up")
         assert app.screen.focused is first
         assert isinstance(app.screen.query_one(Tabs), Tabs)
+
+    drive(runs, body)
+
+
+def test_keys_that_come_faster_than_pictures_act_in_their_order(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.epochs")
+        for key in ("ctrl+u", "6", "7", "backspace", "4", "down", "ctrl+u", "3", "left", "2", "up", "end", "0"):
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: app.screen.draft.text("train.epochs") == "640")
+        assert app.screen.draft.text("train.batch_size") == "23"
 
     drive(runs, body)
 

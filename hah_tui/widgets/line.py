@@ -1,0 +1,37 @@
+"""A line to type into, with every key taken in the order it was pressed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding
+from textual.events import Key
+from textual.widgets import Input
+
+MOVES = ("app.focus_next", "app.focus_previous")
+
+
+class Line(Input, inherit_bindings=False):
+    """Textual's `Input`, whose letters overtake the other keys on a busy machine.
+
+    It takes a letter at once, and passes any other key up to the app, which then asks for its binding: of ctrl+u and a
+    letter typed before the next picture, the letter goes in first and is deleted; of tab and a letter, the letter goes
+    into the field that was to be left. Here the keys that edit and those that move the cursor to another field act at
+    once too.
+    """
+
+    BINDINGS = Input.BINDINGS  # and none of those by which other widgets scroll
+    EDITS: ClassVar[dict[str, str]] = {made.key: made.action for made in Binding.make_bindings(Input.BINDINGS)}
+
+    async def _on_key(self, event: Key) -> None:
+        at = self.screen.focused
+        if at is not None and at is not self:  # a key before this one went to another field
+            at._forward_event(Key(event.key, event.character))
+        elif event.key in self.EDITS:
+            await self.run_action(self.EDITS[event.key])
+        elif (bound := self.screen.active_bindings.get(event.key)) and bound.binding.action in MOVES:
+            await self.app.run_action(bound.binding.action)
+        else:
+            return  # to Input's own method, which Textual calls next
+        event.stop()
+        event.prevent_default()
