@@ -16,6 +16,7 @@ from engine.experiment.fields import fields
 from engine.experiment.fingerprint import fingerprint
 from engine.experiment.migrations import migrated
 from engine.experiment.names import NAME_FORMAT, is_name
+from engine.experiment.naming import short
 from engine.sweep.desk import DEFAULT
 
 MOST_TRIALS = 10_000
@@ -388,13 +389,6 @@ def run_name(sweep: str, case: str, differs: Mapping[str, Any], seed: int | None
     words = [case, *(f"{short(name)}-{_text(value)}" for name, value in differs.items())]
     words = [*(filter(None, words) if any(words) else [sweep]), *([f"s{seed}"] if seed is not None else [])]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words)).strip("-.")[:80]
-
-
-def short(name: str) -> str:
-    """The last word of a setting's dotted name, with the one before it where it is shared."""
-    last = name.rpartition(".")[2]
-    alike = [other for other in fields() if other.rpartition(".")[2] == last]
-    return last if len(alike) == 1 else ".".join(name.split(".")[-2:])
 
 
 def _text(value: Any) -> str:
