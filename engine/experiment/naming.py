@@ -41,7 +41,7 @@ def what_differs(settings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     Of a setting that most of three or more have alike, only the exceptions speak. Those that follow from another one,
     as the values of blocks that are not there, or that cannot act, say nothing.
     """
-    found: list[list[str]] = [[] for _ in settings]
+    found: list[list[tuple[str, str]]] = [[] for _ in settings]
     for name in dict.fromkeys(name for one in settings for name in one):
         values = [one.get(name) if acts(name, one) else None for one in settings]
         if name in _PER_BLOCK:  # blocks that only some have are named by their number
@@ -54,10 +54,12 @@ def what_differs(settings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         typical = next(value for value in values if repr(value) == usual)
         for words, value in zip(found, values, strict=True):
             if value is not None and repr(value) != silent:
-                words.append(_word(name, value, typical))
-    return found
+                words.append((name, _word(name, value, typical)))
+    telling = [[word for name, word in each if name not in _MINOR] for each in found]
+    return telling if len(set(map(tuple, telling))) == len(found) else [[word for _, word in each] for each in found]
 
 
+_MINOR = ("model.batch_norm_momentum",)  # goes with the presets; speaks where nothing else does
 _ABSENT = ("train.adversarial.eps",)  # of a section that may be missing, what speaks for all of it
 _PER_BLOCK = ("hah.alpha", "model.divisive_norm.sigma")
 

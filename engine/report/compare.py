@@ -1,15 +1,19 @@
-"""Any runs side by side: results with the best marked, per-block numbers, and only the settings that differ."""
+"""Any runs side by side, those that are equal but for their seed as one: results with the best marked, per-block
+numbers, and only the settings that differ."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from engine.experiment.datasets import CORRUPTION_GROUPS
 from engine.experiment.mistakes import RequestError
 from engine.results.corruptions import SEVERITIES, corruption_error, mean_over
+from engine.results.estimates import Estimate
+from engine.results.groups import RUN, SEED, Group, grouped
 from engine.results.measured import Measured, measured
 from engine.results.numbers import CLEAN, PAPER_EPS, Masking, Number, found_for, natural, noise_name
 from engine.results.suites import LISTED, suite_title
@@ -17,98 +21,154 @@ from engine.runs.layout import RunDirectory
 
 BLOCK_TITLES = {"hoyer": "Hoyer sparsity", "snr_db": "SNR in dB, noise 0.1", "active_fraction": "active fraction"}
 _NORM = re.compile(r"eval/minimum_norm/(l0|l1|l2|linf)/mean")
+ACCURACY, CORRUPTED, EACH_CORRUPTION, NORMS, OTHER = (
+    "Accuracy", "Corruptions", "Each corruption at severity 5", "Minimum norms", "Other suites"
+)  # fmt: skip
+_WORST = ("clear", "incomplete", "suspect")
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One result of every run; ``percent``: a fraction; ``lower``: is better; ``best``: places of the best, if any."""
+    """One result of every group; ``percent``: a fraction; ``lower``: is better; ``panel``: what it belongs with."""
 
     name: str
     title: str
     percent: bool
-    numbers: tuple[Number | None, ...]
+    numbers: tuple[Estimate | None, ...]
     lower: bool = False
+    panel: str = ""
 
     @property
     def best(self) -> set[int]:
-        values = {place: number.value for place, number in enumerate(self.numbers) if number}
-        if len(values) < 2:
+        """Places of the best, if any; what was counted over fewer images than others is it only by the near end of its
+        interval."""
+        there = {place: number for place, number in enumerate(self.numbers) if number}
+        if len(there) < 2:
             return set()
+        most = max((number.images or 0 for number in there.values()), default=0)
+        values = {
+            place: number.interval[0] if number.interval and (number.images or 0) < most else number.mean
+            for place, number in there.items()
+        }
         first = (min if self.lower else max)(values.values())
         return {place for place, value in values.items() if value == first}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``blocks``: {quantity: {block: a number of each run}}; ``differences``: {setting: a value of each run};
-    ``masking``: {norm: the checks of each run}."""
+    """``blocks``: {quantity: {block: a number of each group}}; ``differences``: {setting: a value of each group};
+    ``masking``: {norm: the checks of each group, of several runs the worst}."""
 
-    runs: tuple[Measured, ...]
+    groups: tuple[Group, ...]
     quantities: tuple[Quantity, ...]
-    blocks: dict[str, dict[int, list[Number | None]]]
+    blocks: dict[str, dict[int, list[Estimate | None]]]
     differences: dict[str, list[Any]]
     masking: dict[str, list[Masking | None]]
     remarks: list[str]
 
+    @property
+    def runs(self) -> list[Measured]:
+        """Every run that is in it."""
+        return [run for group in self.groups for run in group.runs]
 
-def compare(runs: Sequence[RunDirectory]) -> Comparison:
-    """Two or more runs side by side; raises RequestError for fewer."""
+
+def compare(runs: Sequence[RunDirectory], by: str = "", titles: Mapping[str, str] | None = None) -> Comparison:
+    """Runs side by side; raises RequestError for fewer than two.
+
+    ``by`` and ``titles`` are `grouped`'s; '' groups by seed where that makes groups of several runs, of which there
+    are two or more, and else leaves every run alone.
+    """
     runs = list(dict.fromkeys(runs))
     if len(runs) < 2:
         raise RequestError("give at least two different runs to compare")
-    found = tuple(measured(run) for run in runs)
-    masking = {norm: [run.maskings.get(norm) for run in found] for norm in PAPER_EPS}
+    found = [measured(run) for run in runs]
+    groups, left_out = grouped(found, by or SEED, titles)
+    if not by and (len(groups) < 2 or all(len(group.runs) == 1 for group in groups)):
+        groups, left_out = grouped(found, RUN, titles)
+    masking = {norm: [_masking(group, norm) for group in groups] for norm in PAPER_EPS}
     return Comparison(
-        found,
-        tuple(_quantities(found)),
-        {name: blocks for name in BLOCK_TITLES if (blocks := _blocks(found, name))},
-        _differences(found),
+        tuple(groups),
+        tuple(_quantities(groups)),
+        {name: blocks for name in BLOCK_TITLES if (blocks := _blocks(groups, name))},
+        _differences(groups),
         {norm: checks for norm, checks in masking.items() if any(checks)},
-        [
-            *(remark for run in found for remark in run.remarks),
-            *(f"{run.run.id}: {', '.join(run.changed)} changed while it trained" for run in found if run.changed),
-        ],
+        list(
+            dict.fromkeys(
+                [
+                    *(remark for run in found for remark in run.remarks),
+                    *(
+                        f"{run.run.id}: {', '.join(run.changed)} changed while it trained"
+                        for run in found
+                        if run.changed
+                    ),
+                    *left_out,
+                    *(
+                        f"{group.name} has no seed {', '.join(map(str, group.missing))}"
+                        for group in groups
+                        if group.missing
+                    ),
+                ]
+            )
+        ),
     )
 
 
-def _quantities(runs: Sequence[Measured]) -> list[Quantity]:
-    """What was measured of the runs, in the order a reader looks for it; mCE is relative to the first run."""
-    names = list(dict.fromkeys(name for run in runs for name in sorted(run.numbers, key=natural)))
-    rows = [(CLEAN, "clean")]
+def _masking(group: Group, norm: str) -> Masking | None:
+    found = [run.maskings[norm] for run in group.runs if norm in run.maskings]
+    return max(found, key=lambda one: _WORST.index(one.verdict) if one.verdict in _WORST else 0, default=None)
+
+
+def _quantities(groups: Sequence[Group]) -> list[Quantity]:
+    """What was measured of the runs, in the order a reader looks for it; mCE is relative to the first group."""
+    every = [run for group in groups for run in group.runs]
+    names = list(dict.fromkeys(name for run in every for name in sorted(run.numbers, key=natural)))
+    found: list[Quantity] = []
+
+    def add(
+        panel: str,
+        title: str,
+        name: str,
+        of: Callable[[Measured], Number | None] | None = None,
+        *,
+        percent: bool = True,
+        lower: bool = False,
+    ) -> None:
+        numbers = tuple(group.over(of or (lambda run: run.numbers.get(name))) for group in groups)
+        if any(numbers):
+            found.append(Quantity(name, title, percent, numbers, lower, panel))
+
+    add(ACCURACY, "clean", CLEAN)
     for name in names:
         match name.split("/"):
             case ["eval", "noise", level, "accuracy"]:
-                rows.append((name, f"noise {level}"))
+                add(ACCURACY, f"noise {level}", name)
     for name in names:
         match name.split("/"):
             case ["eval", "attacks", attack, what]:
                 norm, _, eps = attack.partition("-")
                 title = {"robust_accuracy": "robust", "worst_case": "worst case"}.get(what, what)
-                rows.append((name, f"{title} {norm.capitalize()} {eps}"))
-    quantities = [Quantity(name, title, True, tuple(run.numbers.get(name) for run in runs)) for name, title in rows]
+                add(ACCURACY, f"{title} {norm.capitalize()} {eps}", name)
     for severities, title in (((5,), "corruptions, severity 5"), (SEVERITIES, "corruptions, severity 1-5")):
-        means = tuple(mean_over(run, severities) for run in runs)
-        quantities.append(Quantity(f"eval/corruptions/mean/{severities[-1]}", title, True, means))
-    errors = tuple(corruption_error(run, runs[:1]) for run in runs)
-    quantities.append(Quantity("eval/corruptions/mce", "mCE relative to the first", False, errors, lower=True))
+        mean = partial(mean_over, severities=severities)
+        add(CORRUPTED, title, f"eval/corruptions/mean/{severities[-1]}", mean)
+    error = partial(corruption_error, standards=groups[0].runs)
+    add(CORRUPTED, "mCE relative to the first", "eval/corruptions/mce", error, percent=False, lower=True)
     for group in CORRUPTION_GROUPS:
-        means = tuple(mean_over(run, SEVERITIES, group) for run in runs)
-        quantities.append(Quantity(f"eval/corruptions/{group}", f"{group} corruptions, severity 1-5", True, means))
+        mean = partial(mean_over, severities=SEVERITIES, group=group)
+        add(CORRUPTED, f"{group} corruptions, severity 1-5", f"eval/corruptions/{group}", mean)
     for name in names:
         match name.split("/"):
             case ["eval", "corruptions", corruption, "5"]:
-                numbers = tuple(run.numbers.get(name) for run in runs)
-                quantities.append(Quantity(name, f"{corruption.replace('_', ' ')}, severity 5", True, numbers))
+                add(EACH_CORRUPTION, f"{corruption.replace('_', ' ')}, severity 5", name)
     for name in names:
         if match := _NORM.fullmatch(name):
-            norms = tuple(_mean_norm(run, match[1]) for run in runs)
-            quantities.append(Quantity(name, f"mean minimum norm {match[1].capitalize()}", False, norms))
+            norm = match[1]
+            add(NORMS, f"mean minimum norm {norm.capitalize()}", name, partial(_mean_norm, norm=norm), percent=False)
     for name in names:
         match name.split("/"):
             case ["eval", suite, *rest] if rest and suite not in LISTED:
-                title = f"{suite_title(suite)} {' '.join(rest)}".replace("_", " ")
-                quantities.append(Quantity(name, title, True, tuple(run.numbers.get(name) for run in runs)))
-    return [quantity for quantity in quantities if any(quantity.numbers)]
+                add(OTHER, f"{suite_title(suite)} {' '.join(rest)}".replace("_", " "), name)
+    return found
 
 
 def _mean_norm(run: Measured, norm: str) -> Number | None:
@@ -117,27 +177,49 @@ def _mean_norm(run: Measured, norm: str) -> Number | None:
     return replace(mean, labels=(*mean.labels, *found_for(rate.value))) if mean and rate else mean
 
 
-def _blocks(runs: Sequence[Measured], what: str) -> dict[int, list[Number | None]]:
+def _blocks(groups: Sequence[Group], what: str) -> dict[int, list[Estimate | None]]:
     start, end = (noise_name(0.1, "snr_db/"), "") if what == "snr_db" else ("eval/sparsity/", f"/{what}")
-    rows = {n: [run.numbers.get(f"{start}{n}{end}") for run in runs] for n in range(1, 100)}
+    rows = {n: [group.estimate(f"{start}{n}{end}") for group in groups] for n in range(1, 100)}
     return {n: numbers for n, numbers in rows.items() if any(numbers)}
 
 
-def _differences(runs: Sequence[Measured]) -> dict[str, list[Any]]:
+def _differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    """The settings in which the first runs of groups differ; the seed only where every group is one run."""
     from engine.experiment.fields import differences, flatten
 
+    runs = [group.runs[0] for group in groups]
+    silent = {"name", "description", "tags", *(["seed"] if any(len(group.runs) > 1 for group in groups) else [])}
     flat = [flatten(run.experiment) for run in runs]
     names = dict.fromkeys(name for run in runs[1:] for name in differences(runs[0].experiment, run.experiment))
-    return {name: [one.get(name) for one in flat] for name in names if name not in ("name", "description", "tags")}
+    return {name: [one.get(name) for one in flat] for name in names if name not in silent}
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as one JSON document; lists are in the order of the runs, accuracies fractions 0..1."""
+    """The comparison as one JSON document; lists are in the order of the groups, accuracies fractions 0..1.
 
-    def number(one: Number | None) -> dict[str, Any] | None:
-        return None if one is None else {"value": one.value, "labels": list(one.labels)}
+    A ``value`` is a mean over ``n`` runs with their sample standard deviation as ``spread``; the ``interval`` (Wilson,
+    95%) is of one run's accuracy.
+    """
+
+    def number(one: Estimate | None) -> dict[str, Any] | None:
+        if one is None:
+            return None
+        interval = list(one.interval) if one.interval else None
+        return {
+            "value": one.mean, "spread": one.spread, "n": len(one.values), "interval": interval,
+            "labels": list(one.labels),
+        }  # fmt: skip
 
     return {
+        "groups": [
+            {
+                "name": group.name,
+                "runs": [run.run.id for run in group.runs],
+                "seeds": list(group.seeds),
+                "missing_seeds": list(group.missing),
+            }
+            for group in comparison.groups
+        ],
         "runs": [
             {"id": run.run.id, "preset": run.state.preset, "status": run.state.status, "seed": run.seed}
             for run in comparison.runs

@@ -18,6 +18,7 @@ from engine.report.networks import BLOCKS_PRESETS, PRINTED, Network
 from engine.report.published import STATEMENTS, TABLE_1, Statement
 from engine.report.tables import ACCURACIES, command, title_of
 from engine.results.estimates import Estimate
+from engine.results.groups import Group
 from engine.results.numbers import CLEAN, found_for, noise_name
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ _STYLES = {
     "Linf 2/255": ("#D55E00", "o", (0, (4, 2))),
     "L2 0.25": ("#009E73", "D", (0, (4, 1, 1, 1))),
 }
+_OTHERS = tuple(  # Okabe and Ito's again, for networks that the paper has not
+    (colour, "os^Dv<>P"[place % 8], dash)
+    for dash in ("solid", (0, (4, 2)), (0, (1, 1)))
+    for place, colour in enumerate(
+        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+    )
+)
 _LOCATIONS = "Each density is over all images and those locations where a filter is active"
 _CURVE_POINTS = 1001  # at most: the edges of the most bins a histogram can have
 
@@ -72,7 +80,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper with our data; ``ours`` is how the text's statement fares, '' where we cannot tell.
+    """A figure with our data, the paper's or one's own; ``ours``: how the text's statement fares, if
+    anybody can tell.
 
     ``curves``: step functions, of Figure 5 accuracy against eps by norm, of Figure 2 the density of Hoyer ratios by
     block. ``notes``: sentences about all its numbers.
@@ -83,18 +92,21 @@ class Figure:
     x_label: str
     y_label: str
     series: tuple[Series, ...]
-    ours: str
-    missing: tuple[str, ...]
+    ours: str = ""
+    missing: tuple[str, ...] = ()
     curves: tuple[tuple[str, tuple[Series, ...]], ...] = ()
     notes: tuple[str, ...] = ()
+    log: bool = False  # the x axis
 
     @property
-    def statement(self) -> Statement:
-        return STATEMENTS[self.key]
+    def statement(self) -> Statement | None:
+        """What the paper's text says of it; nothing of a figure that is not the paper's."""
+        return STATEMENTS.get(self.key)
 
     def sentences(self, where: str = "") -> list[str]:
         """What the text states, and ``where``, how ours fares, and what else has to be said."""
-        said = [f"The paper: {self.statement.text}{where}", *([f"Ours: {self.ours}"] if self.ours else [])]
+        said = [f"The paper: {self.statement.text}{where}"] if self.statement else []
+        said += [f"Ours: {self.ours}"] if self.ours else []
         return [f"{text}." for text in (*said, *self.notes)]
 
 
@@ -103,26 +115,26 @@ def figures(networks: dict[str, Network]) -> list[Figure]:
     return [_sparsity(networks), _snr(networks), _noise(networks), _minimum_norms(networks), _blocks(networks)]
 
 
-def _series(network: Network, names: Iterable[tuple[float | str, str]], scale: float = 1.0) -> Series:
-    """A network's metrics in the order given, as far as they are measured."""
+def series_of(title: str, group: Group, names: Iterable[tuple[float | str, str]], scale: float = 1.0) -> Series:
+    """A group's metrics in the order given, as far as they are measured."""
     points = []
     for x, name in names:
-        found = network.estimate(name)
+        found = group.estimate(name)
         if found:
             points.append(Point(x, found.scaled(scale)))
-    return Series(title_of(network.preset), tuple(points))
+    return Series(title, tuple(points))
 
 
 def _each(
     networks: dict[str, Network], names: Callable[[Network], list[tuple[float | str, str]]], scale: float = 1.0
 ) -> tuple[Series, ...]:
-    found = (_series(networks[preset], names(networks[preset]), scale) for preset in _SHOWN)
-    return tuple(series for series in found if series.points)
+    found = (series_of(title_of(preset), networks[preset], names(networks[preset]), scale) for preset in _SHOWN)
+    return tuple(one for one in found if one.points)
 
 
-def _numbered(network: Network, start: str, end: str = "") -> list[tuple[float | str, str]]:
-    """(n, name) of every metric start<n>end of the network's runs, n rising."""
-    names = {name for run in network.runs for name in run.numbers if name.startswith(start) and name.endswith(end)}
+def numbered(group: Group, start: str, end: str = "") -> list[tuple[float | str, str]]:
+    """(n, name) of every metric start<n>end of the group's runs, n rising."""
+    names = {name for run in group.runs for name in run.numbers if name.startswith(start) and name.endswith(end)}
     middles = {name[len(start) : len(name) - len(end)]: name for name in names}
     numbers = {}
     for middle, name in middles.items():
@@ -139,7 +151,7 @@ def _missing(networks: dict[str, Network], names: Sequence[str], suite: str) -> 
 
 
 def _sparsity(networks: dict[str, Network]) -> Figure:
-    series = _each(networks, lambda network: _numbered(network, "eval/sparsity/", "/hoyer"))
+    series = _each(networks, lambda network: numbered(network, "eval/sparsity/", "/hoyer"))
     curves = _curves(networks, {str(n): f"eval/sparsity/{n}/hoyer" for n in HAH_BLOCKS}, 1)
     return Figure(
         "figure-2", "Figure 2. Sparsity of each block's output", "block", "Hoyer ratio l1/l2, normalized to [0, 1]",
@@ -150,7 +162,7 @@ def _sparsity(networks: dict[str, Network]) -> Figure:
 
 
 def _snr(networks: dict[str, Network]) -> Figure:
-    series = _each(networks, lambda network: _numbered(network, noise_name(0.1, "snr_db/")))
+    series = _each(networks, lambda network: numbered(network, noise_name(0.1, "snr_db/")))
     return Figure(
         "figure-3b", "Figure 3b. SNR at each block's input, noise 0.1", "block", "SNR in dB",
         series, _compared(series, HAH_BLOCKS[1:], lower=False, what="higher in block"),
@@ -160,7 +172,7 @@ def _snr(networks: dict[str, Network]) -> Figure:
 
 def _noise(networks: dict[str, Network]) -> Figure:
     def levels(network: Network) -> list[tuple[float | str, str]]:
-        return [(0.0, CLEAN), *_numbered(network, "eval/noise/", "/accuracy")]
+        return [(0.0, CLEAN), *numbered(network, "eval/noise/", "/accuracy")]
 
     series = tuple(one for one in _each(networks, levels, 100) if len(one.points) > 1)
     at = {one.title: point.y.mean for one in series for point in one.points if point.x == 0.1}
@@ -174,7 +186,7 @@ def _noise(networks: dict[str, Network]) -> Figure:
 
 def _minimum_norms(networks: dict[str, Network]) -> Figure:
     names = [(norm, f"eval/minimum_norm/{norm}/mean") for norm in NORMS]
-    found = {preset: _series(networks[preset], names).points for preset in _SHOWN}
+    found = {preset: series_of("", networks[preset], names).points for preset in _SHOWN}
     series = tuple(
         Series(title_of(preset), tuple(_found_for(networks[preset], points)))
         for preset, points in found.items()
@@ -218,15 +230,15 @@ def _curves(
     """The mean curve of each metric in every network, by the keys of ``names``, as far as there are any."""
     found = []
     for key, name in names.items():
-        each = (_mean_curve(networks[preset], name, scale) for preset in _SHOWN)
+        each = (mean_curve(title_of(preset), networks[preset], name, scale) for preset in _SHOWN)
         if drawn := tuple(one for one in each if one.points):
             found.append((key, drawn))
     return tuple(found)
 
 
-def _mean_curve(network: Network, name: str, scale: float) -> Series:
+def mean_curve(title: str, group: Group, name: str, scale: float) -> Series:
     """The mean over runs of a metric's step functions at every x of any of them, thinned out to a thousand."""
-    curves = [number.curve for number in network.best(name) if number.curve]
+    curves = [number.curve for number in group.best(name) if number.curve]
     grid = sorted({x for curve in curves for x, _ in curve})
     if len(grid) > _CURVE_POINTS:
         grid = [grid[round(place * (len(grid) - 1) / (_CURVE_POINTS - 1))] for place in range(_CURVE_POINTS)]
@@ -235,7 +247,7 @@ def _mean_curve(network: Network, name: str, scale: float) -> Series:
         places = [(curve, bisect_right(curve, x, key=lambda pair: pair[0]) - 1) for curve in curves]
         begun = tuple(scale * curve[place][1] for curve, place in places if place >= 0)  # before, a curve says nothing
         points.append(Point(x, Estimate(begun)))
-    return Series(title_of(network.preset), tuple(points))
+    return Series(title, tuple(points))
 
 
 def _blocks(networks: dict[str, Network]) -> Figure:
@@ -360,8 +372,10 @@ def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
         axes.set_ylim(0, 1)
     if figure.y_label.endswith("%"):
         axes.set_ylim(0, 100)
+    if figure.log:
+        axes.set_xscale("log")
     if figure.key == "figure-4":
-        for preset, value in figure.statement.numbers:
+        for preset, value in figure.statement.numbers if figure.statement else ():
             title = title_of(preset)
             axes.plot(0.1, 100 * value, "x", color=_STYLES[title][0], markersize=7, markeredgewidth=1.6,
                       label=f"{title}, the paper's text", gid=f"{figure.key}/published/{title}")  # fmt: skip
@@ -390,15 +404,23 @@ def _densities(panels: Sequence[Axes], figure: Figure) -> None:
 
 
 def _lines(axes: Axes, series: Sequence[Series], key: str, marked: bool = True) -> None:
-    for one in series:
-        colour, marker, dash = _STYLES.get(one.title, ("#0072B2", "^", "dotted"))
+    for place, one in enumerate(series):
+        colour, marker, dash = _STYLES.get(one.title) or _OTHERS[place % len(_OTHERS)]
+        ends = [_ends(point.y) for point in one.points] if marked else []
         axes.errorbar(
             [point.x for point in one.points],
             [point.y.mean for point in one.points],
-            yerr=[point.y.spread or 0.0 for point in one.points] if marked else None,
+            yerr=[[low for low, _ in ends], [high for _, high in ends]] if marked else None,
             color=colour, marker=marker if marked else "", markersize=4.5, linestyle=dash, linewidth=1.4, capsize=2.5,
             label=one.legend,
         )[0].set_gid(f"{key}/{one.title}")  # fmt: skip
+
+
+def _ends(one: Estimate) -> tuple[float, float]:
+    """How far the bar of an error reaches below and above: the spread of runs, else the interval of one."""
+    if one.spread is not None:
+        return one.spread, one.spread
+    return (one.mean - one.interval[0], one.interval[1] - one.mean) if one.interval else (0.0, 0.0)
 
 
 def _draw_norms(drawing: Drawing, figure: Figure, said: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from engine.disk import replacing
@@ -13,15 +12,12 @@ from engine.report.figures import Figure, draw
 from engine.report.tables import Report
 
 
-def write(report: Report, figures: Sequence[Figure], folder: Path) -> list[Path]:
-    """Write report.md, report.json, tables.csv, a .tex of each table and a .svg and .png of each figure.
-
-    Returns what was written; raises RequestError where it cannot be. A figure without data is not drawn.
-    """
+def write(files: Iterable[tuple[str, bytes]], folder: Path) -> list[Path]:
+    """Write files of these names and contents into a folder; returns them, raises RequestError where it cannot be."""
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in _files(report, figures):
+        for name, content in files:
             with replacing(folder / name) as file:
                 file.write(content)
             written.append(folder / name)
@@ -30,11 +26,12 @@ def write(report: Report, figures: Sequence[Figure], folder: Path) -> list[Path]
     return written
 
 
-def _files(report: Report, figures: Sequence[Figure]) -> Iterator[tuple[str, bytes]]:
+def of_paper(report: Report, figures: Sequence[Figure]) -> Iterator[tuple[str, bytes]]:
+    """report.md, report.json, tables.csv, a .tex of each table and a .svg and .png of each figure that has data."""
     drawn = {figure.key: draw(figure) for figure in figures}
     keys = [key for key, files in drawn.items() if files]
     yield "report.md", formats.markdown(report, figures, keys).encode()
-    yield "report.json", (json.dumps(formats.document(report, figures), indent=2) + "\n").encode()
+    yield "report.json", formats.json_bytes(formats.document(report, figures))
     yield "tables.csv", formats.csv_table(report.tables).encode()
     for table in report.tables:
         yield f"{table.key}.tex", formats.latex(table).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,8 +79,13 @@ def signed(fraction: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterator[NetworkLines]:
-    """A panel network by network: ours, of corruptions also over all severities, published, difference."""
+def blocks(
+    table: Table, columns: Sequence[Column], notes: Footnotes, intervals: bool = False
+) -> Iterator[NetworkLines]:
+    """A panel network by network: ours, of corruptions also over all severities, published, difference.
+
+    ``intervals``: single runs with their 95% confidence intervals, for which the corruptions have no room.
+    """
     for row in table.rows:
         cells = [row.cells[column.name] for column in columns]
         ours, over = [cell.ours for cell in cells], [cell.all_severities for cell in cells]
@@ -93,7 +99,9 @@ def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterato
         lines = []
         for what, numbers, marked, none in kinds:
             shown = [
-                _number(number, star, shared, seeds, notes) if number else Shown("" if column.name == none else NOTHING)
+                _number(number, star, shared, seeds, notes, intervals and not table.by_severity)
+                if number
+                else Shown("" if column.name == none else NOTHING)
                 for column, number, star in zip(columns, numbers, marked, strict=True)
             ]
             lines.append((what, tuple(shown)))
@@ -106,12 +114,21 @@ def blocks(table: Table, columns: Sequence[Column], notes: Footnotes) -> Iterato
         yield NetworkLines(row.title, tuple(said), tuple(lines))
 
 
-def _number(number: Estimate, best: bool, shared: Sequence[str], seeds: int, notes: Footnotes) -> Shown:
-    text = percent(number.mean) + (f" ± {percent(number.spread)}" if number.spread is not None else "")
+def _number(number: Estimate, best: bool, shared: Sequence[str], seeds: int, notes: Footnotes, interval: bool) -> Shown:
     labels = [label for label in number.labels if label not in shared]
     if len(number.values) < seeds:
         labels.append(f"{len(number.values)} of {seeds} seeds")
-    return Shown(text, best, notes.mark(labels))
+    return Shown(said(number, interval=interval), best, notes.mark(labels))
+
+
+def said(number: Estimate, fraction: bool = True, interval: bool = True) -> str:
+    """A mean with the spread of its runs, or the ``interval`` of a single one; a ``fraction`` in percent."""
+    form = percent if fraction else "{:.3g}".format
+    if number.spread is not None:
+        return f"{form(number.mean)} ± {form(number.spread)}"
+    if interval and number.interval:
+        return f"{form(number.mean)} [{form(number.interval[0])}, {form(number.interval[1])}]"
+    return form(number.mean)
 
 
 def _labels(numbers: Sequence[Estimate]) -> list[str]:
@@ -153,20 +170,20 @@ def markdown(report: Report, figures: Sequence[Figure], drawn: Sequence[str] = (
     for suspicion in report.suspicions:
         found = verdicts(suspicion)
         if found:
-            head = f"| {_md(suspicion.title)} | check | verdict | |\n|---|---|---|---|"
-            parts.append("\n".join([head, *("| " + " | ".join(map(_md, row)) + " |" for row in found)]))
+            head = f"| {md(suspicion.title)} | check | verdict | |\n|---|---|---|---|"
+            parts.append("\n".join([head, *("| " + " | ".join(map(md, row)) + " |" for row in found)]))
         if suspicion.missing:
             what = f"Missing of {suspicion.title}" if found else f"{suspicion.title} is not checked"
-            parts.append(f"{_md(what)}: {_commands(suspicion.missing)}")
+            parts.append(f"{md(what)}: {_commands(suspicion.missing)}")
     for figure in figures:
-        parts.append(f"## {_md(figure.title)}")
+        parts.append(f"## {md(figure.title)}")
         if figure.key in drawn:
-            parts.append(f"![{_md(figure.title)}]({figure.key}.svg)")
-        parts += [f"- {_md(sentence)}" for sentence in sentences(figure)]
+            parts.append(f"![{md(figure.title)}]({figure.key}.svg)")
+        parts += [f"- {md(sentence)}" for sentence in sentences(figure)]
         if figure.missing:
             parts.append(f"Missing: {_commands(figure.missing)}")
     if report.remarks:
-        parts.append("## Remarks\n\n" + "\n".join(f"- {_md(remark)}" for remark in report.remarks))
+        parts.append("## Remarks\n\n" + "\n".join(f"- {md(remark)}" for remark in report.remarks))
     return "\n\n".join(parts) + "\n"
 
 
@@ -174,30 +191,32 @@ def markdown_table(table: Table) -> str:
     """One table with its notes."""
     notes, parts = Footnotes(), [f"## {table.title}"]
     for panel, columns in table.panels:
-        rows = [f"| {_md(panel)} | | " + " | ".join(_md(column.title) for column in columns) + " |"]
+        rows = [f"| {md(panel)} | | " + " | ".join(md(column.title) for column in columns) + " |"]
         rows.append("|---|---|" + "---:|" * len(columns))
-        for block in blocks(table, columns, notes):
-            head = _md(", ".join((block.title, *block.said)))
+        for block in blocks(table, columns, notes, intervals=True):
+            head = md(", ".join((block.title, *block.said)))
             for what, line in block.lines:
-                cells = (
-                    (f"**{_md(cell.text)}**" if cell.best else _md(cell.text) + arrow(cell))
-                    + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
-                    for cell in line
-                )
-                rows.append(f"| {head} | {what} | " + " | ".join(cells) + " |")
+                rows.append(f"| {head} | {what} | " + " | ".join(map(markdown_cell, line)) + " |")
                 head = ""
         parts.append("\n".join(rows))
-    said = [f"<sup>{letter}</sup> {_md(text)}" for letter, text in notes] + [_md(note) for note in table.notes]
+    said = [f"<sup>{letter}</sup> {md(text)}" for letter, text in notes] + [md(note) for note in table.notes]
     if table.commands:
         said.append(f"Missing: {_commands(table.commands)}")
     return "\n\n".join((*parts, *said))
+
+
+def markdown_cell(cell: Shown) -> str:
+    """A cell of a table, the best in bold."""
+    text = f"**{md(cell.text)}**" if cell.best else md(cell.text) + arrow(cell)
+    return text + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
 
 
 def _commands(commands: Sequence[str]) -> str:
     return ", ".join(f"`{command}`" for command in commands)
 
 
-def _md(text: str) -> str:
+def md(text: str) -> str:
+    """A text as Markdown says it."""
     return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
 
 
@@ -225,35 +244,37 @@ def latex(table: Table) -> str:
     for panel, columns in panels:
         blank = " & " * (width - len(columns))
         body.append(r"\midrule" if body else r"\toprule")
-        heads = (_TEX_HEADS.get(column.title) or _tex(column.title) for column in columns)
-        body.append(_tex(panel) + " & " + " & ".join(heads) + blank + r" \\")
+        heads = (_TEX_HEADS.get(column.title) or tex(column.title) for column in columns)
+        body.append(tex(panel) + " & " + " & ".join(heads) + blank + r" \\")
         body.append(r"\midrule")
         for block in blocks(table, columns, notes):
-            body.append(rf"\multicolumn{{{width + 1}}}{{l}}{{{_tex(', '.join((block.title, *block.said)))}}} \\")
+            body.append(rf"\multicolumn{{{width + 1}}}{{l}}{{{tex(', '.join((block.title, *block.said)))}}} \\")
             for what, line in block.lines:
-                body.append(f"\\quad {_tex(what)} & " + " & ".join(map(_tex_cell, line)) + f"{blank} \\\\")
-    said = [rf"\textsuperscript{{{letter}}} {_tex(text)}" for letter, text in notes]
-    said += [_tex(note) for note in table.notes]
+                body.append(f"\\quad {tex(what)} & " + " & ".join(map(latex_cell, line)) + f"{blank} \\\\")
+    said = [rf"\textsuperscript{{{letter}}} {tex(text)}" for letter, text in notes]
+    said += [tex(note) for note in table.notes]
     under = "".join(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {text}}}" + "\n" for text in said)
     missing = "".join(f"% missing: {command}\n" for command in table.commands)
     return (
         f"\\begin{{table}}\n\\centering\n{small}"
-        f"\\caption{{{_tex(table.title.partition('. ')[2])} (percent)}}\n\\label{{tab:{table.key}}}\n"
+        f"\\caption{{{tex(table.title.partition('. ')[2])} (percent)}}\n\\label{{tab:{table.key}}}\n"
         f"\\begin{{tabular}}{{l{'r' * width}}}\n" + "\n".join(body) + "\n\\bottomrule\n\\end{tabular}\n"
         f"{under}\\end{{table}}\n{missing}"
     )
 
 
-def _tex_cell(cell: Shown) -> str:
+def latex_cell(cell: Shown) -> str:
+    """A cell of a table, the best in bold."""
     text = cell.text if not re.fullmatch(r"-\d.*", cell.text) else f"\N{MINUS SIGN}{cell.text[1:]}"
     text, _, spread = text.partition(" ± ")
-    done = _tex(text + arrow(cell)).replace("\N{MINUS SIGN}", "$-$")
+    done = tex(text + arrow(cell)).replace("\N{MINUS SIGN}", "$-$")
     done += rf"{{\tiny$\pm${spread}}}" if spread else ""
     done = rf"\textbf{{{done}}}" if cell.best else done
     return done + (rf"\textsuperscript{{{cell.mark}}}" if cell.mark else "")
 
 
-def _tex(text: str) -> str:
+def tex(text: str) -> str:
+    """A text as LaTeX says it."""
     return "".join(_TEX.get(letter, letter) for letter in text)
 
 
@@ -330,22 +351,30 @@ def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
             }
             for suspicion in report.suspicions
         ],
-        "figures": [
-            {
-                "key": figure.key,
-                "title": figure.title,
-                "x": figure.x_label,
-                "y": figure.y_label,
-                "series": [_series(series) for series in figure.series],
-                "curves": {key: [_series(series) for series in drawn] for key, drawn in figure.curves},
-                "notes": list(figure.notes),
-                "statement": {"text": figure.statement.text, "place": figure.statement.place, "ours": figure.ours},
-                "missing": list(figure.missing),
-            }
-            for figure in figures
-        ],
+        "figures": [figure_document(figure) for figure in figures],
         "remarks": list(report.remarks),
     }
+
+
+def figure_document(figure: Figure) -> dict[str, Any]:
+    """The data of a figure."""
+    statement = figure.statement
+    return {
+        "key": figure.key,
+        "title": figure.title,
+        "x": figure.x_label,
+        "y": figure.y_label,
+        "series": [_series(series) for series in figure.series],
+        "curves": {key: [_series(series) for series in drawn] for key, drawn in figure.curves},
+        "notes": list(figure.notes),
+        "statement": statement and {"text": statement.text, "place": statement.place, "ours": figure.ours},
+        "missing": list(figure.missing),
+    }
+
+
+def json_bytes(document: dict[str, Any]) -> bytes:
+    """A document as a file."""
+    return (json.dumps(document, indent=2) + "\n").encode()
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
@@ -361,7 +390,11 @@ def _cell(cell: Cell) -> dict[str, Any]:
 def _estimate(one: Estimate | None) -> dict[str, Any] | None:
     if one is None:
         return None
-    return {"mean": one.mean, "spread": one.spread, "values": list(one.values), "labels": list(one.labels)}
+    interval = list(one.interval) if one.interval else None
+    return {
+        "mean": one.mean, "spread": one.spread, "interval": interval, "values": list(one.values),
+        "labels": list(one.labels),
+    }  # fmt: skip
 
 
 def _series(series: Series) -> dict[str, Any]:
@@ -371,9 +404,10 @@ def _series(series: Series) -> dict[str, Any]:
 def _point(point: Point) -> dict[str, Any]:
     """``draws``: of each run, where there were several draws of the noise, the standard deviation over them."""
     drawn = {"draws": list(point.y.draws)} if point.y.draws else {}
-    return {"x": point.x, "mean": point.y.mean, "spread": point.y.spread, **drawn}
+    interval = {"interval": list(point.y.interval)} if point.y.interval else {}
+    return {"x": point.x, "mean": point.y.mean, "spread": point.y.spread, **interval, **drawn}
 
 
 def sentences(figure: Figure) -> list[str]:
     """What the text states of a figure and where, how ours fares, and what else has to be said."""
-    return figure.sentences(f" ({figure.statement.place})")
+    return figure.sentences(f" ({figure.statement.place})" if figure.statement else "")

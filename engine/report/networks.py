@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.experiment.fingerprint import fingerprint, settings
-from engine.results.estimates import Estimate, best, estimate
+from engine.results.groups import Group, one_of_each_seed
 from engine.results.measured import Measured, measured
-from engine.results.numbers import FROM_TRAINING, Number, plain
+from engine.results.numbers import FROM_TRAINING, plain
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import read_state
@@ -38,19 +38,14 @@ BLOCKS_PRESETS = tuple(f"blocks-{count}" for count in range(7))
 
 
 @dataclass(frozen=True)
-class Network:
-    """A network of the paper with its runs, one of each seed."""
+class Network(Group):
+    """A network of the paper with its runs, one of each seed; its name is its preset's."""
 
-    preset: str
     runs: tuple[Measured, ...] = ()
 
-    def estimate(self, name: str) -> Estimate | None:
-        """Mean and spread of a metric over the runs whose number of it was measured in the best way."""
-        return estimate(run.numbers.get(name) for run in self.runs)
-
-    def best(self, name: str) -> list[Number]:
-        """The numbers that an estimate of a metric goes over."""
-        return best(run.numbers.get(name) for run in self.runs)
+    @property
+    def preset(self) -> str:
+        return self.name
 
     def without(self, name: str) -> list[str]:
         """Ids of the runs that lack a metric, or have it from training only or measured in a weaker way than others."""
@@ -124,12 +119,7 @@ def _candidates(folders: Sequence[Path]) -> tuple[list[RunDirectory], Counter[st
 
 def _network(preset: str, runs: Sequence[Measured], remarks: list[str]) -> Network:
     """A preset's runs, one for each seed."""
-    by_seed: dict[int | None, Measured] = {}
-    for run in sorted(runs, key=_merit):
-        if run.seed in by_seed:
-            remarks.append(f"{by_seed[run.seed].run.id} has the seed of {run.run.id}, which stands for both")
-        by_seed[run.seed] = run
-    return Network(preset, tuple(sorted(by_seed.values(), key=lambda run: (run.seed or 0, run.run.id))))
+    return Network(preset, tuple(one_of_each_seed(runs, remarks)))
 
 
 def why_not(run: Measured) -> str:
@@ -144,8 +134,3 @@ def why_not(run: Measured) -> str:
     said += [f"{name} changed while it trained" for name in run.changed if name not in found]
     more = f" and {len(said) - 4} more" if len(said) > 4 else ""
     return f"not as {run.state.preset} ({plain(', '.join(said[:4]), 300)}{more})"
-
-
-def _merit(run: Measured) -> tuple[bool, int, float]:
-    evaluated = sum(FROM_TRAINING not in number.labels for number in run.numbers.values())
-    return run.state.status == "finished", evaluated, run.state.created

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.results.numbers import Number
 
@@ -13,12 +13,16 @@ from engine.results.numbers import Number
 class Estimate:
     """A mean over ``values``, one of each run; ``spread`` is their standard deviation (n - 1), None of a single run.
 
-    ``draws``: of each run, the standard deviation over draws of the noise where there were several.
+    ``draws``: of each run, the standard deviation over draws of the noise where there were several. ``images``: the
+    fewest distinct images that one of them was counted over; None of what is no count. ``interval``: the 95% confidence
+    interval of a single run's accuracy; of several runs the spread says more.
     """
 
     values: tuple[float, ...]
     labels: tuple[str, ...] = ()
     draws: tuple[float | None, ...] = ()
+    images: int | None = None
+    interval: tuple[float, float] | None = None
 
     @property
     def mean(self) -> float:
@@ -31,7 +35,8 @@ class Estimate:
     def scaled(self, factor: float) -> Estimate:
         """The same in another unit."""
         draws = tuple(None if one is None else factor * one for one in self.draws)
-        return Estimate(tuple(factor * value for value in self.values), self.labels, draws)
+        ends = (factor * self.interval[0], factor * self.interval[1]) if self.interval else None
+        return replace(self, values=tuple(factor * value for value in self.values), draws=draws, interval=ends)
 
 
 def best(numbers: Iterable[Number | None]) -> list[Number]:
@@ -47,4 +52,12 @@ def estimate(numbers: Iterable[Number | None]) -> Estimate | None:
     if not found:
         return None
     values, draws = tuple(number.value for number in found), tuple(number.draws for number in found)
-    return Estimate(values, found[0].labels, draws if any(one is not None for one in draws) else ())
+    counted = [number.images for number in found]
+    images = min((one for one in counted if one is not None), default=None) if None not in counted else None
+    return Estimate(
+        values,
+        found[0].labels,
+        draws if any(one is not None for one in draws) else (),
+        images,
+        found[0].interval if len(found) == 1 else None,
+    )

@@ -24,6 +24,7 @@ from engine.runs.state import State, read_state
 LARGEST = 64 << 20  # bytes of a result file: verdicts and norms of 10,000 images take about one million
 MOST_FILES = 500  # of one run, the newest
 _FILE = re.compile(rf"({'|'.join(SUITES)})-[0-9a-f]{{8}}\.json")
+_COUNTED = re.compile(r"accuracy$|^eval/corruptions/\w+/[1-5]$")  # of images, each right or wrong
 _CHECKPOINT = re.compile(r"last|previous|best|epoch-\d{1,9}")
 
 
@@ -137,7 +138,11 @@ def parsed(document: dict[str, Any], suite: Suite, state: State, written: float)
     position = float(chosen == "last" and epoch >= state.epoch) + float(epoch >= state.epochs)
     place = (position, float(images), float(epoch), written)
     placed = {
-        name: replace(one, rank=(one.rank[0], *place[:-1], *one.rank[1:], place[-1]))
+        name: replace(
+            one,
+            rank=(one.rank[0], *place[:-1], *one.rank[1:], place[-1]),
+            images=images if _COUNTED.search(name) else None,
+        )
         for name, one in {CLEAN: clean, **numbers}.items()
     }
     same = (document.get(name) for name in ("run", "dataset", "weights", "test_set"))
@@ -161,7 +166,9 @@ def worst_cases(found: Collection[Broken]) -> dict[str, Number]:
             labels = (*group[0].labels, " + ".join(sorted({one.what for one in group})))
             for eps in sorted({eps for one in group for eps in one.sizes}):
                 left = sum(least > eps for least in smallest) / len(smallest)
-                numbers[attack_name(norm, eps, "worst_case")] = Number(left, labels, group[0].rank)
+                numbers[attack_name(norm, eps, "worst_case")] = Number(
+                    left, labels, group[0].rank, images=len(smallest)
+                )
     return numbers
 
 
@@ -192,4 +199,5 @@ def _of_training(state: State, experiment: dict[str, Any]) -> Iterator[tuple[str
             case _:
                 continue
         with contextlib.suppress(ValueError):
-            yield ours, Number(checked.finite(value, name, low, high), said, rank)
+            counted = tested if _COUNTED.search(ours) else None
+            yield ours, Number(checked.finite(value, name, low, high), said, rank, images=counted)

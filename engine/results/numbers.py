@@ -9,6 +9,7 @@ fractions.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Number:
 
     Numbers with the same labels were measured in the same way. ``draws``: the standard deviation over draws of the
     noise. ``curve``: of a success rate, accuracy against eps; of a Hoyer sparsity, its density over locations.
+    ``images``: how many distinct images an accuracy was counted over; None of what is no count, as a mean over
+    corruptions.
     """
 
     value: float
@@ -43,6 +46,20 @@ class Number:
     rank: tuple[float, ...] = (0.0,)
     draws: float | None = None
     curve: Curve = ()
+    images: int | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% confidence interval of an accuracy over images that were drawn; None of anything else."""
+        return wilson(self.value, self.images) if self.images else None
+
+
+def wilson(fraction: float, count: int) -> tuple[float, float]:
+    """The 95% interval of a fraction of ``count`` independent draws (Wilson 1927), within 0..1."""
+    z = 1.959963984540054
+    spread = z * math.sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
+    centre, scale = fraction + z * z / (2 * count), 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 @dataclass(frozen=True)

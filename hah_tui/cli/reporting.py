@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from engine.experiment.mistakes import RequestError
 from engine.runs import kept, layout, store
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
@@ -19,13 +20,25 @@ if TYPE_CHECKING:
     from engine.report.compare import Comparison
     from engine.report.figures import Figure
     from engine.report.tables import Report, Table
+    from engine.results.estimates import Estimate
+    from engine.runs.layout import RunDirectory
 
 report_app = typer.Typer(help="Reports: the paper's tables and figures from your runs.", no_args_is_help=True)
 
+_WIDE = 120  # columns from which intervals are shown
 _TITLES = 34  # columns that the names of quantities take
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)]
+Compared = Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", autocompletion=output.complete_run)]
+By = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        metavar="SETTING",
+        help="What makes runs one group: 'seed' (runs equal but for it), 'run' (none), or any setting.",
+    ),
+]
 Results = Annotated[
     list[Path] | None,
     typer.Option(
@@ -69,9 +82,9 @@ def paper(
     chosen_form = "json" if json else form
     document = formats.document(report, drawn) if chosen_form == "json" else {}
     if to is not None:
-        from engine.report.files import write
+        from engine.report import files
 
-        written = [str(path) for path in write(report, drawn, to.absolute())]
+        written = [str(path) for path in files.write(files.of_paper(report, drawn), to.absolute())]
         if chosen_form is None:
             print("\n".join(shown_line(path, 4096) for path in written))
             return
@@ -90,20 +103,85 @@ def paper(
 
 
 def compare(
-    references: Annotated[list[str], typer.Argument(metavar="RUN RUN...", autocompletion=output.complete_run)],
+    references: Compared,
+    by: By = "",
     results: Results = None,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
-    """Compare runs: results with the best marked, block by block, and the settings that differ."""
+    """Compare runs: results with the best marked, block by block, and the settings that differ.
+
+    Runs that are equal but for their seed are one column, the mean of those that finished.
+    """
     from engine.report import compare as comparing
 
-    folders = _folders(runs_dir, results)
-    found = comparing.compare([store.resolve(reference, *folders) for reference in references])
+    found = _compared(references, by, _folders(runs_dir, results))
     if json:
         print_json(comparing.document(found))
     else:
         _print_comparison(found)
+
+
+@report_app.command()
+def runs(
+    references: Compared,
+    by: By = "",
+    form: Annotated[Format | None, typer.Option("--format", help="How the tables are printed.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Write tables (all formats) and figures (SVG, PNG) into this folder.")
+    ] = None,
+    results: Results = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """Tables and figures of your own runs and sweeps: mean and spread over seeds, and curves over what differs."""
+    from engine.report import own
+
+    found = _compared(references, by, _folders(runs_dir, results))
+    drawn = own.figures(found)
+    chosen = "json" if json else form
+    document = own.document(found, drawn) if chosen == "json" else {}
+    if to is not None:
+        from engine.report import files
+
+        written = [str(path) for path in files.write(own.files(found, drawn), to.absolute())]
+        if chosen is None:
+            print("\n".join(shown_line(path, 4096) for path in written))
+            return
+        document["files"] = written
+    match chosen:
+        case "json":
+            print_json(document)
+        case "markdown":
+            print(shown(own.markdown(found, drawn), 1 << 20), end="")
+        case "latex":
+            print(shown(own.latex(found), 1 << 20), end="")
+        case "csv":
+            print(shown(own.csv_table(found), 1 << 20), end="")
+        case _:
+            _print_comparison(found)
+            if drawn:
+                print("\nfigures (--to DIR draws them): " + ", ".join(figure.title for figure in drawn))
+
+
+def _compared(references: Sequence[str], by: str, folders: Sequence[Path]) -> Comparison:
+    """The runs of ids and of sweeps, side by side; a sweep's are called as it calls them."""
+    from engine.report import compare as comparing
+    from engine.sweep import sweeps
+
+    chosen: dict[RunDirectory, None] = {}
+    titles: dict[str, str] = {}
+    for reference in references:
+        if reference in sweeps.names(folders[0]):
+            trials = sweeps.trials(sweeps.read(folders[0], reference), folders)
+            titles |= {trial.point.group: trial.point.label or reference for trial in trials}
+            there = [trial.look.run for trial in trials if trial.look is not None]
+            if not there:
+                raise RequestError(f"the sweep {reference} has no runs yet; 'hah sweep resume {reference}' queues them")
+            chosen |= dict.fromkeys(there)
+        else:
+            chosen[store.resolve(reference, *folders)] = None
+    return comparing.compare(list(chosen), by, titles)
 
 
 def _folders(runs_dir: Path | None, results: Sequence[Path] | None) -> list[Path]:
@@ -149,7 +227,7 @@ def _print_table_of_paper(table: Table, paint: _Paint) -> None:
     notes = Footnotes()
     paint(f"{table.title}, percent", "bold")
     for panel, columns in table.panels:
-        found = list(blocks(table, columns, notes))
+        found = list(blocks(table, columns, notes, intervals=_room() >= _WIDE))
         rows = [
             [(what, [(cell, cell.text + arrow(cell) + (f" {cell.mark}" if cell.mark else "")) for cell in cells])
              for what, cells in block.lines]
@@ -190,12 +268,16 @@ def _print_comparison(found: Comparison) -> None:
     from engine.report.compare import BLOCK_TITLES
     from engine.results.numbers import ball
 
-    ids = [run.run.id for run in found.runs]
-    room = shutil.get_terminal_size().columns if output.is_terminal() else 10_000
-    if _TITLES + sum(len(id) + 2 for id in ids) > room:  # letters, and the ids above
-        letters = [_letter(place).upper() for place in range(len(ids))]
-        print("\n".join(f"{letter} {id}" for letter, id in zip(letters, ids, strict=True)) + "\n")
-        ids = letters
+    ids = [group.name + (f" ({len(group.runs)} seeds)" if len(group.runs) > 1 else "") for group in found.groups]
+    room = _room()
+    whose = [" ".join(run.run.id for run in group.runs) for group in found.groups]
+    letters = [_letter(place).upper() for place in range(len(ids))]
+    short = _TITLES + sum(len(id) + 2 for id in ids) <= room
+    if not short or ids != whose:
+        for letter, id, runs in zip(letters, ids, whose, strict=True):
+            print(shown_line(("" if short else f"{letter} ") + id + ("" if runs == id else f": {runs}"), 1000))
+        print()
+    ids = ids if short else letters  # the names are above
     rows: list[list[str]] = []
     said: dict[str, str] = {}
 
@@ -206,7 +288,7 @@ def _print_comparison(found: Comparison) -> None:
     for quantity in found.quantities:
         cells = []
         for place, one in enumerate(quantity.numbers):
-            text = "-" if one is None else percent(one.value) if quantity.percent else number(one.value)
+            text = "-" if one is None else _said(one, quantity.percent, room)
             star = "*" if place in quantity.best else " "
             cells.append(f"{text}{star}{marks(one.labels if one else ())}")
         rows.append([quantity.title, *cells])
@@ -221,11 +303,11 @@ def _print_comparison(found: Comparison) -> None:
     else:
         print("nothing has been measured of these runs; 'hah eval RUN' does")
     for name, blocks in found.blocks.items():
-        top = max(one.value for numbers in blocks.values() for one in numbers if one)
+        top = max(one.mean for numbers in blocks.values() for one in numbers if one)
         print(f"\n{BLOCK_TITLES[name]}")
         width = max(2, min(12, (room - 6) // len(ids) - 10))
         lines = [
-            [n, *("-" if one is None else f"{_bar(one.value, top, width)} {one.value:6.3g}" for one in numbers)]
+            [n, *("-" if one is None else f"{_bar(one.mean, top, width)} {one.mean:6.3g}" for one in numbers)]
             for n, numbers in blocks.items()
         ]
         print_table(["block", *ids], lines, (0,))
@@ -234,6 +316,22 @@ def _print_comparison(found: Comparison) -> None:
         print_table(["", *ids], [[name, *map(str, values)] for name, values in found.differences.items()])
     for remark in found.remarks:
         note(shown_line(remark, 600))
+
+
+def _room() -> int:
+    """How many columns there are to write in."""
+    return shutil.get_terminal_size().columns if output.is_terminal() else 10_000
+
+
+def _said(one: Estimate, fraction: bool, room: int) -> str:
+    """A number with the spread of runs, or with the interval of one where the screen is wide."""
+    form = percent if fraction else number
+    if one.spread is not None:
+        return f"{form(one.mean)} ± {form(one.spread)}"
+    if one.interval and room >= _WIDE:
+        low, high = one.interval
+        return f"{form(one.mean)} [{100 * low:.1f}, {100 * high:.1f}]"
+    return form(one.mean)
 
 
 def _letter(place: int) -> str:

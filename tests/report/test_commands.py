@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from engine.results.numbers import wilson
 from hah_tui.cli import app
 from tests.report.conftest import everything, masking, noise
 from tests.terminal import Terminal
@@ -47,7 +48,9 @@ def test_every_format(two, tmp_path):
     assert len(rows) == 3 * 4 + 4 * 19 + 7 * 4
     assert here("report", "paper", "--format", "json") == here("report", "paper", "--json")
     plain = here("report", "paper")
-    assert re.search(r"ours +87\.0 +62\.0 +20\.0 +30\.0\n", plain)
+    intervals = [rf"{ours:.1f} \[{100 * low:.1f}, {100 * high:.1f}\]" for ours in (87, 62, 20, 30)
+                 for low, high in [wilson(ours / 100, 10_000)]]  # fmt: skip
+    assert re.search(rf"ours +{' +'.join(intervals)}\n", plain)
     assert "hah run no-hah-loss\n" in plain
     assert "\x1b" not in plain
 
@@ -116,7 +119,7 @@ def test_bars_on_a_terminal_and_in_ascii(two, hah):
     terminal.close()
     plain = hah("compare", two[0].id, two[1].id, env={"PYTHONIOENCODING": "ascii:replace"}).stdout
     assert "#" * 12 in plain
-    assert "62.0%*" in plain
+    assert re.search(r"62\.0% \[61\.0, 62\.9\]\*", plain)
     assert re.search(r"model\.hah_blocks +6 +0\n", plain)
 
 
@@ -126,5 +129,40 @@ def test_many_runs_get_letters(made):
     assert terminal.wait() == 0
     text = re.sub(r"\x1b\[[\d;]*m", "", terminal.output.decode())
     for letter, run in zip("ABCDEF", made_ones, strict=True):
-        assert f"{letter} {run.id}" in text
+        assert re.search(rf"^{letter} seed=\d: {run.id}\r?$", text, re.MULTILINE)
     terminal.close()
+
+
+def test_report_of_ones_own_runs_and_of_a_sweep(made, runs, hah, tmp_path):
+    made_ones = [
+        made(
+            "quickstart", seed=seed, sets=[f"hah.lambda={value}"], results={"noise": noise({0.1: value / 2, 0.2: 0.1})}
+        )
+        for value in (0.5, 1.0)
+        for seed in (1, 2)
+    ]
+    (tmp_path / "plan.yaml").write_text(
+        "name: lambdas\nbase: quickstart\nseeds: [1, 2]\naxes: {hah.lambda: [0.5, 1.0]}\n"
+    )
+    hah("sweep", "run", tmp_path / "plan.yaml", "--detach")
+    by_sweep = json.loads(hah("compare", "lambdas", "--json").stdout)
+    assert [group["name"] for group in by_sweep["groups"]] == ["lambda=0.5", "lambda=1"]
+    assert [sorted(group["runs"]) for group in by_sweep["groups"]] == [
+        sorted(run.id for run in made_ones[:2]),
+        sorted(run.id for run in made_ones[2:]),
+    ]
+    text = hah("report", "runs", *(run.id for run in made_ones)).stdout
+    assert re.search(r"noise 0\.1 +25\.0% ± 0\.0% +50\.0% ± 0\.0%\*", text)
+    assert "Accuracy against hah.lambda" in text
+    csv = hah("report", "runs", "lambdas", "--format", "csv").stdout
+    assert "lambda=1,eval/noise/0.1/accuracy,0.5,0.0,2,,,10000," in csv
+    assert "| lambda=1 (2 seeds) |" in hah("report", "runs", "lambdas", "--format", "markdown").stdout
+    assert r"\caption{Accuracy}" in hah("report", "runs", "lambdas", "--format", "latex").stdout
+    written = hah("report", "runs", "lambdas", "--to", tmp_path / "out").stdout.split()
+    assert {"lambda.svg", "noise.png", "report.json", "tables.tex"} <= {line.rpartition("/")[2] for line in written}
+    document = json.loads(hah("report", "runs", "lambdas", "--json").stdout)
+    assert [figure["key"] for figure in document["figures"]] == ["noise", "lambda"]
+    for wrong, said in ((["lambdas", "--by", "nothing"], "is no setting"), (["nobody", "lambdas"], "no run is called")):
+        done = hah("compare", *wrong, check=False)
+        assert done.returncode == 2
+        assert said in done.stderr

@@ -15,18 +15,18 @@ def test_compare(made):
     other = made("paper-standard", results=everything(hah=False), seed=7)
     found = compare.compare([one, other])
     quantities = {quantity.title: quantity for quantity in found.quantities}
-    assert [n.value for n in quantities["noise 0.1"].numbers] == pytest.approx([0.62, 0.32])
+    assert [n.mean for n in quantities["noise 0.1"].numbers] == pytest.approx([0.62, 0.32])
     assert quantities["noise 0.1"].best == {0}
     assert quantities["clean"].best == {0, 1}  # the same
-    assert [n.value for n in quantities["corruptions, severity 5"].numbers] == pytest.approx([0.675, 0.375])
+    assert [n.mean for n in quantities["corruptions, severity 5"].numbers] == pytest.approx([0.675, 0.375])
     assert quantities["mean minimum norm Linf"].best == {0}
-    assert [n.value for n in quantities["weather corruptions, severity 1-5"].numbers] == pytest.approx([0.755, 0.455])
+    assert [n.mean for n in quantities["weather corruptions, severity 1-5"].numbers] == pytest.approx([0.755, 0.455])
     assert "other corruptions, severity 1-5" not in quantities  # none of them was measured
     errors = quantities["mCE relative to the first"]
-    assert [n.value for n in errors.numbers] == pytest.approx([1, sum((60 - n) / (30 - n) for n in range(16)) / 16])
+    assert [n.mean for n in errors.numbers] == pytest.approx([1, sum((60 - n) / (30 - n) for n in range(16)) / 16])
     assert errors.best == {0}
-    assert [n.value for n in found.blocks["hoyer"][3]] == pytest.approx([0.23, 0.73])
-    assert [n.value for n in found.blocks["snr_db"][13]] == pytest.approx([19.6, 11.6])
+    assert [n.mean for n in found.blocks["hoyer"][3]] == pytest.approx([0.23, 0.73])
+    assert [n.mean for n in found.blocks["snr_db"][13]] == pytest.approx([19.6, 11.6])
     assert found.differences == {
         "seed": [2022, 7],
         "model.hah_blocks": [6, 0],
@@ -46,7 +46,7 @@ def test_a_group_has_a_mean_where_only_it_was_measured(made, group):
     means = [title for title in found if title.endswith("corruptions, severity 1-5")]
     assert means == [f"{group} corruptions, severity 1-5"]
     expected = sum(at_5.values()) / len(at_5) + 0.04
-    assert [(n.value, n.labels) for n in found[means[0]].numbers] == [(pytest.approx(expected), ())] * 2
+    assert [(n.mean, n.labels) for n in found[means[0]].numbers] == [(pytest.approx(expected), ())] * 2
     assert "corruptions, severity 1-5" not in found
 
 

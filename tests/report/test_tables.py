@@ -30,7 +30,8 @@ def test_a_single_seed_has_no_spread(runs, made):
     made("paper-hah", results={"noise": noise({0.1: 0.6})})
     found = cell(tables.paper([runs]), "table-1", "paper-hah", NOISY)
     assert (found.ours.mean, found.ours.spread) == (0.6, None)
-    assert "60.0 |" in formats.markdown_table(table(tables.paper([runs]), "table-1"))
+    text = formats.markdown_table(table(tables.paper([runs]), "table-1"))
+    assert r"60.0 \[59.0, 61.0\] |" in text  # of 10,000 images
 
 
 def test_every_number_of_all_suites_arrives_in_every_format(runs, made):
@@ -384,7 +385,7 @@ def test_latex_is_balanced_and_every_row_has_its_columns(runs, made):
 
 def test_latex_escapes_everything():
     hostile = r"\input{/etc/passwd} & 100% $x_1^2$ #~<>{}" + '"[1]'
-    escaped = formats._tex(hostile)
+    escaped = formats.tex(hostile)
     assert escaped.startswith(r"\textbackslash{}input\{/etc/passwd\} \& 100\% \$x\_1")
     assert balanced(escaped)
 
@@ -404,8 +405,8 @@ def test_files_are_written_whole_and_again(tmp_path, runs, made):
     made("paper-hah", results=everything())
     report = tables.paper([runs])
     found = figures.figures(report.networks)[2:3]
-    first = {path.name: path.read_bytes() for path in files.write(report, found, tmp_path / "a" / "b")}
-    written = files.write(report, found, tmp_path / "a" / "b")
+    first = {path.name: path.read_bytes() for path in files.write(files.of_paper(report, found), tmp_path / "a" / "b")}
+    written = files.write(files.of_paper(report, found), tmp_path / "a" / "b")
     assert {path.name: path.read_bytes() for path in written} == first  # over the old ones, to the byte
     assert {"report.md", "report.json", "tables.csv", "table-1.tex", "figure-4.svg", "figure-4.png"} <= set(first)
     assert json.loads(first["report.json"])["tables"][0]["key"] == "table-1"
@@ -413,14 +414,14 @@ def test_files_are_written_whole_and_again(tmp_path, runs, made):
         assert link.decode() in first
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="cannot be written there"):
-        files.write(report, [], tmp_path / "file")
+        files.write(files.of_paper(report, []), tmp_path / "file")
 
 
 def test_results_of_a_subset_are_marked(runs, made):
     run = made("paper-hah", results={"noise": noise({0.1: 0.6})})
     write(run, "attacks", attacks(("linf", 2 / 255, 0.2)), images=1000)
     text = formats.markdown_table(table(tables.paper([runs]), "table-1"))
-    assert "20.0<sup>a</sup>" in text
+    assert r"20.0 \[17.6, 22.6\]<sup>a</sup>" in text
     assert "<sup>a</sup> first 1,000 images" in text
 
 
