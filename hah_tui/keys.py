@@ -112,6 +112,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("replay_slower", "less_than_sign,comma", "slower", "monitor", "replay slower"),
     Action("export_csv", "w", "CSV", "monitor|compare|results", "write the numbers to a CSV file"),
     Action("export_svg", "W", "SVG", "monitor|compare", "write this panel's picture to an SVG file"),
+    # Compare
+    Action("next_run", "n", "next run", "compare", "bring the next run to the front, after the last none", footer=True),
+    Action("previous_run", "N", "previous", "compare", "bring the run before to the front"),
+    Action("hide_run", "H", "hide", "compare", "hide the run in front; without one show all again"),
+    Action("solo_run", "o", "solo", "compare", "the run in front alone, or all again"),
+    Action("group_seeds", "g", "seeds", "compare", "runs equal but for their seed as one mean, or each", footer=True),
     # Queue
     Action("sooner", "K,shift+up", "sooner", "queue", "let the run wait one place less", footer=True),
     Action("later_in_line", "J,shift+down", "later", "queue", "let the run wait one place more", footer=True),

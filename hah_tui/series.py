@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 CAPACITY = 512  # bins of a series; pairs are merged beyond it, so a long one has 256 to 512
@@ -171,6 +172,55 @@ class BinnedSeries:
                 low.append(a)
                 high.append(b)
         self.number, self.count, self.total, self.low, self.high = number, count, total, low, high
+
+
+class MeanSeries(BinnedSeries):
+    """The mean of several series where all of them have values, with the sample standard deviation around it.
+
+    Its bins are as wide as the widest of theirs; `low` and `high` are a standard deviation away from the mean.
+    """
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: tuple[tuple[int, int], ...] = ()
+
+    def follow(self, members: Sequence[BinnedSeries]) -> None:
+        """Take up what is new in ``members``."""
+        seen = tuple((id(one), one.version) for one in members)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        self.version += 1
+        self._generation += 1
+        self.shift = max((one.shift for one in members), default=0)
+        sums = [_rebinned(one, self.shift) for one in members]
+        shared = sorted(set.intersection(*(set(one) for one in sums))) if sums else []
+        for column in (self.number, self.count, self.total, self.low, self.high):
+            del column[:]
+        for number in shared:
+            values = [one[number] for one in sums]
+            mean = fmean(values)
+            spread = stdev(values) if len(values) > 1 else 0.0
+            self.number.append(number)
+            self.count.append(1)
+            self.total.append(mean)
+            self.low.append(mean - spread)
+            self.high.append(mean + spread)
+        self.last_step = min((one.last_step for one in members), default=-1)
+        self.last = fmean(one.last for one in members) if shared else math.nan
+
+
+def _rebinned(series: BinnedSeries, shift: int) -> dict[int, float]:
+    """The means of a series in bins of ``1 << shift`` steps, where it has values."""
+    total, count = dict[int, float](), dict[int, int]()
+    for index, number in enumerate(series.number):
+        if series.count[index]:
+            wide = number >> (shift - series.shift)
+            total[wide] = total.get(wide, 0.0) + series.total[index]
+            count[wide] = count.get(wide, 0) + series.count[index]
+    return {number: total[number] / count[number] for number in total}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.experiment.fields import fields
 
-MOST_WORDS = 2  # settings in a name, where other names would do
+MOST_WORDS, MOST_LETTERS = 2, 20  # settings in a name, and all of it, where other names would do
 
 
 def short(name: str) -> str:
@@ -18,16 +18,21 @@ def short(name: str) -> str:
     return last if len(alike) <= 1 else ".".join(name.split(".")[-2:])
 
 
-def names(settings: Sequence[Mapping[str, Any]], called: Sequence[str], ids: Sequence[str]) -> list[str]:
+def names(
+    settings: Sequence[Mapping[str, Any]], called: Sequence[str], ids: Sequence[str], seeds: Sequence[object] = ()
+) -> list[str]:
     """A name for each of several experiments.
 
     ``settings`` are by dotted name, as of `fingerprint.settings`; ``called`` is what people called each ('' where its
     runs are called differently), ``ids`` stand in where nothing else tells them apart. The settings that differ name
-    them where they are few; else what they are called, without what all begin with.
+    them where they are few, with the ``seeds`` where some are equal; else what they are called, without what all begin
+    with.
     """
+    if seeds and len(set(map(repr, settings))) < len(settings):
+        settings = [{**one, "seed": seed} for one, seed in zip(settings, seeds, strict=True)]
     words = what_differs(settings)
     said = [" ".join(each) or name or "base" for each, name in zip(words, trimmed(called), strict=True)]
-    few = all(len(each) <= MOST_WORDS for each in words)
+    few = all(len(each) <= MOST_WORDS and len(" ".join(each)) <= MOST_LETTERS for each in words)
     for candidate in ([said] if few else []), [trimmed(called)], [said]:
         for one in candidate:
             if all(one) and len(set(one)) == len(one):

@@ -145,10 +145,8 @@ def _names(found: Sequence[tuple[str, list[Measured]]], by: str, titles: Mapping
     if not all(members[0].experiment for _, members in found):
         return ids
     every = [settings(members[0].experiment) for _, members in found]
-    if len(set(map(repr, every))) < len(every):
-        every = [one | {"seed": members[0].seed} for one, (_, members) in zip(every, found, strict=True)]
     called = []
     for _, members in found:
         own = {run.state.name for run in members}
         called.append(own.pop() if len(own) == 1 else members[0].state.preset)
-    return naming.names(every, called, ids)
+    return naming.names(every, called, ids, [members[0].seed for _, members in found])

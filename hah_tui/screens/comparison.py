@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from statistics import fmean
+from typing import ClassVar
 
 from textual.binding import BindingType
 
-from engine.experiment.mistakes import RequestError
-from engine.runs import store
+from engine.experiment import naming
 from engine.runs.layout import RunDirectory
 from engine.runs.metrics import (
     CLEAN,
@@ -27,8 +28,8 @@ from engine.runs.metrics import (
     Metric,
     Unit,
 )  # fmt: skip
-from engine.runs.state import read_state
 from hah_tui import keys
+from hah_tui.compared import Compared, Facts, facts_of
 from hah_tui.curves import Source
 from hah_tui.screens.dialogs import PickRun
 from hah_tui.screens.panels import PanelScreen
@@ -38,7 +39,7 @@ from hah_tui.widgets import canvas, raster
 from hah_tui.widgets.bars import Groups
 from hah_tui.widgets.canvas import GOOD, QUIET, REFERENCE, STRONG, TEXT, Canvas
 from hah_tui.widgets.chart import Chart, ChartLine, shown_number
-from hah_tui.widgets.feed import SideBySide
+from hah_tui.widgets.side_by_side import SideBySide
 
 _CURVES = {"loss": LOSS, "cost": HAH_COST, "clean": CLEAN, "noisy": NOISY}
 _BLOCKS = {"sparsity": METRICS[SPARSITY], "snr": METRICS[SNR]}
@@ -46,7 +47,7 @@ _RESULTS = [METRICS[name] for name in (CLEAN, NOISY, TRAIN_ACCURACY, TEST_LOSS, 
 
 
 class CompareScreen(PanelScreen):
-    """The comparison of runs; the first has the first colour."""
+    """The comparison of runs; a run keeps its colour, and beyond eight its dashes too."""
 
     PLACE = "compare"
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("compare")
@@ -57,7 +58,10 @@ class CompareScreen(PanelScreen):
     def __init__(self, runs: Sequence[RunDirectory]) -> None:
         super().__init__()
         self.runs = [Source(run) for run in runs]
-        self.experiments: dict[str, dict[str, Any] | str] = {}  # by id: the settings, or why they cannot be read
+        self.facts: dict[str, Facts] = {}  # by id
+        self.entries = [Compared([source], number) for number, source in enumerate(self.runs)]
+        self.grouped = self.solo = False
+        self.front: int | None = None  # the number of the entry in front of the others
         self._panels = (
             Chart("Loss", digit="1", id="loss"),
             Chart("Clean accuracy", "fraction", digit="2", id="clean"),
@@ -68,6 +72,7 @@ class CompareScreen(PanelScreen):
             SideBySide("Results", digit="7", id="results"),
             SideBySide("Settings that differ", digit="8", id="differences"),
         )
+        self._call_them()
 
     def panels(self) -> Sequence[Canvas]:
         return self._panels
@@ -80,106 +85,241 @@ class CompareScreen(PanelScreen):
 
     def prepare(self) -> None:
         for source in self.runs:
-            self.hah.in_background(self, partial(_settings, source.run), partial(self._know, source.run.id))
+            self.hah.in_background(self, partial(facts_of, source.run), partial(self._know, source.run.id))
 
-    def _know(self, name: str, settings: dict[str, Any] | str) -> None:
-        self.experiments[name] = settings
+    def _know(self, name: str, facts: Facts) -> None:
+        self.facts[name] = facts
+        if len(self.facts) == len(self.runs):
+            self._call_them()
         self.changed()
 
+    # Who is compared
+
+    def _gather(self) -> None:
+        """Make the entries: each run, or the groups of runs that are equal but for their seed."""
+        hidden = {id(source) for entry in self.entries if entry.hidden for source in entry.members}
+        groups: dict[str, list[Source]] = {}
+        for source in self.runs:
+            facts = self.facts.get(source.run.id, Facts())
+            alone = not self.grouped or not facts.group
+            groups.setdefault(source.run.id if alone else facts.group, []).append(source)
+        self.entries = [Compared(members, number) for number, members in enumerate(groups.values())]
+        for entry in self.entries:
+            entry.hidden = all(id(source) in hidden for source in entry.members)
+        self.front, self.solo = None, False
+        self._call_them()
+        self.redraw()
+
+    def _call_them(self) -> None:
+        """Call the entries by what differs, as soon as that is known."""
+        ids = [entry.members[0].run.id for entry in self.entries]
+        called = naming.trimmed([name.rpartition("-")[0] or name for name in ids])
+        first = [self.facts.get(name, Facts()) for name in ids]
+        if all(facts.settings for facts in first):
+            names = naming.names(
+                [facts.settings for facts in first], [facts.called for facts in first], ids, [f.seed for f in first]
+            )
+        else:
+            names = called if len(set(called)) == len(ids) else ids
+        for entry, name in zip(self.entries, names, strict=True):
+            entry.name = shown_line(name, 80)
+
+    @property
+    def shown(self) -> list[Compared]:
+        """The entries that are drawn: all but the hidden ones, or the one in front alone."""
+        if self.solo and self.front is not None:
+            return [self.entries[self.front]]
+        return [entry for entry in self.entries if not entry.hidden]
+
+    def _ink(self, entry: Compared) -> int:
+        """Faint where another one is in front."""
+        return _ink(entry) if self.front in (None, entry.number) else _ink(entry) + canvas.FAINT
+
+    def action_next_run(self) -> None:
+        self._step_run(1)
+
+    def action_previous_run(self) -> None:
+        self._step_run(-1)
+
+    def _step_run(self, by: int) -> None:
+        """Bring another entry to the front; after the last, none."""
+        places = [None, *(entry.number for entry in self.entries if not entry.hidden)]
+        at = places.index(self.front) if self.front in places else 0
+        self.front = places[(at + by) % len(places)]
+        self.solo = self.solo and self.front is not None
+        self._show_column()
+        self.redraw()
+
+    def _show_column(self) -> None:
+        """Scroll the tables to the entry in front."""
+        if self.front is not None:
+            place = [entry.number for entry in self.shown].index(self.front)
+            for panel in self._panels:
+                if isinstance(panel, SideBySide):
+                    panel.show_column(place)
+
+    def action_hide_run(self) -> None:
+        if self.front is None:
+            for entry in self.entries:
+                entry.hidden = False
+        elif sum(not entry.hidden for entry in self.entries) > 1:
+            self.entries[self.front].hidden = True
+            self.front, self.solo = None, False
+        self.redraw()
+
+    def action_solo_run(self) -> None:
+        if self.front is None:
+            self.hah.say("bring a run to the front first: n", "warning")
+            return
+        self.solo = not self.solo
+        self.redraw()
+
+    def action_group_seeds(self) -> None:
+        groups = {facts.group for facts in self.facts.values() if facts.group}
+        if not self.grouped and len(groups) + sum(not f.group for f in self.facts.values()) == len(self.facts):
+            self.hah.say("no two of these runs are equal but for their seed", "warning")
+            return
+        self.grouped = not self.grouped
+        self._gather()
+
+    def _move(self, cells: int) -> None:
+        """The cursor of charts; in a table its columns."""
+        panel = self.query_one(f"#{self.current}")
+        if isinstance(panel, SideBySide):
+            panel.scroll_columns(cells)
+        else:
+            super()._move(cells)
+
+    def _scroll(self, back: int) -> None:
+        panel = self.query_one(f"#{self.current}")
+        if isinstance(panel, Groups):
+            panel.scroll_blocks(-1 if back > 0 else 1)
+        else:
+            super()._scroll(back)
+
+    # What is shown
+
     def refill(self) -> None:
-        names = self._names()
-        behind = self.reference
+        shown, behind = self.shown, self.reference
         for panel in self._panels:
             if not panel.display:
                 continue
             if isinstance(panel, Groups):
                 of_blocks = _BLOCKS[str(panel.id)]
-                panel.names = [(name, 1 + n % 8) for n, name in enumerate(names)]
+                panel.names = [(entry.title, self._ink(entry), entry.number) for entry in shown]
                 panel.lines = [
-                    ChartLine(str(block), source.curves[of_blocks.of(block)], source.curves, 1 + n % 8, band=False)
-                    for n, source in enumerate(self.runs)
-                    for block in source.curves.blocks(of_blocks)
-                ]
+                    ChartLine(str(block), entry.series(of_blocks.of(block)), entry.members[0].curves, self._ink(entry),
+                              band=False, owner=entry.number)
+                    for entry in shown
+                    for block in entry.members[0].curves.blocks(of_blocks)
+                ]  # fmt: skip
             elif isinstance(panel, Chart):
                 metric = _CURVES[str(panel.id)]
-                band = METRICS[metric].every_step and len(self.runs) <= 3
+                few = len(shown) <= 3
                 panel.lines = [
-                    ChartLine(name, source.curves[metric], source.curves, 1 + n % 8, band=band)
-                    for n, (name, source) in enumerate(zip(names, self.runs, strict=True))
-                ]
+                    ChartLine(entry.title, entry.series(metric), entry.members[0].curves, self._ink(entry),
+                              band=self._band(metric, entry, few), owner=entry.number, dash=_dash(entry))
+                    for entry in sorted(shown, key=lambda entry: entry.number != self.front)
+                ]  # fmt: skip
                 if behind is not None:
                     panel.lines.append(
                         ChartLine(behind.run.id, behind.curves[metric], behind.curves, REFERENCE, True, False)
                     )
-                panel.marks = self.runs[0].curves.marks
+                panel.marks = shown[0].members[0].curves.marks
             elif isinstance(panel, SideBySide):
-                header = [("", QUIET), *((name, 1 + n % 8) for n, name in enumerate(names))]
+                header = [("", QUIET), *((entry.title, self._ink(entry)) for entry in shown)]
                 if panel.id == "results":
                     panel.fill(header, self._results(), "nothing measured yet")
                 else:
-                    same = "the same settings" if len(self.experiments) == len(self.runs) else "reading"
+                    same = "the same settings" if len(self.facts) == len(self.runs) else "reading"
                     panel.fill(header, self._differences(), same)
         self.query_one("#head", Canvas).show(self._head_rows())
 
-    def _names(self) -> list[str]:
-        """What the runs are called here: as they were named, where that tells them apart, else their ids."""
-        ids = [source.run.id for source in self.runs]
-        named = [name.rpartition("-")[0] or name for name in ids]
-        return named if len(set(named)) == len(ids) else ids
+    def _band(self, metric: str, entry: Compared, few: bool) -> bool:
+        """Whether what lies around a line is drawn: of a few, or of the one in front."""
+        return (METRICS[metric].every_step or len(entry.members) > 1) and (few or entry.number == self.front)
 
     def _head_rows(self) -> list[canvas.InkedRow]:
-        width, pieces = self.size.width, [(f" {len(self.runs)} runs", STRONG)]
+        """Who is compared, and how they are: each where there is room, else how many."""
+        width, plain, shown = self.size.width, self.hah.plain, self.shown
+        count = f" {len(self.entries)} groups of {len(self.runs)} runs" if self.grouped else f" {len(self.runs)} runs"
+        pieces: list[tuple[str, int]] = [(count, STRONG)]
+        if len(shown) < len(self.entries):
+            pieces.append((f", {len(self.entries) - len(shown)} hidden", QUIET))
+        room = width - sum(len(text) for text, _ in pieces) - 6
+        reference = f"  {self.reference.run.id}" if self.reference is not None else ""
+        room -= len(reference)
+        for place, entry in enumerate(sorted(shown, key=lambda entry: entry.number != self.front)):
+            sign = raster.sign(_ink(entry), _dash(entry), plain, bool(self.app.no_color))
+            said = f"  {sign} {entry.title}"
+            room -= len(said)
+            if room < 0:
+                pieces.append((f"  +{len(shown) - place}", QUIET))
+                break
+            pieces.append((said, STRONG if entry.number == self.front else self._ink(entry)))
+        pieces.append((reference, REFERENCE))
         second: list[tuple[str, int]] = [(" ", 0)]
-        for n, source in enumerate(self.runs):
-            look = source.look
-            status = "gone" if source.gone else look.status if look is not None else "reading"
-            ink = 1 + n % 8
-            sign = raster.glyph(ink) if self.hah.plain else raster.style(ink)[1] if self.app.no_color else "━"
-            pieces.append((f"  {sign} {source.run.id}", ink))
-            done = f" {look.state.epoch}/{look.state.epochs}" if look is not None else ""
-            second.append((f"{mark(status, self.hah.plain) if status in MARKS else ''} {status}{done}", 1 + n % 8))
-            second.append(("   ", 0))
-        if self.reference is not None:
-            pieces.append((f"  {self.reference.run.id}", REFERENCE))
+        if self.front is not None or len(shown) <= 4:
+            chosen = [self.entries[self.front]] if self.front is not None else shown
+            for source in (source for entry in chosen for source in entry.members):
+                ink = next(_ink(entry) for entry in chosen if source in entry.members)
+                second += [(self._how(source, named=self.front is not None), ink), ("   ", 0)]
+        else:
+            statuses = Counter(_status(source) for entry in shown for source in entry.members)
+            for status, many in statuses.items():
+                sign = mark(status, plain) if status in MARKS else ""
+                second += [(f"{sign} {many} {status}", TEXT), ("   ", 0)]
         return [canvas.row(*pieces, width=width), canvas.row(*second, width=width)]
 
+    def _how(self, source: Source, named: bool) -> str:
+        status, look = _status(source), source.look
+        done = f" {look.state.epoch}/{look.state.epochs}" if look is not None else ""
+        sign = mark(status, self.hah.plain) if status in MARKS else ""
+        return f"{sign} {status}{done}" + (f" {source.run.id}" if named else "")
+
     def _results(self) -> list[list[tuple[str, int]]]:
-        """Rows of results, the best of each marked."""
-        states = [source.look.state if source.look is not None else None for source in self.runs]
+        """Rows of results, the best of each marked; of groups the mean and spread of the finished runs."""
+        shown = self.shown
+        states = [source.look.state for entry in shown for source in entry.members if source.look is not None]
         rows = []
-        names = {name for state in states if state for name in state.metrics if name.startswith("eval/")}
+        names = {name for state in states for name in state.metrics if name.startswith("eval/")}
         for metric in (*_RESULTS, *map(_evaluated, sorted(names))):
-            values = [state.metrics.get(metric.name, math.nan) if state else math.nan for state in states]
-            if not any(map(math.isfinite, values)):
-                continue
-            rows.append([(metric.title, QUIET), *self._marked(values, metric)])
-        if any(states):
-            trained = [duration(state.trained_seconds) if state else "-" for state in states]
-            rows.append([("trained", QUIET), *((text, TEXT) for text in trained)])
+            values = [entry.value(metric.name) for entry in shown]
+            if any(math.isfinite(value) for value, _ in values):
+                rows.append([(metric.title, QUIET), *self._marked(values, metric)])
+        if states:
+            trained = [[s.look.state.trained_seconds for s in entry.members if s.look is not None] for entry in shown]
+            rows.append([("trained", QUIET), *((duration(fmean(each)) if each else "-", TEXT) for each in trained)])
         return rows
 
-    def _marked(self, values: list[float], metric: Metric) -> list[tuple[str, int]]:
-        first = best(values, metric.better == "higher") if metric.better else None
+    def _marked(self, values: list[tuple[float, float]], metric: Metric) -> list[tuple[str, int]]:
+        means = [mean for mean, _ in values]
+        first = best(means, metric.better == "higher") if metric.better else None
         star, rate = "* " if self.hah.plain else "★ ", metric.unit == "fraction"
-        texts = [percent(v) if rate and math.isfinite(v) else shown_number(v, metric.unit) for v in values]
+
+        def said(value: float) -> str:
+            return percent(value) if rate and math.isfinite(value) else shown_number(value, metric.unit)
+
+        between = " +- " if self.hah.plain else " ± "
+        texts = [said(mean) + (between + said(spread) if math.isfinite(spread) else "") for mean, spread in values]
         return [(star + text, GOOD) if n == first else (text, TEXT) for n, text in enumerate(texts)]
 
     def _differences(self) -> list[list[tuple[str, int]]]:
-        """Rows of settings in which a run differs from the first; the experiment's own name and tags say nothing."""
+        """Rows of settings in which an entry differs from the first, without names, tags and the seeds of groups."""
         from engine.experiment.fields import differences, flatten
 
-        known = [self.experiments.get(source.run.id, "") for source in self.runs]
-        rows = [
-            [("cannot be read", canvas.WAITING), *((text if isinstance(text, str) else "", QUIET) for text in known)]
-        ]
-        rows = rows if any(isinstance(text, str) and text for text in known) else []
-        whole = [settings for settings in known if isinstance(settings, dict)]
+        known = [self.facts.get(entry.members[0].run.id, Facts()) for entry in self.shown]
+        rows = []
+        if any(facts.problem for facts in known):
+            rows.append([("cannot be read", canvas.WAITING), *((facts.problem, QUIET) for facts in known)])
+        whole = [facts.whole for facts in known if facts.whole]
         names: dict[str, None] = {}
         for settings in whole[1:]:
             names.update(dict.fromkeys(differences(whole[0], settings)))
-        flat = [flatten(settings) if isinstance(settings, dict) else {} for settings in known]
+        flat = [flatten(facts.whole) for facts in known]
+        silent = ("name", "description", "tags", *(("seed",) if self.grouped else ()))
         for name in names:
-            if name not in ("name", "description", "tags"):
+            if name not in silent:
                 texts = [shown_line(values.get(name, "-"), 60) for values in flat]
                 inks = [TEXT if text == texts[0] else canvas.MARK for text in texts]
                 rows.append([(name, QUIET), *zip(texts, inks, strict=True)])
@@ -199,6 +339,19 @@ class CompareScreen(PanelScreen):
         self.hah.say(f"copied {names}")
 
 
+def _ink(entry: Compared) -> int:
+    return 1 + entry.number % canvas.LINES
+
+
+def _dash(entry: Compared) -> int:
+    """Of the lines beyond those that there are colours for."""
+    return min(entry.number // canvas.LINES, len(raster.DASHES) - 1)
+
+
+def _status(source: Source) -> str:
+    return "gone" if source.gone else source.look.status if source.look is not None else "reading"
+
+
 def best(values: Sequence[float], higher: bool = True) -> int | None:
     """Which of the values is the best; None for none, or where all are equal."""
     finite = [value for value in values if math.isfinite(value)]
@@ -212,13 +365,3 @@ def _evaluated(name: str) -> Metric:
     title = shown_line(name.removeprefix("eval/"), 40)
     unit: Unit = "fraction" if name.endswith("accuracy") else "number"
     return Metric(name, title, title, unit, better="higher" if "accuracy" in name else "")
-
-
-def _settings(run: RunDirectory) -> dict[str, Any] | str:
-    """The settings of a run as they are now, or why they cannot be read."""
-    try:
-        return store.experiment_of(run, read_state(run)).dump()
-    except RequestError as error:
-        return shown_line(error.mistakes[0].what)
-    except OSError as error:
-        return shown_line(error.strerror)

@@ -256,7 +256,8 @@ class PanelScreen(Page):
         if not self.hah.holds(self):
             return
         self.refill()
-        x = window(self.view, self.all_curves())
+        front = [source.curves for source in self.sources()]
+        x = window(self.view, front if any(curves.step for curves in front) else self.all_curves())
         for panel in self.panels():
             if isinstance(panel, Chart) and panel.display:
                 panel.draw(self.view, x, force=self.stale)

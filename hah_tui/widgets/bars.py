@@ -159,14 +159,24 @@ _FILLS = "█░▓▒"  # of bars without colour
 
 
 class Groups(Chart):
-    """For each block the bars of several runs beside each other, in the runs' colours; a line's label is its block."""
+    """For each block the bars of several runs beside each other, in the runs' colours; a line's label is its block.
+
+    Blocks that have no room are scrolled to, and said.
+    """
 
     def __init__(self, title: str, unit: Unit = "number", digit: str = "", **kwargs: Any) -> None:
         super().__init__(title, unit, digit, **kwargs)
-        self.names: list[tuple[str, int]] = []  # of the runs, with their inks
+        self.names: list[tuple[str, int, int]] = []  # of the runs, with their inks and their owners' numbers
+        self.first = 0  # blocks scrolled away
+        self._fitting = self._blocks = 1
 
     def _legend(self) -> list[list[tuple[str, int]]]:
-        return [[(f"{self._fill(ink)} {name}", ink)] for name, ink in self.names]
+        return [[(f"{self._fill(ink)} {name}", ink)] for name, ink, _ in self.names]
+
+    def scroll_blocks(self, pages: int) -> None:
+        """Show the blocks that follow, or those before."""
+        self.first = max(0, min(self.first + pages * self._fitting, self._blocks - self._fitting))
+        self.draw(self._view, self._x, force=True)
 
     def _fill(self, ink: int) -> str:
         """What a bar is made of: without colour, or without its characters, each run of something else."""
@@ -181,30 +191,34 @@ class Groups(Chart):
         if not any(len(line.series) for line in self.lines) or height < 2:
             return super()._plot(width, height, below)
         self._plot_width = 0
-        values = {(int(line.label), line.ink): self.value_of(line) for line in self.lines}
-        blocks, inks = sorted({block for block, _ in values}), [ink for _, ink in self.names]
+        values = {(int(line.label), line.owner): self.value_of(line) for line in self.lines}
+        blocks, runs = sorted({block for block, _ in values}), [(ink, owner) for _, ink, owner in self.names]
         found = self.y = limits(min(0.0, *(v for v in values.values() if math.isfinite(v)), 0.0),
                                 max(0.0, *(v for v in values.values() if math.isfinite(v)), 0.0), self.y)  # fmt: skip
         at = ticks(found, max(2, min(5, height // 2)))
         left = max(len(name) for name in labels(at)) + 1
         gutter = {round((1 - found.fraction(v)) * (height - 1)): n for v, n in zip(at, labels(at), strict=True)}
-        group = max(len(inks) + 1, min(16, (width - left) // len(blocks)))
-        fitting, bar = blocks[: (width - left) // group], max(1, (group - 1) // len(inks))
-        self.outside = f"first {len(fitting)} of {len(blocks)}" if len(fitting) < len(blocks) else ""
+        runs, lost = runs[: max(1, width - left - 1)], max(0, len(runs) - (width - left - 1))
+        group = max(len(runs) + 1, min(16, (width - left) // len(blocks)))
+        self._fitting, self._blocks = min(len(blocks), max(1, (width - left) // group)), len(blocks)
+        self.first = max(0, min(self.first, len(blocks) - self._fitting))
+        fitting, bar = blocks[self.first : self.first + self._fitting], max(1, (group - 1) // len(runs))
+        self.outside = f"blocks {fitting[0]}-{fitting[-1]} of {blocks[-1]}" if len(fitting) < len(blocks) else ""
+        self.outside += f", {lost} runs more" if lost else ""
         rows: list[InkedRow] = []
         for level in range(height - 1, -1, -1):
             pieces = [(gutter.get(height - 1 - level, "").rjust(left - 1) + " ", QUIET)]
             for block in fitting:
-                for ink in inks:
-                    value = values.get((block, ink), math.nan)
+                for ink, owner in runs:
+                    value = values.get((block, owner), math.nan)
                     tall = found.fraction(value) * height if math.isfinite(value) else 0.0
                     eighths = max(0, min(8, round(8 * (tall - level))))
                     part = (" " if eighths < 4 else self._fill(ink)) if self.plain else _UP[eighths]
                     pieces.append(((self._fill(ink) if eighths == 8 else part) * bar, ink))
-                pieces.append((" " * (group - bar * len(inks)), 0))
+                pieces.append((" " * (group - bar * len(runs)), 0))
             rows.append(canvas.row(*pieces, width=width))
         if below:
-            numbers = "".join(str(block).center(bar * len(inks)).ljust(group) for block in fitting)
+            numbers = "".join(str(block).center(bar * len(runs)).ljust(group) for block in fitting)
             rows.append(canvas.row((" " * left + numbers, QUIET), width=width))
         return rows
 

@@ -25,7 +25,10 @@ SMOOTHING = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)  # horizons of the ru
 
 @dataclass
 class ChartLine:
-    """A curve: a series of ``curves`` under a short label; a reference is drawn behind, in grey."""
+    """A curve: a series of ``curves`` under a short label; a reference is drawn behind, in grey.
+
+    ``owner``: whose it is, of several runs; ``dash`` (of `raster.DASHES`) tells those of one ink apart.
+    """
 
     label: str
     series: BinnedSeries
@@ -33,6 +36,8 @@ class ChartLine:
     ink: int
     reference: bool = False
     band: bool = True
+    owner: int = 0
+    dash: int = 0
 
 
 @dataclass
@@ -139,7 +144,7 @@ class Chart(Canvas, can_focus=True):
         return bool(self.app.no_color)
 
     def _state(self) -> object:
-        return [(id(line.series), line.series.version, line.label) for line in self.lines]
+        return [(id(line.series), line.series.version, line.label, line.ink) for line in self.lines]
 
     def on_resize(self, event: Resize) -> None:
         self.draw(self._view, self._x, force=True)
@@ -163,12 +168,8 @@ class Chart(Canvas, can_focus=True):
         entries, flags = self._legend(), [(" ".join(self._flags()) + " ", QUIET)]
         if height >= 9:
             return [canvas.row(name, width=width, right=flags), _legend_row(entries, width)]
-        room, pieces = width - len(name[0]), []
-        for entry in _shorter(entries, room - 1):
-            room -= sum(len(text) for text, _ in entry) + 1
-            if room < 0:
-                break
-            pieces += [(" ", 0), *entry]
+        room = width - len(name[0]) - sum(len(text) for text, _ in flags)
+        pieces = [piece for entry in _fitting(_shorter(entries, room - 1), room) for piece in ((" ", 0), *entry)]
         return [canvas.row(name, *pieces, width=width, right=flags)]
 
     def _flags(self) -> list[str]:
@@ -187,7 +188,7 @@ class Chart(Canvas, can_focus=True):
             if line.reference and line.label == "":
                 continue
             value = self.value_of(line)
-            sign = raster.glyph(line.ink) if self.plain else raster.style(line.ink)[1] if self.colourless else "━"
+            sign = raster.sign(line.ink, line.dash, self.plain, self.colourless)
             text = f" {shown_number(value, self.unit)}"
             entries.append([(f"{sign} {line.label}", line.ink), (text, TEXT)])
         return entries
@@ -234,7 +235,8 @@ class Chart(Canvas, can_focus=True):
         place = _Place(view.axis, x, y, drawn)
 
         def put(line: ChartLine, ink: int) -> None:
-            dash = raster.style(ink)[0] if self.colourless and not self.plain else ()
+            dashed = raster.style(ink)[0] if self.colourless and not self.plain else ()
+            dash = dashed or raster.DASHES[line.dash][0]
             drawn.line(place.points(line, line.series.smoothed(view.horizon)), ink, dash)
 
         front = [line for line in self.lines if not line.reference]
@@ -475,7 +477,19 @@ _SIGNS = ("━ ", "█ ")  # that say nothing which the colour of a label does n
 
 
 def _legend_row(entries: list[list[tuple[str, int]]], width: int) -> InkedRow:
-    return canvas.row((" ", 0), *(p for e in _shorter(entries, width - 1) for p in (*e, ("  ", 0))), width=width)
+    shown = _fitting(_shorter(entries, width - 1), width - 1, 2)
+    return canvas.row((" ", 0), *(p for e in shown for p in (*e, ("  ", 0))), width=width)
+
+
+def _fitting(entries: list[list[tuple[str, int]]], room: int, gap: int = 1) -> list[list[tuple[str, int]]]:
+    """The entries of a legend that there is room for, and how many it leaves out."""
+    lengths = [gap + sum(len(text) for text, _ in entry) for entry in entries]
+    if sum(lengths) - gap <= room:
+        return entries
+    fit, room = 0, room - len(f"+{len(entries)}") - gap
+    while fit < len(entries) and sum(lengths[: fit + 1]) <= room:
+        fit += 1
+    return [*entries[:fit], [(f"+{len(entries) - fit}", QUIET)]]
 
 
 def _shorter(entries: list[list[tuple[str, int]]], width: int) -> list[list[tuple[str, int]]]:

@@ -1,4 +1,4 @@
-"""Panels of lines: what happened (the record's events, or the end of engine.log), and tables of runs."""
+"""Panels of lines: what happened (the record's events, or the end of engine.log)."""
 
 from __future__ import annotations
 
@@ -113,42 +113,6 @@ class Feed(Lines):
         moment = event.get("time")
         clock = time.strftime(" %H:%M:%S ", time.localtime(moment)) if _is_time(moment) else " " * 10
         return [(clock, QUIET), (text, _INKS.get(event["kind"], TEXT))]
-
-
-class SideBySide(Lines):
-    """A table with a column for each run; the first column names what is in the row."""
-
-    at_end = False
-
-    def __init__(self, title: str, digit: str = "", **kwargs: Any) -> None:
-        super().__init__(title, digit, **kwargs)
-        self.header: list[tuple[str, int]] = []
-        self.cells: list[list[tuple[str, int]]] = []
-        self.empty = ""
-
-    def fill(self, header: list[tuple[str, int]], cells: list[list[tuple[str, int]]], empty: str = "") -> None:
-        """Show these rows; texts of (text, ink)."""
-        self.header, self.cells, self.empty = header, cells, empty
-        self.fresh()
-
-    def listed(self, width: int) -> list[list[tuple[str, int]]]:
-        if not self.cells:
-            return [[(f" {self.empty}", QUIET)]]
-        table = [self.header, *self.cells]
-        columns = len(self.header) - 1
-        longest = [max(len(row[n][0]) for row in table if n < len(row)) for n in range(columns + 1)]
-        first = max(8, min(longest[0], width - 2 - sum(2 + min(wide, 12) for wide in longest[1:])))
-        each = max(6, (width - first - 2) // max(1, columns) - 2)
-        wide = [min(each, length) for length in longest[1:]]
-        return [
-            [(f" {_cut(row[0][0], first):<{first}}", row[0][1])]
-            + [(f"  {_cut(text, wide[n]):>{wide[n]}}", ink) for n, (text, ink) in enumerate(row[1:])]
-            for row in table
-        ]
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _short(event: Event) -> str:

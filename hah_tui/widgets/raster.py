@@ -31,6 +31,13 @@ def style(ink: int) -> tuple[tuple[int, ...], str]:
     return DASHES[(ink - 1) % len(DASHES)] if ink <= len(GLYPHS) else SPARSE
 
 
+def sign(ink: int, dash: int = 0, plain: bool = False, colourless: bool = False) -> str:
+    """What a line with an ink and one of the DASHES looks like, in a legend."""
+    if plain:
+        return glyph(ink)
+    return style(ink)[1] if colourless and not dash else DASHES[dash][1]
+
+
 class Raster:
     """``width`` x ``height`` cells. Every cell shows one ink, a number from 1: that of the line drawn over it last;
     bands lie behind lines and give way to them cell by cell.

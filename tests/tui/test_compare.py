@@ -1,5 +1,7 @@
 """The comparison: curves, blocks, the best results, the settings that differ, and its keys."""
 
+import math
+
 import pytest
 
 from hah_tui.screens.comparison import CompareScreen, best
@@ -24,13 +26,13 @@ def compare(runs, body, size=(160, 48)):
     """``body(pilot, app, screen)`` in a comparison that has read its runs."""
 
     folder = runs[0].path.parent
-    show(lambda: CompareScreen(runs), folder, body, size, ready=lambda screen: len(screen.experiments) == len(runs))
+    show(lambda: CompareScreen(runs), folder, body, size, ready=lambda screen: len(screen.facts) == len(runs))
 
 
 def test_curves_results_and_differences(pair):
     async def body(pilot, app, screen):
         loss = screen.query_one("#loss", Chart)
-        assert [line.label for line in loss.lines] == ["alpha", "beta"]  # as they were named: that tells them apart
+        assert [line.label for line in loss.lines] == ["alpha", "beta"]  # shorter than the two lists of alpha
         assert [line.ink for line in loss.lines] == [1, 2]
         results = screen.query_one("#results").text().splitlines()
         clean = next(line for line in results if "clean" in line)
@@ -140,6 +142,109 @@ def test_the_same_settings_are_said_to_be_so(folder):
         assert "★" not in screen.query_one("#results").text()
 
     compare(made, body)
+
+
+@pytest.fixture
+def thirteen(folder):
+    """Four experiments with three seeds each, one of them longer, and a strange run."""
+    cases = {"base": [], "lam": ["hah.lambda=1.0"], "bare": ["model.threshold.kind=none"], "top": ["hah.top_k=0.3"]}
+    made = [
+        Scripted(folder, f"{name}-{seed}aaa", shift=0.03 * place + 0.01 * seed, sets=[f"seed={seed}", *sets]).run
+        for place, (name, sets) in enumerate(cases.items())
+        for seed in (1, 2, 3)
+    ]
+    return [*made, Scripted(folder, "strange-zzzz", epochs=14, sets=["train.lr=0.1"], shift=0.2).run]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_run_and_block_of_thirteen_is_reached(thirteen, size):
+    async def body(pilot, app, screen):
+        assert len({entry.name for entry in screen.entries}) == 13
+        assert len({(line.ink, line.dash) for line in screen.query_one("#loss", Chart).lines}) == 13
+
+        async def alone(name):
+            screen.current, screen.full = name, True
+            screen.lay_out()
+            panel = screen.query_one(f"#{name}")
+            await until(pilot, lambda: panel.display and panel.has_focus and not screen.stale)
+            return panel
+
+        results, seen = await alone("results"), set()
+        for _ in range(13):
+            seen |= set(results.text().split())
+            await pilot.press("right")
+        for n in range(12):  # a number of every run, none of them cut
+            assert f"{100 * (0.95 - 0.5 * math.exp(-4) - (0.03 * (n // 3) + 0.01 * (n % 3 + 1))):.1f}%" in seen
+        sparsity, blocks = await alone("sparsity"), set()
+        for _ in range(8):
+            blocks |= set(sparsity.text().splitlines()[-1].split())
+            await pilot.press("pagedown")
+        assert {str(n) for n in range(1, 9)} <= blocks
+
+    compare(thirteen, body, size)
+
+
+def test_seeds_as_one_and_runs_in_front_alone_and_hidden(thirteen):
+    async def body(pilot, app, screen):
+        loss, head = screen.query_one("#loss", Chart), screen.query_one("#head")
+        inks = {line.owner: line.ink for line in loss.lines}
+        await pilot.press("n", "n")
+        await until(pilot, lambda: not screen.stale)
+        assert screen.front == 1
+        assert loss.lines[0].owner == 1  # above the others, which are faint
+        assert {line.ink - inks[line.owner] for line in loss.lines[1:]} == {8}
+        assert "base-2aaa" in head.text()
+        await pilot.press("o")
+        await until(pilot, lambda: len(loss.lines) == 1)
+        await pilot.press("o", "H")
+        await until(pilot, lambda: len(loss.lines) == 12)
+        assert screen.front is None
+        assert "1 hidden" in head.text()
+        assert {line.owner: line.ink for line in loss.lines}.items() <= inks.items()  # a run keeps its colour
+        await pilot.press("H", "g")
+        await until(pilot, lambda: len(loss.lines) == 5)
+        assert [line.label for line in screen.query_one("#clean", Chart).lines] == [
+            "base (3 seeds)",
+            "lambda=1.0 (3 seeds)",
+            "no threshold (3 seeds)",
+            "top_k=0.3 (3 seeds)",
+            "epochs=14 lr=0.1",
+        ]
+        clean = loss.lines[1].series, screen.entries[1].series("test/accuracy")
+        members = [source.curves["test/accuracy"] for source in screen.entries[1].members]
+        for index in range(len(clean[1])):
+            values = [member.mean(index) for member in members]
+            mean = sum(values) / 3
+            spread = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
+            assert clean[1].mean(index) == pytest.approx(mean)
+            assert clean[1].high[index] - mean == pytest.approx(spread)
+        assert "5 groups of 13 runs" in head.text()
+        await pilot.press("g")
+        await until(pilot, lambda: len(loss.lines) == 13)
+
+    compare(thirteen, body)
+
+
+def test_the_axis_is_that_of_the_runs_in_front(pair, runs):
+    Scripted(runs, "longer-cccc", epochs=60)
+
+    async def body(pilot, app, screen):
+        screen.take_reference("longer-cccc")
+        await until(pilot, lambda: screen.reference.loaded and not screen.dirty)
+        assert screen.view.ends["step"] < 400
+
+    compare(pair, body)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures_of_thirteen(thirteen, size):
+    async def body(pilot, app, screen):
+        check(app, "compare-13")
+        await pilot.press("g")
+        await until(pilot, lambda: len(screen.entries) == 5 and not screen.stale)
+        check(app, "compare-13-groups")
+
+    compare(thirteen, body, size)
 
 
 @pytest.mark.parametrize("size", SIZES)
