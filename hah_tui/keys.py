@@ -30,7 +30,7 @@ class Action:
     @property
     def shown_keys(self) -> str:
         """The keys as a person reads them: '/', 'ctrl+p', '1 to 9'."""
-        names = [_SHOWN.get(key, key) for key in self.keys.split(",")] if self.keys else []
+        names = [shown_key(key) for key in self.keys.split(",")] if self.keys else []
         return f"{names[0]} to {names[-1]}" if self.each else " ".join(names)
 
 
@@ -40,6 +40,12 @@ _SHOWN = {
     "pagedown": "pgdn", "left": "←", "right": "→", "up": "↑", "down": "↓", "left_square_bracket": "[",
     "right_square_bracket": "]", "asterisk": "*",
 }  # fmt: skip
+
+
+def shown_key(key: str) -> str:
+    """A key as a person reads it."""
+    return _SHOWN.get(key, key)
+
 
 ACTIONS: tuple[Action, ...] = (
     # Everywhere
@@ -77,6 +83,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy", "C", "copy", "runs|monitor|compare|results", "copy the id to the clipboard (OSC 52)"),
     Action("copy_path", "", "copy path", "runs|monitor|results", "copy the path of the run directory"),
     # New run
+    Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True, priority=True),
     Action("launch", "ctrl+r", "run", "new", "launch in the background and watch", footer=True, priority=True),
     Action("queue", "ctrl+l", "queue", "new", "queue it, or a run for each of several values and seeds", footer=True,
            priority=True),
@@ -84,9 +91,10 @@ ACTIONS: tuple[Action, ...] = (
            priority=True),
     Action("next_section", "ctrl+n,pagedown", "next", "new", "next section of settings", footer=True, priority=True),
     Action("previous_section", "ctrl+o,pageup", "previous", "new", "previous section of settings", priority=True),
-    Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True, priority=True),
+    Action("overview", "f2,ctrl+y", "network", "new", "the network, what it costs and what is changed, or the fields",
+           footer=True, priority=True),
     Action("restore", "ctrl+t", "undo", "new", "give the field its preset's value again", priority=True),
-    Action("discard", "", "discard", "new", "throw the draft away and start from the preset"),
+    Action("discard", "", "discard", "new", "throw this draft away and start from the preset"),
     # Monitor and compare
     Action("full_screen", "f,enter", "full", "monitor|compare", "this panel alone, or all again", footer=True),
     Action("next_panel", "tab,j,down", "next", "monitor|compare", "go to the next panel"),

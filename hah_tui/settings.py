@@ -1,8 +1,10 @@
-"""What the terminal remembers of a person: a JSON file in the platform's config folder, and the draft of a form."""
+"""What the terminal remembers of a person: a JSON file in the platform's config folder, and the drafts of forms."""
 
 from __future__ import annotations
 
+import secrets
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 from engine.disk import folder_of, read_json, replace_json
 from engine.runs.store import ORDERS
 from hah_tui.themes import SERIES
+
+DRAFTS = 100  # that are listed, the newest
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,19 @@ def settings_path() -> Path:
     return folder_of("config") / "terminal.json"
 
 
-def draft_path() -> Path:
+def drafts_folder() -> Path:
     """Where the form's unfinished work lies; it is written at every change, for Textual dies of a hang-up."""
-    return folder_of("state") / "draft.json"
+    return folder_of("state") / "drafts"
 
 
-def save_draft(draft: dict[str, Any] | None) -> None:
+def new_draft_name() -> str:
+    """A name that no draft has."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def save_draft(name: str, draft: dict[str, Any] | None) -> None:
     """Keep a draft, or forget it (None); raises OSError."""
-    path = draft_path()
+    path = drafts_folder() / f"{name}.json"
     if draft is None:
         path.unlink(missing_ok=True)
         return
@@ -74,6 +83,23 @@ def save_draft(draft: dict[str, Any] | None) -> None:
     replace_json(path, {**draft, "written": time.time()}, durable=False)
 
 
-def stored_draft() -> dict[str, Any]:
-    """The draft that was kept; {} for none."""
-    return read_json(draft_path())
+def stored_drafts() -> dict[str, dict[str, Any]]:
+    """The drafts that were kept, by name, the one written last first; those that cannot be read are left out."""
+    folder = drafts_folder()
+    old = folder.with_name("draft.json")  # when there was only one
+    if old.is_file() and not old.is_symlink():
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)
+            old.rename(folder / f"{new_draft_name()}.json")
+    try:
+        paths = sorted(folder.glob("*.json"), reverse=True)[:DRAFTS]
+    except OSError:
+        paths = []
+    found = {path.stem: stored for path in paths if (stored := read_json(path))}
+    return dict(sorted(found.items(), key=lambda one: written_at(one[1]), reverse=True))
+
+
+def written_at(draft: dict[str, Any]) -> float:
+    """The Unix time at which a stored draft was written, 0 where it does not say."""
+    when = draft.get("written")
+    return float(when) if isinstance(when, int | float) else 0.0

@@ -15,7 +15,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.events import Resize
-from textual.widgets import Footer
 
 from engine.runs import store
 from engine.runs.layout import RunDirectory
@@ -28,6 +27,7 @@ from hah_tui.widgets.canvas import Canvas
 from hah_tui.widgets.changed_cells import send_changed_cells
 from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, ChartLine, View, position, window
 from hah_tui.widgets.feed import Lines
+from hah_tui.widgets.key_bar import KeyBar
 
 REFERENCE_SECONDS = 5.0  # between two looks at a reference run
 LEAST = (36, 6)  # cells a panel needs
@@ -195,7 +195,7 @@ class PanelScreen(Page):
             for panel in self.panels():
                 panel.add_class("panel")
                 yield panel
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(self.PLACE)
 
     def on_mount(self) -> None:
         self.set_interval(1 / self.hah.settings.frames_per_second, self.frame)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
@@ -36,6 +37,11 @@ def row(*pieces: tuple[str, int], width: int, right: Sequence[tuple[str, int]] =
         text, inks = text[: width - 1] + "…" * (width > 0), inks[:width]
     gap = width - len(text) - len(end)
     return text + " " * gap + end, inks + bytes(gap) + end_inks
+
+
+def narrow(text: str) -> str:
+    """``text`` with question marks for characters of two cells or none, which rows cannot hold."""
+    return "".join(c if cell_len(c) == 1 else "?" for c in text) if cell_len(text) != len(text) else text
 
 
 def changes(old: InkedRow, new: InkedRow) -> list[tuple[int, int]]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.cells import cell_len
 from textual.events import MouseScrollDown, MouseScrollUp, Resize
 
 from engine.runs.events import Event
@@ -168,7 +167,4 @@ def _is_time(value: Any) -> bool:
 
 
 def _fitting(pieces: list[tuple[str, int]], width: int) -> InkedRow:
-    """Pieces as a row; characters of two cells, which rows cannot hold, become question marks."""
-    narrow = [("".join(c if cell_len(c) == 1 else "?" for c in text) if cell_len(text) != len(text) else text, ink)
-              for text, ink in pieces]  # fmt: skip
-    return canvas.row(*narrow, width=width)
+    return canvas.row(*((canvas.narrow(text), ink) for text, ink in pieces), width=width)
