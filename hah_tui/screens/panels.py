@@ -29,6 +29,7 @@ from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, ChartLine, View, posit
 from hah_tui.widgets.feed import Lines
 from hah_tui.widgets.key_bar import KeyBar
 
+LOADING_SECONDS = 1.0  # between two pictures while what was there is read: they would take the time from reading
 REFERENCE_SECONDS = 5.0  # between two looks at a reference run
 LEAST = (36, 6)  # cells a panel needs
 ASPECT = 3.6  # columns over rows of the best panel
@@ -76,6 +77,7 @@ class PanelScreen(Page):
         self.reference: Source | None = None
         self._reading: set[Source] = set()
         self._read_at = WeakKeyDictionary[Source, float]()
+        self._drawn_at = -math.inf
 
     # For the subclasses
 
@@ -107,6 +109,11 @@ class PanelScreen(Page):
     def all_curves(self) -> list[Curves]:
         """The curves of all of them."""
         return [source.curves for source in self.all_sources()]
+
+    @property
+    def loaded(self) -> bool:
+        """Whether all that there was of the runs in front has been read once."""
+        return all(source.loaded or source.gone for source in self.sources())
 
     def metrics(self, chart: Chart) -> list[tuple[str, str, ChartLine]]:
         """(run, metric, line) of a chart."""
@@ -149,8 +156,11 @@ class PanelScreen(Page):
         self._reading.discard(source)
         if source not in self.all_sources():
             return
+        loaded = source.loaded
         if source.take(reading):
             self.changed()
+        if source.loaded and not loaded and self.loaded:
+            self.redraw()  # at once: this is what was waited for
         if source is not self.reference:
             if reading.more:
                 self.read(source)
@@ -206,7 +216,8 @@ class PanelScreen(Page):
     def frame(self) -> None:
         """Ask for what is new, and draw it; called at a fixed rate."""
         self.read_when_due()
-        if (self.dirty or self.stale) and self.seen:
+        due = self.loaded or time.monotonic() - self._drawn_at >= LOADING_SECONDS
+        if (self.dirty or self.stale) and self.seen and due:
             self.draw()
 
     def on_resize(self, event: Resize) -> None:
@@ -255,6 +266,7 @@ class PanelScreen(Page):
         """Bring every panel up to date."""
         if not self.hah.holds(self):
             return
+        self._drawn_at = time.monotonic()
         self.refill()
         x = window(self.view, self.all_curves())
         for panel in self.panels():

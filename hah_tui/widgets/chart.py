@@ -125,6 +125,7 @@ class Chart(Canvas, can_focus=True):
         """Draw what has changed since the last call; ``x``: the part of the axis that is shown."""
         self._view, self._x = view, x
         if not self.size.width or not self.display:
+            self._drawn = self._drawn or False  # what was asked for is drawn as soon as there is room
             return
         state = (self.size, self.has_focus, self.app.theme, self.plain, self.log_y, view.axis, view.horizon,
                  view.cursor, x, len(self.marks), self._state())  # fmt: skip
@@ -142,13 +143,18 @@ class Chart(Canvas, can_focus=True):
         return [(id(line.series), line.series.version, line.label) for line in self.lines]
 
     def on_resize(self, event: Resize) -> None:
-        self.draw(self._view, self._x, force=True)
+        self._again()
 
     def on_focus(self) -> None:
-        self.draw(self._view, self._x, force=True)
+        self._again()
 
     def on_blur(self) -> None:
-        self.draw(self._view, self._x, force=True)
+        self._again()
+
+    def _again(self) -> None:
+        """The same once more, if there was anything."""
+        if self._drawn is not None:
+            self.draw(self._view, self._x, force=True)
 
     def frame(self, width: int, height: int) -> list[InkedRow]:
         """The rows of a picture of this size: title, legend, curves, the axis."""
@@ -435,21 +441,26 @@ class _Place:
         scale, low = last / (y.high - y.low), y.low
         return lambda value: last - scale * (value - low)
 
+    def _shown(self, across: Sequence[float]) -> slice:
+        """What lies inside the window, and one point to each side: what is far outside would be drawn for nothing."""
+        last = self._raster.columns
+        first = next((i for i, x in enumerate(across) if x >= 0), len(across))
+        after = next((i for i in range(len(across) - 1, -1, -1) if across[i] <= last), -1)
+        return slice(max(0, first - 1), after + 2)
+
     def points(self, line: ChartLine, values: Sequence[float]) -> list[tuple[float, float]]:
-        """A line in dots, what lies outside the window left away but for one point to each side."""
-        down, last = self._down(), self._raster.columns
-        points = [(x, down(value)) for x, value in zip(self._across(line), values, strict=True)]
-        first = next((i for i, (x, _) in enumerate(points) if x >= 0), len(points))
-        after = next((i for i in range(len(points) - 1, -1, -1) if points[i][0] <= last), -1)
-        return points[max(0, first - 1) : after + 2]
+        """A line in dots."""
+        down, across = self._down(), self._across(line)
+        shown = self._shown(across)
+        return [(x, down(value)) for x, value in zip(across[shown], values[shown], strict=True)]
 
     def band(self, line: ChartLine) -> list[tuple[float, float, float]]:
         """Minimum and maximum of the bins of a line in dots."""
-        down, series = self._down(), line.series
-        floor = self._y.low if self._y.log else -math.inf
+        down, series, across = self._down(), line.series, self._across(line)
+        floor, shown = self._y.low if self._y.log else -math.inf, self._shown(across)
+        bins = zip(across[shown], series.count[shown], series.high[shown], series.low[shown], strict=True)
         return [
-            (x, down(series.high[i]), down(max(series.low[i], floor))) if series.count[i] else (x, math.nan, math.nan)
-            for i, x in enumerate(self._across(line))
+            (x, down(high), down(max(low, floor))) if count else (x, math.nan, math.nan) for x, count, high, low in bins
         ]
 
     def cell(self, curves: Curves, step: float) -> int:
