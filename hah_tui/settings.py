@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ class Settings:
     sort: str = "created"
     reverse: bool = False
     reference: str = ""  # the run that others are drawn over
+    axis: str = "step"  # of charts
+    smoothing: int = 0  # steps of it
+    panels: dict[str, str] = field(default_factory=dict)  # by place/panel, what was chosen of: hidden log curves
+    metrics: list[str] = field(default_factory=list)  # that have a panel of their own in the monitor
 
     @classmethod
     def load(cls) -> tuple[Settings, str]:
@@ -51,10 +55,21 @@ class Settings:
         replace_json(path, asdict(self), durable=False)
 
 
+def nameable(metric: str) -> bool:
+    """Whether a metric's name is one that can be kept and shown."""
+    return 0 < len(metric) <= 120 and metric.isprintable()
+
+
 _ALLOWED: dict[str, Any] = {
     "theme": lambda name: name in SERIES,
     "frames_per_second": lambda rate: 0.25 <= rate <= 20,
     "sort": lambda order: order in ORDERS,
+    "axis": lambda axis: axis in ("step", "epoch", "time"),
+    "smoothing": lambda steps: 0 <= steps < 8,
+    "panels": lambda panels: all(isinstance(words, str) for words in panels.values()),
+    "metrics": lambda names: (
+        len(names) <= 20 and all(isinstance(one, str) and nameable(one) and names.count(one) == 1 for one in names)
+    ),
 }
 
 

@@ -25,7 +25,7 @@ from hah_tui.widgets import picture
 from hah_tui.widgets.bars import Bars
 from hah_tui.widgets.canvas import Canvas
 from hah_tui.widgets.changed_cells import send_changed_cells
-from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, ChartLine, View, position, window
+from hah_tui.widgets.chart import AXES, SMOOTHING, Axis, Chart, ChartLine, View, position, window
 from hah_tui.widgets.feed import Lines
 from hah_tui.widgets.key_bar import KeyBar
 
@@ -69,6 +69,7 @@ class PanelScreen(Page):
         super().__init__()
         send_changed_cells(self)
         self.view = View()
+        self.axis: Axis = "step"  # that is wanted; there are no epochs before the first has ended
         self.wanted: dict[str, bool] = {}  # by id: whether a panel is wanted
         self.current = ""
         self.full = False
@@ -84,6 +85,10 @@ class PanelScreen(Page):
     def panels(self) -> Sequence[Canvas]:
         """The panels, in the order of their digits."""
         raise NotImplementedError
+
+    def first(self) -> Sequence[str]:
+        """Ids of panels that have room before any other."""
+        return ()
 
     def sources(self) -> list[Source]:
         """The runs in front."""
@@ -198,14 +203,40 @@ class PanelScreen(Page):
     # Layout
 
     def compose(self) -> ComposeResult:
-        self.wanted = {str(panel.id): True for panel in self.panels()}
-        self.current = str(self.panels()[0].id)
+        self._recall()
         yield Canvas(id="head")
         with Container(id="panels"):
             for panel in self.panels():
                 panel.add_class("panel")
                 yield panel
         yield KeyBar(self.PLACE)
+
+    def _recall(self) -> None:
+        """What was chosen the last time: the axis, the running mean, which panels there are and how they are drawn."""
+        kept = self.hah.settings
+        self.axis = next(axis for axis in AXES if axis == kept.axis)
+        self.view.smooth = kept.smoothing
+        for panel in self.panels():
+            words = kept.panels.get(f"{self.PLACE}/{panel.id}", "").split()
+            self.wanted[str(panel.id)] = "hidden" not in words
+            if isinstance(panel, Chart):
+                panel.log_y = "log" in words
+            if isinstance(panel, Bars):
+                panel.as_curves = "curves" in words
+        if not any(self.wanted.values()):
+            self.wanted = dict.fromkeys(self.wanted, True)
+        self.current = next(name for name, wanted in self.wanted.items() if wanted)
+
+    def keep(self) -> None:
+        """Keep it for the next time."""
+        chosen = dict(self.hah.settings.panels)
+        for panel in self.panels():
+            words = ["hidden"] * (not self.wanted[str(panel.id)])
+            words += ["log"] * (isinstance(panel, Chart) and panel.log_y)
+            words += ["curves"] * (isinstance(panel, Bars) and panel.as_curves)
+            chosen[f"{self.PLACE}/{panel.id}"] = " ".join(words)
+        chosen = {name: words for name, words in chosen.items() if words}
+        self.hah.change(axis=self.axis, smoothing=self.view.smooth, panels=chosen)
 
     def on_mount(self) -> None:
         self.set_interval(1 / self.hah.settings.frames_per_second, self.frame)
@@ -238,7 +269,7 @@ class PanelScreen(Page):
         if self.full:
             chosen = [self.current]
         else:
-            ranked = sorted(wanted, key=[*self.PRIORITY, *wanted].index)
+            ranked = sorted(wanted, key=[*self.first(), *self.PRIORITY, *wanted].index)
             chosen = ranked[: columns * rows]
             if self.current not in chosen:
                 chosen[-1] = self.current
@@ -267,12 +298,18 @@ class PanelScreen(Page):
         if not self.hah.holds(self):
             return
         self._drawn_at = time.monotonic()
+        epochs = self.axis != "epoch" or any(curves.steps_per_epoch for curves in self.all_curves())
+        self.view.axis = self.axis if epochs else "step"
         self.refill()
         x = window(self.view, self.all_curves())
         for panel in self.panels():
             if isinstance(panel, Chart) and panel.display:
                 panel.draw(self.view, x, force=self.stale)
         self.stale = self.dirty = False
+
+    def charts(self) -> list[Chart]:
+        """The panels that are charts."""
+        return [panel for panel in self.panels() if isinstance(panel, Chart)]
 
     @property
     def chart(self) -> Chart | None:
@@ -312,6 +349,7 @@ class PanelScreen(Page):
             shown = self.query_one(f"#{name}").display
             self.wanted[name] = not (self.wanted[name] and shown)
             self.current = name if self.wanted[name] else self.current
+        self.keep()
         self.lay_out()
 
     def action_full_screen(self) -> None:
@@ -322,8 +360,10 @@ class PanelScreen(Page):
         """Out of what was opened last: a panel alone, the cursor, the zoom; then out of the screen."""
         if self.full:
             self.action_full_screen()
-        elif self.view.cursor is not None or self.view.zoom:
+        elif self.view.cursor is not None or self.view.zoom or any(chart.zoom_y for chart in self.charts()):
             self.view.cursor, self.view.zoom = None, 0
+            for chart in self.charts():
+                chart.zoom_y, chart.y = 0, chart.y if not chart.zoom_y else None
             self.redraw()
         else:
             self.hah.pop_screen()
@@ -336,22 +376,68 @@ class PanelScreen(Page):
 
     def _smooth(self, by: int) -> None:
         self.view.smooth = min(max(self.view.smooth + by, 0), len(SMOOTHING) - 1)
+        self.keep()
         self.redraw()
 
     def action_log_y(self) -> None:
-        if self.chart is not None:
-            self.chart.log_y, self.chart.y = not self.chart.log_y, None
-            self.redraw()
+        chart = self.chart
+        if chart is None or (isinstance(chart, Bars) and not chart.as_curves):
+            self.hah.say(f"{self._heading} has no curves: tab goes to another panel, Y changes all", "warning")
+            return
+        self._log([chart], not chart.log_y, chart.heading)
+
+    def action_all_log_y(self) -> None:
+        charts = self.charts()
+        self._log(charts, not all(chart.log_y for chart in charts), "all panels")
+
+    def _log(self, charts: Sequence[Chart], log: bool, what: str) -> None:
+        for chart in charts:
+            chart.log_y, chart.y = log, None
+        more = "" if len(charts) > 1 else "; Y changes all"
+        self.hah.say(f"{what}: {'logarithmic' if log else 'linear'} scale{more}")
+        self.keep()
+        self.redraw()
 
     def action_x_axis(self) -> None:
-        self.view.axis = AXES[(AXES.index(self.view.axis) + 1) % len(AXES)]
-        if self.view.axis == "epoch" and not any(curves.steps_per_epoch for curves in self.all_curves()):
-            self.view.axis = "time"  # nobody has come to the end of an epoch
+        self.axis = AXES[(AXES.index(self.view.axis) + 1) % len(AXES)]
+        if self.axis == "epoch" and not any(curves.steps_per_epoch for curves in self.all_curves()):
+            self.axis = "time"  # nobody has come to the end of an epoch
+        self.keep()
         self.redraw()
 
     def action_block_curves(self) -> None:
-        if isinstance(self.chart, Bars):
-            self.chart.as_curves, self.chart.y = not self.chart.as_curves, None
+        chart = self.chart
+        if isinstance(chart, Bars):
+            self._curves([chart], not chart.as_curves, chart.heading)
+        else:
+            self.hah.say(f"{self._heading} has no blocks: tab goes to another panel, B changes all", "warning")
+
+    def action_all_block_curves(self) -> None:
+        bars = [panel for panel in self.panels() if isinstance(panel, Bars)]
+        self._curves(bars, not all(panel.as_curves for panel in bars), "all panels of blocks")
+
+    def _curves(self, panels: Sequence[Bars], curves: bool, what: str) -> None:
+        for panel in panels:
+            panel.as_curves, panel.y = curves, None
+        self.hah.say(f"{what}: {'curves' if curves else 'bars'}{'' if len(panels) > 1 else '; B changes all'}")
+        self.keep()
+        self.redraw()
+
+    @property
+    def _heading(self) -> str:
+        """What the current panel is called."""
+        return str(getattr(self.query_one(f"#{self.current}"), "heading", self.current))
+
+    def action_zoom_y_in(self) -> None:
+        self._zoom_y(1)
+
+    def action_zoom_y_out(self) -> None:
+        self._zoom_y(-1)
+
+    def _zoom_y(self, by: int) -> None:
+        chart = self.chart
+        if chart is not None:
+            chart.zoom_y, chart.y = min(max(chart.zoom_y + by, 0), 8), None
             self.redraw()
 
     def action_cursor_left(self) -> None:

@@ -20,7 +20,7 @@ from hah_tui.base import app_of
 # Inks. 1 to 8 are curves; a band behind a curve has its number and FAINT more.
 LINES, FAINT = 8, 8
 TEXT, QUIET, TITLE, FOCUSED, MARK, CURSOR, REFERENCE, STRONG, GOOD, BAD, WAITING, LIVE = range(17, 29)
-BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND, HISTORY = range(29, 37)
+BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND, HISTORY, GRID = range(29, 38)
 
 APART = 8  # cells between two changes in a row that are sent for themselves
 
@@ -126,7 +126,7 @@ def runs(row: InkedRow) -> Iterator[tuple[str, int]]:
 
 
 _FILLED = {TITLE, FOCUSED, CURSOR, BAR_REFERENCE, BAR_MARK, STANDARD_REFERENCE, STANDARD_MARK, BEHIND}
-_PLAIN = str.maketrans("…●━┊│·→▲▼└─├↑↓▌", "~*-:|.>^v`-+^v|")
+_PLAIN = str.maketrans("…●━┊┈│·→▲▼└─├↑↓▌", "~*-:.|.>^v`-+^v|")
 
 
 def palette(theme: str, variables: dict[str, str]) -> dict[int, Style]:
@@ -164,6 +164,7 @@ def palette(theme: str, variables: dict[str, str]) -> dict[int, Style]:
         MARK: style(accent),
         CURSOR: style(color("background"), accent),
         REFERENCE: style(surface.blend(text, 0.42)),
+        GRID: style(surface.blend(text, 0.16)),
         GOOD: style(color("good", variables.get("success", "#00aa00"))),
         BAD: style(color("bad", variables.get("error", "#ee3333")), bold=True),
         WAITING: style(color("waiting", variables.get("warning", "#ccaa00"))),

@@ -21,6 +21,7 @@ from hah_tui.widgets.canvas import FAINT, QUIET, REFERENCE, TEXT, TITLE, Canvas,
 Axis = Literal["step", "epoch", "time"]
 AXES: tuple[Axis, ...] = ("step", "epoch", "time")
 SMOOTHING = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)  # horizons of the running mean, as parts of the run
+GRID_ROWS = 8  # rows of a plot from which on it has grid lines
 
 
 @dataclass
@@ -112,6 +113,7 @@ class Chart(Canvas, can_focus=True):
         self.lines: list[ChartLine] = []
         self.marks: Sequence[Mark] = ()
         self.log_y = False
+        self.zoom_y = 0  # times the values that are shown were halved, around that of the first curve
         self.y: Limits | None = None
         self.empty = "no values yet"
         self.outside = ""  # what of the curves lies beyond the limits
@@ -127,8 +129,8 @@ class Chart(Canvas, can_focus=True):
         if not self.size.width or not self.display:
             self._drawn = self._drawn or False  # what was asked for is drawn as soon as there is room
             return
-        state = (self.size, self.has_focus, self.app.theme, self.plain, self.log_y, view.axis, view.horizon,
-                 view.cursor, x, len(self.marks), self._state())  # fmt: skip
+        state = (self.size, self.has_focus, self.app.theme, self.plain, self.log_y, self.zoom_y, view.axis,
+                 view.horizon, view.cursor, x, len(self.marks), self._state())  # fmt: skip
         if state == self._drawn and not force:
             return
         self._drawn = state
@@ -185,6 +187,8 @@ class Chart(Canvas, can_focus=True):
             said.append(f"mean {max(1, round(view.horizon)):,} steps")
         if view.zoom:
             said.append(f"{2**view.zoom}x")
+        if self.zoom_y:
+            said.append(f"y {2**self.zoom_y}x")
         return said
 
     def _legend(self) -> list[list[tuple[str, int]]]:
@@ -260,8 +264,11 @@ class Chart(Canvas, can_focus=True):
         rows = []
         for index in range(height):
             text, inks = drawn.cells(index)
+            if index in gutter and height >= GRID_ROWS:
+                inks = bytes(canvas.GRID if char == " " else ink for char, ink in zip(text, inks, strict=True))
+                text = text.replace(" ", "┈")
             for column, (char, ink) in columns.items():
-                if text[column] == " ":
+                if text[column] in " ┈":
                     text = text[:column] + char + text[column + 1 :]
                     inks = inks[:column] + bytes([ink]) + inks[column + 1 :]
             label = gutter.get(index, "").rjust(left - 1) + " "
@@ -370,6 +377,11 @@ class Chart(Canvas, can_focus=True):
         if not self.log_y:
             reach = 0.25 * (high - low)
             low, high = max(min(low, band_low), low - reach), min(max(high, band_high), high + reach)
+        if self.zoom_y:
+            whole, share = Limits(low, high if high > low else low + (abs(low) or 1.0), self.log_y), 0.5**self.zoom_y
+            middle = whole.fraction(next((v for v in map(self.value_of, self.lines) if not math.isnan(v)), math.nan))
+            start = min(max(middle - share / 2, 0.0), 1.0 - share) if not math.isnan(middle) else 0.0
+            low, high = whole.value(start), whole.value(start + share)
         return limits(low, high, self.y, self.log_y)
 
     def _visible(self, line: ChartLine) -> tuple[int, int]:

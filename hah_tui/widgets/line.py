@@ -8,7 +8,7 @@ from textual.binding import Binding
 from textual.events import Key
 from textual.widgets import Input
 
-MOVES = ("app.focus_next", "app.focus_previous", "next_row", "previous_row")
+MOVES = ("app.focus_next", "app.focus_previous", "next_row", "previous_row", "complete")
 
 
 class Line(Input, inherit_bindings=False):

@@ -302,4 +302,4 @@ def test_what_lies_far_outside_is_cut_before_it_is_drawn():
     raster.band([(-1e6, 3, 9), (1e6, 3, 9)], 2)
     raster.line([(-1e6, 5), (1e6, 5)], 1)
     assert len(filled_columns) < 200
-    assert raster.cells(1)[0].strip(chr(0x2800)) and raster.cells(1)[1].count(1) == 30  # the line goes all through
+    assert raster.cells(1)[1].count(1) == 30  # the line goes all through
