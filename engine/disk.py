@@ -73,9 +73,9 @@ def read_text(path: Path, limit: int = 4 << 20) -> str:
 
 def parse_json(data: bytes) -> dict[str, Any]:
     """A JSON object without NaN and infinities; raises ValueError for anything else."""
-    exact: dict[str, Any] = {"parse_float": _finite, "parse_int": _whole} if _HUGE.search(data) else {}
+    decoder = _CAREFUL if _HUGE.search(data) else _PLAIN
     try:
-        document = json.loads(data, parse_constant=_refuse, **exact)
+        document = decoder.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(document, dict):
@@ -106,6 +106,11 @@ def _whole(text: str) -> int:
     if len(text) > 300:
         raise ValueError("a number is beyond a float")
     return int(text)
+
+
+# Made once: `json.loads` would make one for each line of a log.
+_PLAIN = json.JSONDecoder(parse_constant=_refuse)
+_CAREFUL = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
 
 
 # Writing

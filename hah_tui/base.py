@@ -21,7 +21,9 @@ from textual.binding import ActiveBinding
 from textual.dom import DOMNode
 from textual.keys import key_to_character
 from textual.notifications import SeverityLevel
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from engine.experiment.mistakes import RequestError
@@ -42,6 +44,7 @@ class BaseApp(App[None]):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+        self.animation_level = "none"  # what moves by itself is behind the keys, and costs a thin line
         self.settings, self.settings_problem = Settings.load()
         self._engines: list[subprocess.Popen[bytes]] = []
 
@@ -203,6 +206,7 @@ class Page(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (64, "-small"), (116, "-middle"), (150, "-large")]  # noqa: RUF012 (Textual's)
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012
     PLACE: ClassVar[Place]
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)  # Textual's paints it all when the cursor moves
     AUTO_FOCUS = ""  # each takes it itself: the first that could is not always to be seen
 
     def __init__(self) -> None:

@@ -1,17 +1,20 @@
-"""What a new run can start from: presets by group and the draft that was kept; and how fast runs were here."""
+"""What a new run can start from: presets by group, and the drafts that were kept."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.experiment.mistakes import RequestError
-from hah_tui.settings import stored_draft
+from hah_tui.settings import stored_drafts, written_at
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
+    from engine.experiment.presets import Preset
     from hah_tui.draft import Draft
 
 GROUPS = (  # by tag
@@ -30,21 +33,42 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A draft that was kept under a name, and the Unix time it was written."""
+
+    name: str
+    draft: Draft
+    written: float
+
+
+@dataclass(frozen=True)
 class Catalogue:
-    """Presets by group, and the draft that was kept with the time it was written."""
+    """Presets by group, and the drafts that were kept, the one written last first."""
 
     groups: dict[str, list[Offer]]
-    draft: Draft | None = None
-    written: float = 0.0
+    drafts: tuple[Kept, ...] = ()
 
 
 def catalogue() -> Catalogue:
-    """Read all of it."""
+    """Read all of it; the presets only where one of their files is another than the last time."""
     from engine.experiment import presets
-    from hah_tui.draft import Draft
+
+    return Catalogue(_groups(tuple((preset, _stamp(preset.path)) for preset in presets.listed())), tuple(_drafts()))
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _groups(found: tuple[tuple[Preset, int], ...]) -> dict[str, list[Offer]]:
+    from engine.experiment import presets
 
     groups: dict[str, list[Offer]] = {title: [] for title in (*(title for _, title in GROUPS), OWN)}
-    for preset in presets.listed():
+    for preset, _ in found:
         experiment: Experiment | str
         try:
             experiment = presets.load(preset.name)
@@ -55,10 +79,12 @@ def catalogue() -> Catalogue:
         groups[title].append(Offer(preset.name, experiment, preset.shadows is not None))
     for offers in groups.values():
         offers.sort(key=lambda offer: (offer.name != "quickstart", offer.name))
-    stored = stored_draft()
-    when = stored.get("written", 0.0)
-    try:
-        draft = Draft.of_stored(stored) if stored else None
-    except RequestError:
-        draft = None
-    return Catalogue(groups, draft, when if isinstance(when, int | float) else time.time())
+    return groups
+
+
+def _drafts() -> Iterator[Kept]:
+    from hah_tui.draft import Draft
+
+    for name, stored in stored_drafts().items():
+        with suppress(RequestError):
+            yield Kept(name, Draft.of_stored(stored), written_at(stored))

@@ -44,6 +44,7 @@ class Curves:
     def __init__(self) -> None:
         self.series: dict[str, BinnedSeries] = {}
         self.seconds = BinnedSeries()
+        self._new: dict[str, list[tuple[int, float]]] = {}  # values by name that no series has yet
         self.marks: deque[Mark] = deque(maxlen=MARKS_LIMIT)
         self.events: deque[Event] = deque(maxlen=EVENTS_LIMIT)  # those worth a line
         self.taken = 0  # events ever taken
@@ -70,6 +71,7 @@ class Curves:
                     self._epoch(step, values, event.get("epoch"))
                     self.events.append(event)
             elif kind == "position" and _is_step(step):
+                self._put()
                 self._clock = None
                 if self.step > step:
                     self._back_to(step)
@@ -83,6 +85,7 @@ class Curves:
                 self.events.append(event)
             elif kind != "log":
                 self.events.append(event)
+        self._put()
 
     def __getitem__(self, name: str) -> BinnedSeries:
         """The series of a metric, an empty one where there is none (yet)."""
@@ -121,7 +124,7 @@ class Curves:
         if not isinstance(losses, list):
             return
         first = step - len(losses) + 1
-        if all(type(loss) is float and TINY < abs(loss) < HUGE for loss in losses):
+        if LOSS not in self._new and all(type(loss) is float and TINY < abs(loss) < HUGE for loss in losses):
             self._named(LOSS).add_all(max(0, first), losses)
         else:
             for offset, loss in enumerate(losses):  # null is what was not finite
@@ -135,10 +138,16 @@ class Curves:
             self.epoch, self.steps_per_epoch = epoch, step / epoch
 
     def _add(self, name: str, step: int, value: Any) -> None:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            self._named(name).add(step, float(value))
+        if type(value) is float or type(value) is int:
+            self._new.setdefault(name, []).append((step, float(value)))
         elif value is None:
-            self._named(name).add(step, math.nan)
+            self._new.setdefault(name, []).append((step, math.nan))
+
+    def _put(self) -> None:
+        """Bring the values that were taken into their series: many at a time cost less than one by one."""
+        for name, values in self._new.items():
+            self._named(name).add_pairs(values)
+        self._new.clear()
 
     def _named(self, name: str) -> BinnedSeries:
         found = self.series.get(name)

@@ -9,22 +9,20 @@ from engine.runs.metrics import CLEAN, LOSS, METRICS, NOISY, SNR, SPARSITY, TRAI
 from hah_tui.text import duration, number, shown_line
 
 
-def event_line(event: Event, epochs: int) -> str:
-    """An event as one plain line, safe to show; '' where it is not worth one."""
-    return shown_line(_worded(event, epochs), 700)
+def event_line(event: Event, epochs: int, brief: bool = False) -> str:
+    """An event as one plain line, safe to show; '' where it is not worth one. ``brief``: what counts most comes first,
+    for where the rest may be cut off."""
+    return shown_line(_worded(event, epochs, brief), 700)
 
 
-def _worded(event: Event, epochs: int) -> str:
+def _worded(event: Event, epochs: int, brief: bool) -> str:
     match event:
         case {"kind": "epoch", "epoch": int(epoch), "values": dict(values)}:
             metrics = {name: value for name, value in values.items() if isinstance(value, int | float)}
-            parts = [
-                f"epoch {epoch}/{epochs}" if epochs else f"epoch {epoch}",
-                f"step {event.get('step')}",
-                *named((LOSS, TRAIN_ACCURACY), metrics),
-            ]
-            if CLEAN in metrics:
-                parts += named((CLEAN, NOISY), metrics)
+            trained = [f"step {event.get('step')}", *named((LOSS, TRAIN_ACCURACY), metrics)]
+            tested = named((CLEAN, NOISY), metrics) if CLEAN in metrics else []
+            first = f"epoch {epoch}/{epochs}" if epochs else f"epoch {epoch}"
+            parts = [first, *tested, *trained[1:], trained[0]] if brief else [first, *trained, *tested]
             for name, digits in ((SPARSITY, 2), (SNR, 3)):
                 found = per_block(metrics, name)
                 if found:

@@ -30,7 +30,7 @@ class Action:
     @property
     def shown_keys(self) -> str:
         """The keys as a person reads them: '/', 'ctrl+p', '1 to 9'."""
-        names = [_SHOWN.get(key, key) for key in self.keys.split(",")] if self.keys else []
+        names = [shown_key(key) for key in self.keys.split(",")] if self.keys else []
         return f"{names[0]} to {names[-1]}" if self.each else " ".join(names)
 
 
@@ -38,8 +38,14 @@ _SHOWN = {
     "question_mark": "?", "slash": "/", "escape": "esc", "plus": "+", "minus": "-", "equals_sign": "=",
     "less_than_sign": "<", "greater_than_sign": ">", "comma": ",", "full_stop": ".", "pageup": "pgup",
     "pagedown": "pgdn", "left": "←", "right": "→", "up": "↑", "down": "↓", "left_square_bracket": "[",
-    "right_square_bracket": "]", "asterisk": "*",
+    "right_square_bracket": "]", "left_curly_bracket": "{", "right_curly_bracket": "}", "asterisk": "*",
 }  # fmt: skip
+
+
+def shown_key(key: str) -> str:
+    """A key as a person reads it."""
+    return _SHOWN.get(key, key)
+
 
 ACTIONS: tuple[Action, ...] = (
     # Everywhere
@@ -77,6 +83,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy", "C", "copy", "runs|monitor|compare|results", "copy the id to the clipboard (OSC 52)"),
     Action("copy_path", "", "copy path", "runs|monitor|results", "copy the path of the run directory"),
     # New run
+    Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True, priority=True),
     Action("launch", "ctrl+r", "run", "new", "launch in the background and watch", footer=True, priority=True),
     Action("queue", "ctrl+l", "queue", "new", "queue it, or a run for each of several values and seeds", footer=True,
            priority=True),
@@ -84,9 +91,10 @@ ACTIONS: tuple[Action, ...] = (
            priority=True),
     Action("next_section", "ctrl+n,pagedown", "next", "new", "next section of settings", footer=True, priority=True),
     Action("previous_section", "ctrl+o,pageup", "previous", "new", "previous section of settings", priority=True),
-    Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True, priority=True),
+    Action("overview", "f2,ctrl+y", "network", "new", "the network, what it costs and what is changed, or the fields",
+           footer=True, priority=True),
     Action("restore", "ctrl+t", "undo", "new", "give the field its preset's value again", priority=True),
-    Action("discard", "", "discard", "new", "throw the draft away and start from the preset"),
+    Action("discard", "", "discard", "new", "throw this draft away and start from the preset"),
     # Monitor and compare
     Action("full_screen", "f,enter", "full", "monitor|compare", "this panel alone, or all again", footer=True),
     Action("next_panel", "tab,j,down", "next", "monitor|compare", "go to the next panel"),
@@ -94,13 +102,20 @@ ACTIONS: tuple[Action, ...] = (
     Action("toggle_panel", "1,2,3,4,5,6,7,8,9", "panels", "monitor|compare", "show or hide a panel", each=True),
     Action("smooth_more", "plus", "smooth", "monitor|compare", "smooth curves more (debiased running mean)"),
     Action("smooth_less", "minus", "rough", "monitor|compare", "smooth curves less"),
-    Action("log_y", "y", "log y", "monitor|compare", "logarithmic or linear scale", footer=True),
+    Action("log_y", "y", "log y", "monitor|compare", "logarithmic or linear scale of this panel", footer=True),
+    Action("all_log_y", "Y", "all log y", "monitor|compare", "the same for every panel"),
     Action("x_axis", "x", "x axis", "monitor|compare", "step, epoch or time along the axis"),
     Action("cursor_left", "left,h", "cursor", "monitor|compare", "move the cursor to earlier values"),
     Action("cursor_right", "right,l", "cursor", "monitor|compare", "move the cursor to later values"),
     Action("zoom_in", "right_square_bracket", "zoom in", "monitor|compare", "half as much around the cursor"),
     Action("zoom_out", "left_square_bracket", "zoom out", "monitor|compare", "twice as much"),
-    Action("block_curves", "b", "bars", "monitor|compare", "blocks as bars or as curves"),
+    Action("zoom_y_in", "right_curly_bracket", "zoom y in", "monitor|compare", "half the values of this panel"),
+    Action("zoom_y_out", "left_curly_bracket", "zoom y out", "monitor|compare", "twice the values"),
+    Action("block_curves", "b", "bars", "monitor", "this panel's blocks as bars or as curves"),
+    Action("all_block_curves", "B", "all bars", "monitor", "the same for every panel of blocks"),
+    Action("add_panel", "slash", "metric", "monitor", "a panel for any metric of the record, found by typing",
+           footer=True),
+    Action("remove_panel", "delete", "remove", "monitor", "take this panel of a metric away again"),
     Action("earlier", "pageup", "earlier", "monitor|compare", "scroll a panel of lines back"),
     Action("later", "pagedown", "later", "monitor|compare", "scroll a panel of lines on"),
     Action("engine_log", "L", "engine log", "monitor", "the words of the engine instead of the record's events"),

@@ -79,6 +79,22 @@ class BinnedSeries:
         if value > self.high[-1]:
             self.high[-1] = value
 
+    def add_pairs(self, pairs: Iterable[tuple[int, float]]) -> None:
+        """`add` for each (step, value)."""
+        shift, last = self.shift, self.number[-1] if self.number else -1
+        for step, value in pairs:
+            if step >> shift <= last and TINY < abs(value) < HUGE:  # inside the last bin, as most are
+                self.last = value
+                self.last_step = max(step, self.last_step)
+                self.count[-1] += 1
+                self.total[-1] += value
+                self.low[-1] = min(value, self.low[-1])
+                self.high[-1] = max(value, self.high[-1])
+                self.version += 1
+            else:
+                self.add(step, value)
+                shift, last = self.shift, self.number[-1]
+
     def add_all(self, first: int, values: Sequence[float]) -> None:
         """Finite values of consecutive steps from ``first`` on; inside the last bin they cost next to nothing."""
         last = first + len(values) - 1
@@ -158,15 +174,19 @@ class BinnedSeries:
         """Bins of twice the width."""
         self.shift += 1
         self._generation += 1
+        halves = [n >> 1 for n in self.number]
+        if all(a != b for a, b in pairwise(halves)):  # no two bins become one
+            self.number = array("q", halves)
+            return
         number, count, total, low, high = array("q"), array("q"), array("d"), array("d"), array("d")
-        for n, c, t, a, b in zip(self.number, self.count, self.total, self.low, self.high, strict=True):
-            if number and number[-1] == n >> 1:
+        for n, c, t, a, b in zip(halves, self.count, self.total, self.low, self.high, strict=True):
+            if number and number[-1] == n:
                 count[-1] += c
                 total[-1] += t
                 low[-1] = min(low[-1], a)
                 high[-1] = max(high[-1], b)
             else:
-                number.append(n >> 1)
+                number.append(n)
                 count.append(c)
                 total.append(t)
                 low.append(a)

@@ -1,9 +1,9 @@
-"""Small questions over a screen: a line of text, a setting, a run, a confirmation that names what goes; a message."""
+"""Small questions over a screen: a line of text, a run, a confirmation that names what goes; a message."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -15,15 +15,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.experiment.mistakes import RequestError
-from engine.runs.layout import RunDirectory
 from hah_tui.text import shown, shown_line
 from hah_tui.widgets.choice import Options
 from hah_tui.widgets.line import Line
-
-if TYPE_CHECKING:
-    from engine.experiment import Experiment
-
 
 Answer = TypeVar("Answer")
 
@@ -122,49 +116,21 @@ class Message(Dialog[None]):
         self.dismiss(None)
 
 
-class SetDialog(Ask):
-    """Asks for KEY=VALUE of a setting that may change while a run ``lives``, or as it is resumed, and says at once what
-    is wrong with it."""
-
-    def __init__(self, run: RunDirectory, experiment: Experiment, lives: bool) -> None:
-        from engine.experiment.fields import fields, flatten
-
-        values = flatten(experiment.dump())
-        live = [f for f in fields().values() if f.live and f.name in values]
-        said = "\n".join(f"{f.name} = {values[f.name]}" for f in live)
-
-        def check(text: str) -> str:
-            if "=" not in text:
-                return "KEY=VALUE, for example hah.lambda=0.2"
-            try:
-                from engine.experiment import presets
-                from engine.experiment.document import assigned
-
-                name, value = assigned(text)
-                presets.change(name, value, experiment)
-            except RequestError as error:
-                return str(error).splitlines()[0]
-            return ""
-
-        title = f"Change a setting of {run.id}" if lives else f"Resume {run.id} with a setting changed"
-        super().__init__(title, said, "", check, "hah.lambda=0.2")
-
-
 class PickRun(Dialog[str | None]):
-    """Picks a run of the folder by its id; '' is none."""
+    """Picks a run of the folder by its id, or another of ``names``; '' is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "leave it")]
     SHOWN = 200
 
-    def __init__(self, title: str, names: Sequence[str], now: str) -> None:
+    def __init__(self, title: str, names: Sequence[str], now: str, hint: str = "words of its id") -> None:
         super().__init__()
-        self._title, self._names, self._now = title, names, now
+        self._title, self._names, self._now, self._hint = title, names, now, hint
         self._found: list[str] = []
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
-            yield Line(placeholder="words of its id", id="answer", select_on_focus=False)
+            yield Line(placeholder=self._hint, id="answer", select_on_focus=False)
             yield Options(id="runs", markup=False)
             yield Static(Text("enter: take it   esc: leave it"), classes="hint")
 
@@ -181,7 +147,7 @@ class PickRun(Dialog[str | None]):
         self._found = [*([""] if self._now and not words else []), *found][: self.SHOWN]
         listed = self.query_one(OptionList)
         listed.clear_options()
-        listed.add_options([Option(Text(name or "(none)")) for name in self._found])
+        listed.add_options([Option(Text(shown_line(name) or "(none)")) for name in self._found])
         if self._found:
             listed.highlighted = 0
 

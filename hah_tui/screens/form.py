@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import VerticalScroll
+from textual.events import Click, Resize
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static, Switch
 
 from hah_tui.screens.summary import Colour
 from hah_tui.text import shown_line
+from hah_tui.widgets import canvas
+from hah_tui.widgets.canvas import Canvas
 from hah_tui.widgets.choice import Choice
 from hah_tui.widgets.line import Line
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 MOUNTED = 14  # fields at a time: each costs at every layout
 MOST_BLOCKS = 16
+WIDE = ("text", "texts", "numbers", "integers", "choices")  # kinds of fields that may need the whole row
 ROWS = 7  # HaH blocks at a time, with two fields each
 
 
@@ -39,6 +44,12 @@ class Sheet:
     def there(self) -> bool:
         """Whether there is something on it; the first of the blocks says so if there are none."""
         return bool(self.fields or self.blocks) or self.title == "blocks"
+
+    def has(self, name: str) -> bool:
+        """Whether a setting is on it; those of blocks are on the first of the blocks."""
+        from hah_tui.draft import PER_BLOCK
+
+        return any(field.name == name for field in self.fields) or (name in PER_BLOCK and self.title == "blocks")
 
 
 def sheets(hah_blocks: int) -> list[Sheet]:
@@ -64,73 +75,123 @@ def sheets(hah_blocks: int) -> list[Sheet]:
     return found
 
 
-class FieldRow(Horizontal):
-    """One setting: its name, its control, and beside it what it may be or why it is wrong."""
+@dataclass(frozen=True)
+class Widths:
+    """Cells of a row's columns: its name, its control, and what is left for what is said beside it (maybe none)."""
 
-    def __init__(self, field: Field, draft: Draft, prefix: str, devices: Sequence[tuple[str, str]]) -> None:
-        super().__init__(classes="field")
-        self.field, self._draft, self._prefix, self._devices = field, draft, prefix, devices
-        self._said = ("", False)
+    name: int
+    control: int
+    says: int
 
-    def compose(self) -> ComposeResult:
-        field, text = self.field, self._draft.text(self.field.name)
-        yield Static(Text(field.name.removeprefix(self._prefix), no_wrap=True, overflow="ellipsis"), classes="name")
-        name = field.name
-        if field.name == "compute.device":
-            known = [value for value, _ in self._devices]
-            choices = [*self._devices, *([(text, text)] if text not in known else [])]
-            yield Choice([(Text(told), value) for value, told in choices], text, name)
-        elif field.kind in ("flag", "section"):
-            yield Switch(text == "true", animate=False, name=name)
-        elif field.kind == "choice":
-            values = [str(choice) for choice in field.choices]
-            yield Choice([(value, value) for value in values], text, name)
-        else:
-            yield Line(text, placeholder="null" if field.optional else "", compact=True, name=name,
-                        select_on_focus=False)  # fmt: skip
-        yield Static(classes="says")
+    @classmethod
+    def of(cls, width: int, wide: bool) -> Widths:
+        """For so many cells; a ``wide`` control (of a text or a list) takes them all."""
+        name = 15 if width < 60 else 22 if width < 90 else 28
+        says = 0 if wide or width < 60 else max(width - name - 60, min(40, width - name - 22))
+        return cls(name, width - name - says, says)
+
+
+class Row(Canvas):
+    """A row of the form: drawn around its controls, which are all that is mounted of it."""
+
+    DEFAULT_CSS = "Row { height: 1; layout: horizontal; }"
+
+    def __init__(self, draft: Draft, width: int) -> None:
+        super().__init__()
+        self._draft, self._width = draft, width
 
     def on_mount(self) -> None:
+        self.fit(self._width)
+
+    def fit(self, width: int) -> None:
+        """Lay the controls out for so many cells."""
+        self._width = width
         self.look()
 
     def look(self) -> None:
-        """Say what is wrong with the field, else what it may be."""
-        name = self.field.name
-        wrong = self._draft.mistakes.get(name, "")
-        off = self._draft.off(name)
-        said = "adversarial training is off" if off else wrong or limits(self.field)
-        if self.field.kind in ("flag", "section") and not off:
-            said = wrong or ("on" if self._draft.text(name) == "true" else "off")  # a switch tells it by colour only
-        self.set_class(off, "off")
-        self.set_class(name in self._draft.texts and not off, "changed")
-        control = self.query("Input, Select, Switch").first()
-        control.disabled = off
-        if (said, bool(wrong)) != self._said:
-            self._said = (said, bool(wrong))
-            says = self.query_one(".says", Static)
-            says.update(Text(shown_line(said), no_wrap=not wrong, overflow="ellipsis"))
-            says.set_class(bool(wrong) and not off, "wrong")
-            self.set_class(bool(wrong) and not off, "bad")
+        """Say what there is to say of what is typed."""
+        raise NotImplementedError
 
 
-class BlockRow(Horizontal):
-    """One HaH block: its number, filters and map size, and its value of every per-block setting."""
+class FieldRow(Row):
+    """One setting: its name, its control, and beside it what it may be or why it is wrong."""
 
-    def __init__(self, number: int, about: str, draft: Draft) -> None:
-        super().__init__(classes="field block")
-        self.number, self._about, self._draft = number, about, draft
+    def __init__(self, field: Field, draft: Draft, prefix: str, devices: Sequence[tuple[str, str]], width: int) -> None:
+        super().__init__(draft, width)
+        self.field, self._prefix = field, prefix
+        self.control = self._control(devices)
+        self._widths = Widths(0, 0, 0)
+        self.said = ""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether what is said is a mistake."""
+        return self.field.name in self._draft.mistakes and not self._draft.off(self.field.name)
 
     def compose(self) -> ComposeResult:
+        yield self.control
+
+    def _control(self, devices: Sequence[tuple[str, str]]) -> Line | Choice | Switch:
+        field, name, text = self.field, self.field.name, self._draft.text(self.field.name)
+        if name == "compute.device":
+            known = [value for value, _ in devices]
+            choices = [*devices, *([(text, text)] if text not in known else [])]
+            return Choice([(Text(told), value) for value, told in choices], text, name)
+        if field.kind in ("flag", "section"):
+            return Switch(text == "true", animate=False, name=name)
+        if field.kind == "choice":
+            values = [str(choice) for choice in field.choices]
+            return Choice([(value, value) for value in values], text, name)
+        hint = "null" if field.optional else ""
+        return Line(text, placeholder=hint, compact=True, name=name, select_on_focus=False)
+
+    def look(self) -> None:
+        """Say what is wrong with the field, else what it may be."""
+        name, width = self.field.name, self._width
+        off, wrong, on = self._draft.off(name), self.wrong, self._draft.text(name) == "true"
+        self.said = "adversarial training is off" if off else self._draft.mistakes.get(name) or limits(self.field)
+        if self.field.kind in ("flag", "section") and not off and not wrong:
+            self.said = "on" if on else "off"  # a switch tells it by colour only
+        widths = Widths.of(width, wide=isinstance(self.control, Line) and self.field.kind in WIDE and not wrong)
+        if widths != self._widths:
+            self._widths = widths
+            self.control.styles.margin, self.control.styles.width = (0, 0, 0, widths.name), widths.control
+        if self.control.disabled != off:
+            self.control.disabled = off
+        changed = name in self._draft.texts and not off
+        ink = canvas.BAD if wrong else canvas.QUIET if off else canvas.MARK if changed else canvas.TEXT
+        told = name.removeprefix(self._prefix)
+        told = told if len(told) < widths.name else f"{told[: widths.name - 2]}…"
+        self.show([
+            canvas.row(
+                (told.ljust(widths.name + widths.control + 1), ink),
+                (canvas.narrow(shown_line(self.said)) if widths.says else "", canvas.BAD if wrong else canvas.QUIET),
+                width=width,
+            )
+        ])  # fmt: skip
+
+
+class BlockRow(Row):
+    """One HaH block: its number, filters and map size, and its value of every per-block setting."""
+
+    def __init__(self, number: int, about: str, draft: Draft, width: int) -> None:
+        super().__init__(draft, width)
         from hah_tui.draft import PER_BLOCK
 
-        yield Static(Text(self._about, no_wrap=True), classes="name")
-        for name in PER_BLOCK:
-            text = self._draft.row(name)[self.number - 1]
-            yield Line(text, compact=True, name=f"{name}[{self.number}]", select_on_focus=False)
-        yield Static(classes="says")
+        self.number, self._about = number, about
+        self._lines = [
+            Line(draft.row(name)[number - 1], compact=True, name=f"{name}[{number}]", select_on_focus=False)
+            for name in PER_BLOCK
+        ]
 
-    def on_mount(self) -> None:
-        self.look()
+    def compose(self) -> ComposeResult:
+        yield from self._lines
+
+    def fit(self, width: int) -> None:
+        first, each = block_columns(width)
+        for index, line in enumerate(self._lines):
+            line.styles.margin, line.styles.width = (0, 2, 0, 0 if index else first), each - 2
+        super().fit(width)
 
     def look(self) -> None:
         """Say what is wrong with the block's values."""
@@ -141,33 +202,103 @@ class BlockRow(Horizontal):
             for name in PER_BLOCK
             if (key := f"{name}[{self.number}]") in self._draft.mistakes
         ]
-        says = self.query_one(".says", Static)
-        says.update(Text(shown_line("; ".join(found))))
-        says.set_class(bool(found), "wrong")
-        self.set_class(bool(found), "bad")
+        first, each = block_columns(self._width)
+        pieces = [(self._about[: first - 1].ljust(first + each * len(PER_BLOCK)), canvas.BAD if found else canvas.TEXT)]
+        if self._width >= 60:
+            pieces.append((canvas.narrow(shown_line("; ".join(found))), canvas.BAD))
+        self.show([canvas.row(*pieces, width=self._width)])
+
+
+class BlockTitles(Row):
+    """What stands above the columns of the blocks."""
+
+    def look(self) -> None:
+        """The names of the settings."""
+        from hah_tui.draft import PER_BLOCK
+
+        first, each = block_columns(self._width)
+        names = "".join(name.rpartition(".")[2].ljust(each) for name in PER_BLOCK)
+        self.show([canvas.row(("block".ljust(first) + names, canvas.QUIET), width=self._width)])
+
+
+def block_columns(width: int) -> tuple[int, int]:
+    """Cells of what a block is, and of each of its settings."""
+    return (15, 10) if width < 60 else (18, min(24, max(14, (width - 18) // 4)))
 
 
 class Fields(VerticalScroll, inherit_bindings=False):
     """The mounted fields; arrows move between them instead of scrolling."""
 
+    def on_resize(self, event: Resize) -> None:
+        for row in self.query(Row):
+            row.fit(self.scrollable_content_region.width)
 
-def rows(sheet: Sheet, draft: Draft, devices: Sequence[tuple[str, str]]) -> list[Widget]:
-    """What is mounted for a tab."""
-    from hah_tui.draft import PER_BLOCK
 
+class SheetBar(Canvas):
+    """The titles of the sheets, the present one marked, those with mistakes in the colour of mistakes."""
+
+    DEFAULT_CSS = "SheetBar { height: 1; background: $surface; }"
+
+    class Chosen(Message):
+        """A click on a sheet."""
+
+        def __init__(self, sheet: int) -> None:
+            super().__init__()
+            self.sheet = sheet
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sheets: list[Sheet] = []
+        self._now, self._bad = 0, set[int]()
+        self._placed: list[tuple[int, int, int]] = []  # (first cell, one after the last, sheet)
+
+    def put(self, sheets: list[Sheet], now: int, bad: set[int]) -> None:
+        """Show these, ``now`` the present one."""
+        self._sheets, self._now, self._bad = sheets, now, bad
+        self.fresh()
+
+    def on_resize(self, event: Resize) -> None:
+        self.fresh()
+
+    def fresh(self) -> None:
+        """Draw as many as there is room for around the present one; at the ends it is said that there are more."""
+        width = self.size.width
+        there = [index for index, sheet in enumerate(self._sheets) if sheet.there]
+        if not width or self._now not in there:
+            return
+        words = {index: f" {self._sheets[index].title} " for index in there}
+        lengths, now = [len(words[index]) for index in there], there.index(self._now)
+        first = next(n for n in range(now + 1) if n == now or sum(lengths[n : now + 2]) <= width - 4)
+        last = max(n for n in range(now, len(there)) if n == now or sum(lengths[first : n + 1]) <= width - 4)
+        pieces = [("< " if first else "", canvas.MARK)]
+        at, self._placed = len(pieces[0][0]), []
+        for index in there[first : last + 1]:
+            ink = canvas.FOCUSED if index == self._now else canvas.BAD if index in self._bad else canvas.TEXT
+            pieces.append((words[index], ink))
+            self._placed.append((at, at + len(words[index]), index))
+            at += len(words[index])
+        self.show([canvas.row(*pieces, (" >" if last < len(there) - 1 else "", canvas.MARK), width=width)])
+
+    def on_click(self, event: Click) -> None:
+        for first, end, index in self._placed:
+            if first <= event.x < end:
+                self.post_message(self.Chosen(index))
+
+
+def rows(sheet: Sheet, draft: Draft, devices: Sequence[tuple[str, str]], width: int) -> list[Widget]:
+    """What is mounted for a tab of so many cells."""
     title = sheet.title.split(" ")[0]
     if title != "blocks":
         prefix = "" if title == "run" else f"{title}."
-        return [FieldRow(field, draft, prefix, devices) for field in sheet.fields]
+        return [FieldRow(field, draft, prefix, devices, width) for field in sheet.fields]
     if not sheet.blocks:
         return [Static(Text("No HaH blocks: model.hah_blocks is 0. This is a standard network."))]
-    heads = [Static(name.rpartition(".")[2], classes="title") for name in PER_BLOCK]
-    found: list[Widget] = [Horizontal(Static("block", classes="name"), *heads, classes="field block titles")]
+    found: list[Widget] = [BlockTitles(draft, width)]
     plan = draft.blocks()
     for number in sheet.blocks:
         block = plan[number - 1] if number <= len(plan) else None
         about = f"{number:>2}  {f'{block.filters} x {block.size}x{block.size}' if block else ''}"
-        found.append(BlockRow(number, about, draft))
+        found.append(BlockRow(number, about, draft, width))
     return found
 
 
@@ -186,7 +317,9 @@ def explained(name: str, draft: Draft, colour: Colour) -> Text:
 
     field, text = fields().get(name.partition("[")[0]), Text()
     if field is None:
-        return text.append("tab, arrows: fields   ctrl+n, ctrl+o: sections   ctrl+r: launch", colour("quiet"))
+        return text.append(
+            "tab, arrows: fields   ctrl+n, ctrl+o: sections   f2: network   ctrl+r: launch", colour("quiet")
+        )
     wrong = draft.mistakes.get(name)
     text.append(name, f"bold {colour('bad' if wrong else 'primary')}")
     if wrong:

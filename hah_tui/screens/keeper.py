@@ -1,4 +1,4 @@
-"""The draft that the form keeps on the disk."""
+"""The drafts that the form keeps on the disk."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hah_tui.settings import save_draft
 
 
 class Keeper:
-    """Keeps the latest draft on the disk without a key press waiting for it, even if the form is left meanwhile."""
+    """Keeps drafts on the disk without a key press waiting for it, even if the form is left meanwhile."""
 
     def __init__(self, app: BaseApp) -> None:
-        self._waiting: list[dict[str, Any] | None] = []
+        self._waiting: dict[str, dict[str, Any] | None] = {}  # by their names
         self._follower = Follower(app, self._write, self._wrote)
         self.problem = ""
 
@@ -21,17 +21,16 @@ class Keeper:
         """Whether something is being written."""
         return self._follower.busy
 
-    def keep(self, draft: dict[str, Any] | None) -> None:
-        """Write this draft (None: none) as soon as the one before is written."""
-        self._waiting = [draft]
+    def keep(self, name: str, draft: dict[str, Any] | None) -> None:
+        """Write a draft (None: forget it) as soon as what is being written is."""
+        self._waiting[name] = draft
         self._follower.wake()
 
     def _write(self) -> str:
         problem = ""
         while self._waiting:
             try:
-                save_draft(self._waiting.pop())
-                problem = ""
+                save_draft(*self._waiting.popitem())
             except OSError as error:
                 problem = f"the draft cannot be kept: {error.strerror}"
         return problem

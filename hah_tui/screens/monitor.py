@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine import disk
@@ -15,14 +17,16 @@ from engine.experiment import Experiment
 from engine.runs import manifest, store
 from engine.runs.events import Event
 from engine.runs.layout import RunDirectory
-from engine.runs.metrics import HAH_COST, LOSS, PANELS, drawn_in
+from engine.runs.metrics import HAH_COST, LOSS, METRICS, PANELS, Metric, drawn_in
 from engine.runs.state import read_state
 from engine.runs.watcher import Look
 from hah_tui import engines, keys
 from hah_tui.curves import Curves, Replay, Source
-from hah_tui.screens.dialogs import SetDialog
+from hah_tui.screens.dialogs import PickRun
 from hah_tui.screens.panels import PanelScreen
 from hah_tui.screens.run_actions import RunActions, go_on
+from hah_tui.screens.set_dialog import SetDialog
+from hah_tui.settings import nameable
 from hah_tui.text import duration, shown, shown_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets import canvas
@@ -33,6 +37,7 @@ from hah_tui.widgets.feed import Feed
 
 _INKS = {"quiet": QUIET, "waiting": canvas.WAITING, "live": canvas.LIVE, "good": canvas.GOOD, "bad": canvas.BAD}
 _LIVE = [panel for panel in PANELS if panel.live]
+MOST_METRICS = 20  # with panels of their own, as many as settings keep
 _CURVE_INKS = (1, 2, 3, 5)  # of the metrics of a panel
 
 
@@ -50,12 +55,14 @@ class MonitorScreen(PanelScreen, RunActions):
         self.source = Source(run)
         self.playback: Replay | None = None
         self.experiment: Experiment | None = None
+        self.unknown = "is not read yet"  # why there is no experiment
         self.hah_blocks = 0
         charts = [
             (Bars if panel.blocks else Chart)(panel.title, panel.unit, digit=str(digit), id=panel.key)
             for digit, panel in enumerate(_LIVE, 1)
         ]
-        self._panels = (*charts, Feed("Events", digit=str(len(charts) + 1), id="feed"))
+        self._panels: list[Canvas] = [*charts, Feed("Events", digit=str(len(charts) + 1), id="feed")]
+        self._of: dict[str, str] = {}  # by the id of a panel that somebody added: its metric
         self._reading_replay, self._framed_at = False, 0.0
         self._idle = self.idle()
 
@@ -68,6 +75,9 @@ class MonitorScreen(PanelScreen, RunActions):
 
     def panels(self) -> Sequence[Canvas]:
         return self._panels
+
+    def first(self) -> Sequence[str]:
+        return list(self._of)
 
     @property
     def curves(self) -> Curves:
@@ -90,12 +100,13 @@ class MonitorScreen(PanelScreen, RunActions):
             if isinstance(panel, Bars):
                 panel.hah_blocks = self.hah_blocks
                 panel.reference_name = self.reference.run.id if self.reference is not None else ""
-                panel.lines = block_lines(curves, drawn_in(str(panel.id))[0], reference)
+                panel.lines = block_lines(curves, self._drawn_in(panel)[0], reference)
                 panel.marks = curves.marks
             elif isinstance(panel, Chart):
-                panel.lines = self._lines(str(panel.id), curves, reference)
+                panel.lines = self._lines(panel, curves, reference)
                 panel.marks = curves.marks
             elif isinstance(panel, Feed):
+                panel.wrap = self.full
                 panel.draw(list(curves.events), self.source.log, look.state.epochs if look is not None else 0)
             if isinstance(panel, Chart) and self.source.loaded:
                 ended = look is not None and not look.live
@@ -104,21 +115,85 @@ class MonitorScreen(PanelScreen, RunActions):
                     panel.empty = "a standard network has none"
         self._draw_head()
 
-    def _lines(self, panel: str, curves: Curves, reference: Curves | None) -> list[ChartLine]:
-        lines = []
-        for metric, ink in zip(drawn_in(panel), _CURVE_INKS, strict=False):
+    def _drawn_in(self, panel: Chart) -> list[Metric]:
+        """The metrics of a panel: those of the table, or the one that somebody added it for."""
+        name = self._of.get(str(panel.id))
+        if name is None:
+            return drawn_in(str(panel.id))
+        return [METRICS.get(name) or Metric(name, name, shown_line(name.rpartition("/")[2], 20))]
+
+    def _lines(self, panel: Chart, curves: Curves, reference: Curves | None) -> list[ChartLine]:
+        lines, metrics = [], self._drawn_in(panel)
+        for metric, ink in zip(metrics, _CURVE_INKS, strict=False):
             name, often = metric.name, metric.every_step
-            if self.standard and name in (HAH_COST, LOSS):
+            if self.standard and name in (HAH_COST, LOSS) and panel.id == "loss":
                 continue
             if len(curves[name]) or often:
                 lines.append(ChartLine(metric.label, curves[name], curves, ink, band=often))
         if reference is not None and self.reference is not None:
-            names = [metric.name for metric in drawn_in(panel) if len(reference[metric.name])]
+            names = [metric.name for metric in metrics if len(reference[metric.name])]
             for name in names:
                 lines.append(ChartLine("", reference[name], reference, canvas.REFERENCE, True, False))
             if names:
                 lines[-1].label = self.reference.run.id
         return lines
+
+    def compose(self) -> ComposeResult:
+        for name in self.hah.settings.metrics:
+            self._panels.append(self._of_metric(name))
+        yield from super().compose()
+
+    def _of_metric(self, name: str) -> Chart:
+        """A panel of a metric, with * for the number of a block."""
+        known = METRICS.get(name)
+        title, unit = (known.title, known.unit) if known is not None else (shown_line(name, 40), "number")
+        key, digit = f"metric-{name.encode().hex()}", len(self._panels) + 1
+        self._of[key] = name
+        title = f"{title[0].upper()}{title[1:]}{' per block' if '*' in name else ''}"
+        return (Bars if "*" in name else Chart)(title, unit, digit=str(digit) if digit < 10 else "", id=key)
+
+    def action_add_panel(self) -> None:
+        recorded = [name for name, one in self.source.curves.series.items() if len(one) and nameable(name)]
+        names = {re.sub(r"^block/\d+/", "block/*/", name) for name in recorded}
+        what = "A panel for a metric of the record"
+        self.app.push_screen(PickRun(what, sorted(names), "", "words of its name, such as lr"), self._add_panel)
+
+    def _add_panel(self, name: str | None) -> None:
+        if not name:
+            return
+        key = next((key for key, of in self._of.items() if of == name), "")
+        if not key and len(self._of) >= MOST_METRICS:
+            self.hah.say(f"{MOST_METRICS} panels of metrics at most; delete takes one away", "warning")
+            return
+        if not key:
+            panel = self._of_metric(name)
+            key = str(panel.id)
+            panel.add_class("panel")
+            self._panels.append(panel)
+            self.query_one("#panels").mount(panel)
+        self.wanted[key], self.current = True, key
+        self._added()
+
+    def action_remove_panel(self) -> None:
+        if self.current not in self._of:
+            self.hah.say("only panels that were added with / are taken away; digits hide the others", "warning")
+            return
+        panel = self.query_one(f"#{self.current}", Chart)
+        del self._of[self.current], self.wanted[self.current]
+        self._panels.remove(panel)
+        self.current = next((name for name, wanted in self.wanted.items() if wanted), "loss")
+        self.wanted[self.current] = True
+        for number, one in enumerate(self._panels, 1):  # digits without a gap
+            if isinstance(one, Chart):
+                one.digit = str(number) if number < 10 else ""
+        self.full = False
+        panel.remove()
+        self._added()
+
+    def _added(self) -> None:
+        self.hah.change(metrics=list(self._of.values()))
+        self.keep()
+        self.lay_out()
 
     # Reading and drawing
 
@@ -132,7 +207,7 @@ class MonitorScreen(PanelScreen, RunActions):
         def read() -> Experiment:
             return store.experiment_of(self.run, read_state(self.run))
 
-        self.hah.in_background(self, read, self._know, lambda _: None)
+        self.hah.in_background(self, read, self._know, lambda error: setattr(self, "unknown", str(error)))
 
     def _know(self, experiment: Experiment) -> None:
         self.experiment, self.hah_blocks = experiment, experiment.model.hah_blocks
@@ -150,11 +225,13 @@ class MonitorScreen(PanelScreen, RunActions):
 
     def idle(self) -> set[str]:
         look = self.source.look
+        found = {"replay_faster", "replay_slower"} if self.playback is None else set[str]()
+        found |= {"remove_panel"} if self.current not in self._of else set()
         if look is None:
-            return {"replay"}
+            return found | {"replay"}
         if look.live:
-            return {"replay"} if look.status == "paused" else {"replay", "resume"}
-        return {"stop", "set", "resume"} if look.status == "finished" else {"stop"}
+            return found | ({"replay", "pause"} if look.status == "paused" else {"replay", "resume"})
+        return found | ({"stop", "pause", "set", "resume"} if look.status == "finished" else {"stop", "pause"})
 
     def _draw_head(self) -> None:
         if (idle := self.idle()) != self._idle:
@@ -309,7 +386,7 @@ class MonitorScreen(PanelScreen, RunActions):
             self.hah.say(f"no engine runs {self.run.id}: nothing to set", "warning")
             return
         if experiment is None:
-            self.hah.say("its experiment cannot be read", "error")
+            self.hah.say(f"its experiment: {self.unknown}", "warning")
             return
         self.app.push_screen(SetDialog(self.run, experiment, look.live), self._set if look.live else self._resume_with)
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
-from weakref import WeakKeyDictionary
 
 from rich.text import Text
 from textual import on
@@ -15,67 +14,71 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import DescendantFocus
 from textual.widget import Widget
-from textual.widgets import Footer, Input, Select, Static, Switch, Tab, Tabs
+from textual.widgets import Input, Select, Static, Switch
 
 from engine.experiment.mistakes import RequestError
-from engine.runs import launch
 from engine.runs.layout import RunDirectory
-from hah_tui import engines, keys
-from hah_tui.base import Page
+from hah_tui import keys
 from hah_tui.screens import summary
-from hah_tui.screens.dialogs import Ask
-from hah_tui.screens.form import BlockRow, FieldRow, Fields, Sheet, device_choices, explained, rows, sheets
+from hah_tui.screens.dialogs import Confirm
+from hah_tui.screens.draft_actions import DraftActions
+from hah_tui.screens.form import Fields, Row, Sheet, SheetBar, device_choices, explained, rows, sheets
 from hah_tui.screens.keeper import Keeper
 from hah_tui.screens.pick_preset import PickPreset
+from hah_tui.settings import new_draft_name
 from hah_tui.text import shown_line
+from hah_tui.widgets.changed_cells import send_changed_cells
+from hah_tui.widgets.key_bar import KeyBar
+from hah_tui.widgets.line import Line
 
 if TYPE_CHECKING:
-    from engine.experiment import Experiment
     from engine.runs.devices import Gpu
     from hah_tui.draft import Draft
     from hah_tui.speeds import Speed
 
 
-class NewRunScreen(Page):
+class NewRunScreen(DraftActions):
     """First the presets, then the form; a draft is kept at every change."""
 
     PLACE = "new"
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("new"),
         Binding("escape", "leave", "back"),
-        Binding("down", "app.focus_next", "next field", show=False),
-        Binding("up", "app.focus_previous", "previous field", show=False),
+        Binding("down", "next_row", "next field", show=False),
+        Binding("up", "previous_row", "previous field", show=False),
     ]
 
     def __init__(self, run: RunDirectory | None = None) -> None:
         super().__init__()
+        send_changed_cells(self)
         self._run = run
         self.draft: Draft | None = None
+        self.kept = ""  # the name the draft is kept under
         self._sheets: list[Sheet] = []
         self._sheet = 0
-        self._speeds: list[Speed] = []
+        self.speeds: list[Speed] = []
         self._devices = device_choices()
-        self._summed = WeakKeyDictionary[Static, Text]()  # what stands in the two summaries
-        self._into = True  # whether the cursor goes into the fields of a tab that opens
-        self._wanted = ""  # the setting to put the cursor on when its tab is there
-        self._busy = ""  # what a launch waits for
+        self._summed = Text()  # what stands in the summary
+        self._wanted = ""  # the setting to put the cursor on when its sheet is there
+        self.busy = ""
         self._newest: list[Widget] = []  # the rows to be shown
+        self._idle = self.idle()
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
         yield PickPreset()
         with Vertical(id="form"):
-            yield Tabs(id="tabs")
+            yield SheetBar()
             with Horizontal(id="middle"):
                 yield Fields(id="fields", can_focus=False)
-                with VerticalScroll(id="side", can_focus=False):
+                with VerticalScroll(id="side"):
                     yield Static(id="summary")
             yield Static(id="explain")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(self.PLACE)
 
     def on_mount(self) -> None:
         app = self.hah
-        self._keeper = Keeper(app)
+        self.keeper = Keeper(app)
         self.add_class("choosing")
         self._head()
         if self._run is not None:
@@ -99,7 +102,17 @@ class NewRunScreen(Page):
         if isinstance(event.start, str):
             self.hah.in_background(self, partial(Draft.of_preset, event.start), self.begin)
         else:
-            self.begin(event.start)
+            self.begin(event.start.draft, event.start.name)
+
+    @on(PickPreset.Forgotten)
+    def _forgotten(self, event: PickPreset.Forgotten) -> None:
+        def forget(yes: bool | None) -> None:
+            if yes:
+                self.keeper.keep(event.kept.name, None)
+                self.query_one(PickPreset).without(event.kept)
+
+        lines = [event.kept.draft.origin, *event.kept.draft.differences()]
+        self.hah.push_screen(Confirm("Throw the draft away?", lines[:12], "throw it away"), forget)
 
     def _cannot_begin(self, error: Exception) -> None:
         self.hah.complain(error)
@@ -108,51 +121,37 @@ class NewRunScreen(Page):
 
     # The form
 
-    def begin(self, draft: Draft) -> None:
-        """Show the form of a draft."""
-        self.draft, self._sheet = draft, 0
+    def begin(self, draft: Draft, kept: str = "") -> None:
+        """Show the form of a draft, kept under a name from its first change on."""
+        self.draft, self._sheet, self.kept = draft, 0, kept or new_draft_name()
         self.remove_class("choosing")
-        self._lay_tabs()
+        self._follow_blocks()
+        self._mount_sheet()
         self.refresh_bindings()
 
-    def _lay_tabs(self) -> None:
-        """Tabs for the sections; the HaH blocks may need more of them than before."""
-        assert self.draft is not None
-        tabs = self.query_one(Tabs)
-        if not self._sheets:
-            for index, sheet in enumerate(sheets(0)):
-                tabs.add_tab(Tab(sheet.title, id=f"sheet-{index}"))
-        self._follow_blocks()
-        tabs.active = f"sheet-{self._sheet}"
-        self._mount_sheet()
-
     def _follow_blocks(self) -> None:
-        """There are as many tabs of blocks as the HaH blocks need."""
+        """There are as many sheets of blocks as the HaH blocks need."""
         assert self.draft is not None
         self._sheets = sheets(self.draft.hah_blocks)
-        for index, sheet in enumerate(self._sheets):
-            self.query_one(f"#sheet-{index}", Tab).display = sheet.there
 
-    @on(Tabs.TabActivated)
-    def _activated(self, event: Tabs.TabActivated) -> None:
-        index = int(str(event.tab.id).removeprefix("sheet-"))
-        if self.draft is not None and index != self._sheet and index < len(self._sheets):
-            self._sheet = index
-            self._mount_sheet()
+    @on(SheetBar.Chosen)
+    def _chosen(self, event: SheetBar.Chosen) -> None:
+        self._go(event.sheet)
 
     def _mount_sheet(self) -> None:
-        """Mount the fields of the present tab, and only those.
+        """Mount the fields of the present sheet, and only those.
 
         One after the other, in the screen's own message loop: Textual breaks when rows are taken away that are still
         being mounted, and cancelling who waits for them ends the whole app.
         """
         draft, sheet = self.draft, self._sheets[self._sheet]
         assert draft is not None
-        self._newest = mounted = [*rows(sheet, draft, self._devices), Static(id="overview")]  # that for a narrow side
+        width = self.query_one("#fields").scrollable_content_region.width or self.size.width - 2
+        self._newest = mounted = rows(sheet, draft, self._devices, width)
         self.call_next(self._put, mounted)
 
     async def _put(self, mounted: list[Widget]) -> None:
-        if mounted is not self._newest:  # another tab was opened meanwhile
+        if mounted is not self._newest:  # another sheet was opened meanwhile
             return
         box = self.query_one("#fields", Fields)
         async with self.batch():
@@ -162,9 +161,8 @@ class NewRunScreen(Page):
         first = next((widget for widget in box.query("Input, Select, Switch") if not widget.disabled), None)
         if self._wanted:
             self._focus_on(self._wanted)
-        elif first is not None and (self._into or not isinstance(self.focused, Tabs)):
+        elif first is not None:
             first.focus()
-            self._into = False
         self._look()
 
     @on(Input.Changed)
@@ -186,27 +184,35 @@ class NewRunScreen(Page):
             if self.draft.text(name) == text:
                 return
             self.draft.type(name, text)
-        self._keeper.keep(self.draft.dump())
+        self.keeper.keep(self.kept, self.draft.dump())
         if name == "model.hah_blocks":
             self._follow_blocks()
         self._look()
 
     def _look(self) -> None:
         """Everything that follows from what is typed."""
-        for row in self.query(FieldRow):
+        for row in self.query(Row):
             row.look()
-        for block in self.query(BlockRow):
-            block.look()
+        self._bar()
         self._head()
         self._summary()
         self._explain()
+        if (idle := self.idle()) != self._idle:
+            self._idle = idle
+            self.refresh_bindings()
+
+    def _bar(self) -> None:
+        if self.draft is not None:
+            wrong = {name.partition("[")[0] for name in self.draft.wrong}
+            bad = {index for index, sheet in enumerate(self._sheets) if any(sheet.has(name) for name in wrong)}
+            self.query_one(SheetBar).put(self._sheets, self._sheet, bad)
 
     def _head(self) -> None:
         colour, draft = self.hah.colour, self.draft
         head = Text(no_wrap=True, overflow="ellipsis")
         head.append("hah-tui", f"bold {colour('primary')}")
-        if self._busy:  # first, so that it is to be read at any width
-            head.append(f"  {self._busy}", f"bold {colour('waiting')}")
+        if self.busy:  # first, so that it is to be read at any width
+            head.append(f"  {self.busy}", f"bold {colour('waiting')}")
         head.append("  New run", "bold")
         if draft is None:
             head.append("  pick where to start; enter takes it", colour("quiet"))
@@ -219,9 +225,9 @@ class NewRunScreen(Page):
             if changed:
                 head.append(f"  {changed} change{'' if changed == 1 else 's'}", colour("accent"))
             if draft.experiment is not None:
-                head.append(f"  {summary.cost(draft.experiment, self._speeds)}", colour("quiet"))
-        if self._keeper.problem:
-            head.append(f"  {self._keeper.problem}", colour("bad"))
+                head.append(f"  {summary.cost(draft.experiment, self.speeds)}", colour("quiet"))
+        if self.keeper.problem:
+            head.append(f"  {self.keeper.problem}", colour("bad"))
         self.query_one("#head", Static).update(head, layout=False)
 
     def _summary(self) -> None:
@@ -229,14 +235,16 @@ class NewRunScreen(Page):
         draft = self.draft
         if draft is None:
             return
-        text = summary.of_draft(draft, self._speeds, self.hah.colour, self.hah.plain)
-        for place in self.query("#summary, #overview").results(Static):
-            if text != self._summed.get(place):
-                self._summed[place] = text
-                place.update(text)
+        text = summary.of_draft(draft, self.speeds, self.hah.colour, self.hah.plain)
+        if text != self._summed:
+            self._summed = text
+            self.query_one("#summary", Static).update(text)
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         self._explain()
+        if (idle := self.idle()) != self._idle:
+            self._idle = idle
+            self.refresh_bindings()
 
     def _explain(self) -> None:
         """The lines below the form: what the field in focus is for, or why it is wrong."""
@@ -252,7 +260,7 @@ class NewRunScreen(Page):
             self._mount_sheet()
 
     def _speeds_known(self, found: list[Speed]) -> None:
-        self._speeds = self.query_one(PickPreset).speeds = found
+        self.speeds = self.query_one(PickPreset).speeds = found
         self.redraw()
 
     # Actions
@@ -260,19 +268,58 @@ class NewRunScreen(Page):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The form's actions are there when the form is."""
         names = ("launch", "save_preset", "next_mistake", "restore", "discard", "next_section", "previous_section",
-                 "queue")  # fmt: skip
+                 "queue", "overview")  # fmt: skip
         return not (action in names and self.draft is None)
 
+    def idle(self) -> set[str]:
+        draft, name = self.draft, ((self.focused.name or "") if self.focused is not None else "").partition("[")[0]
+        if draft is None:
+            return set()
+        found = set() if draft.mistakes else {"next_mistake"}
+        found |= {"launch", "queue", "save_preset"} if draft.mistakes else {"launch", "queue"} if self.busy else set()
+        return found if name in draft.texts or name in draft.lists else found | {"restore"}
+
     def action_leave(self) -> None:
-        """From the form to the presets, from there to the runs."""
-        if self.draft is not None and self._run is None:
+        """From the overview to the form, from there to the presets, from there to the runs."""
+        if self.has_class("overview"):
+            self.action_overview()
+        elif self.draft is not None and self._run is None:
             self.draft = None
             self.add_class("choosing")
             self.query_one(PickPreset).read()
             self._head()
             self.refresh_bindings()
-        elif self.is_current:
+        elif self.is_current and not (self.has_class("choosing") and self.query_one(PickPreset).clear()):
             self.hah.pop_screen()
+
+    def action_overview(self) -> None:
+        """The network and what is changed in the place of the fields, or the fields again."""
+        self.toggle_class("overview")
+        if self.has_class("overview"):
+            self.query_one("#side").focus()
+        else:
+            self._mount_sheet()
+
+    def action_next_row(self) -> None:
+        self._row(1)
+
+    def action_previous_row(self) -> None:
+        self._row(-1)
+
+    def _row(self, by: int) -> None:
+        """To the next field; among the blocks to the same setting of the next one."""
+        if self.draft is None:
+            self.query_one(PickPreset).move(by)
+            return
+        name, bracket, number = ((self.focused.name or "") if self.focused is not None else "").partition("[")
+        shown = self._sheets[self._sheet].blocks
+        if bracket:
+            at = shown[(shown.index(int(number[:-1])) + by) % len(shown)]
+            next(line for line in self.query(Line) if line.name == f"{name}[{at}]").focus()
+        elif by > 0:
+            self.focus_next()
+        else:
+            self.focus_previous()
 
     def action_next_section(self) -> None:
         self._go(self._sheet + 1, 1)
@@ -281,12 +328,15 @@ class NewRunScreen(Page):
         self._go(self._sheet - 1, -1)
 
     def _go(self, sheet: int, way: int = 1) -> None:
-        """Open a tab, or the next one that way which is there."""
+        """Open a sheet, or the next one that way which is there."""
         sheet %= len(self._sheets)
         while not self._sheets[sheet].there:
             sheet = (sheet + way) % len(self._sheets)
-        self._into = True
-        self.query_one(Tabs).active = f"sheet-{sheet}"
+        self.remove_class("overview")
+        if sheet != self._sheet:
+            self._sheet = sheet
+            self._bar()
+            self._mount_sheet()
 
     def action_next_mistake(self) -> None:
         draft = self.draft
@@ -298,8 +348,7 @@ class NewRunScreen(Page):
     def show_field(self, name: str) -> None:
         """Open the tab of a setting and put the cursor on it."""
         for index, sheet in enumerate(self._sheets):
-            first = name in ("hah.alpha", "model.divisive_norm.sigma") and sheet.title.startswith("blocks")
-            if first or any(field.name == name for field in sheet.fields):
+            if sheet.has(name):
                 self._wanted = name
                 if index == self._sheet:
                     self._focus_on(name)
@@ -320,7 +369,7 @@ class NewRunScreen(Page):
             return
         bare = control.name.partition("[")[0]
         draft.restore(bare)
-        self._keeper.keep(draft.dump())
+        self.keeper.keep(self.kept, draft.dump())
         for row in self.query("Input, Select, Switch"):
             name, found, at = (row.name or "").partition("[")
             if name == bare:
@@ -332,132 +381,19 @@ class NewRunScreen(Page):
         self._look()
 
     def action_discard(self) -> None:
-        self._keeper.keep(None)
+        self.keeper.keep(self.kept, None)
         if self.draft is not None:
             self.draft = replace(self.draft, texts={}, lists={})
-            self._lay_tabs()
+            self._follow_blocks()
+            self._go(0)
+            self._mount_sheet()
 
-    def action_save_preset(self) -> None:
-        draft = self.draft
-        assert draft is not None
-        if draft.experiment is None:
-            self._refuse()
-            return
-
-        from engine.experiment import presets
-
-        def save(name: str | None) -> None:
-            if name is not None:
-                self.hah.in_background(
-                    self.hah,
-                    lambda: presets.write_own(name.strip(), draft.preset, draft.sets()),
-                    lambda path: self.hah.say(f"saved {path}"),
-                )
-
-        what = f"It extends {draft.preset} with what is different."
-        self.hah.push_screen(Ask("Save as a preset of your own", what, "", _preset_name, "name"), save)
-
-    def _refuse(self) -> None:
-        draft = self.draft
-        assert draft is not None
-        name = draft.wrong[0]
-        self.hah.say(f"{name or 'the settings'}: {draft.mistakes[name]}", "error")
-        self.show_field(name)
-
-    def _whole(self) -> tuple[Draft, Experiment] | None:
-        """The draft and what it comes to, if nothing is wrong or being done with it; what is wrong is said."""
-        if self.draft is None or self._busy:
-            return None
-        if self.draft.experiment is None:
-            self._refuse()
-            return None
-        return self.draft, self.draft.experiment
-
-    def action_launch(self) -> None:
-        if (whole := self._whole()) is None:
-            return
-        draft, experiment = whole
-        if draft.axes:
-            self.hah.say(f"several values make {draft.several} runs: ctrl+l queues them", "warning")
-            return
-        self._now("asking for device and data...")
-        app = self.hah
-
-        def work() -> RunDirectory:
-            run, process = engines.begin(experiment, draft.made_from, app.folder)
-            app.adopt(process)
-            app.hand_over(self, partial(self._now, f"{run.id} is starting..."))
-            for text in launch.await_start(run, process):
-                app.hand_over(app, partial(app.say, f"{run.id}: {text}", "warning"))
-            return run
-
-        app.in_background(app, work, self._begun, self._not_begun)
-
-    def action_queue(self) -> None:
-        """Ask for how many seeds, then queue."""
-        if (whole := self._whole()) is None:
-            return
-        draft, experiment = whole
-        runs = draft.several
-        seeds = "" if "seed" in draft.axes else "How many seeds?"
-        what = [f"{name}: {draft.text(name)}" for name in draft.axes]
-        takes = summary.cost(experiment, self._speeds)
-        many = f"{runs} runs a seed" if runs > 1 and seeds else f"{runs} runs" if runs > 1 else "One run a seed"
-        what.append(f"{many}, each: {takes}. {seeds}")
-
-        def check(text: str) -> str:
-            fits = text.strip().isdecimal() and 1 <= int(text) <= 1000 and runs * int(text) <= 10_000
-            return "" if fits else "a whole number from 1 to 1000, at most 10,000 runs in all"
-
-        def put(text: str | None) -> None:
-            if text is not None:
-                self._queue(draft, experiment, int(text))
-
-        self.hah.push_screen(Ask("Queue", "\n".join(what), "1", check, over=True), put)
-
-    def _queue(self, draft: Draft, experiment: Experiment, seeds: int) -> None:
-        self._now("asking for device and data...")
-        app = self.hah
-
-        def work() -> str:
-            if draft.several * seeds == 1:
-                return f"{engines.enqueue(experiment, draft.made_from, app.folder).id} waits in the queue"
-            return engines.enqueue_sweep(draft.plan(seeds), app.folder)
-
-        app.in_background(app, work, self._queued, self._not_begun)
-
-    def _queued(self, said: str) -> None:
-        self._keeper.keep(None)
-        self.hah.say(said)
-        if not self.hah.holds(self):
-            return
-        self._now("")
-        if self.is_current:
-            self.hah.pop_screen()
-            self.hah.open("queue")
-
-    def _now(self, what: str) -> None:
-        self._busy = what
+    def now(self, what: str) -> None:
+        self.busy = what
         self._head()
 
-    def _begun(self, run: RunDirectory) -> None:
-        self._keeper.keep(None)
-        self.hah.say(f"{run.id} runs in the background")
-        if not self.hah.holds(self):
-            return
-        self._now("")
-        if self.is_current:
-            self.hah.pop_screen()
-            self.hah.open("monitor", run)
-
-    def _not_begun(self, error: Exception) -> None:
-        """What only the engine's side could know stands beside its field too."""
-        if self.hah.holds(self):
-            self._mark(error)
-        self.hah.complain(error)
-
-    def _mark(self, error: Exception) -> None:
-        self._now("")
+    def mark(self, error: Exception) -> None:
+        self.now("")
         draft = self.draft
         if isinstance(error, RequestError) and draft is not None:
             from engine.experiment.fields import fields
@@ -468,13 +404,6 @@ class NewRunScreen(Page):
                     draft.mistakes[name] = what
                     self.show_field(name)
             self._look()
-
-
-def _preset_name(text: str) -> str:
-
-    from engine.experiment.names import NAME_FORMAT, is_name
-
-    return "" if is_name(text.strip()) else NAME_FORMAT
 
 
 def _draft_of(run: RunDirectory) -> Draft:

@@ -15,7 +15,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.events import Resize
-from textual.widgets import Footer
 
 from engine.runs import store
 from engine.runs.layout import RunDirectory
@@ -26,9 +25,11 @@ from hah_tui.widgets import picture
 from hah_tui.widgets.bars import Bars
 from hah_tui.widgets.canvas import Canvas
 from hah_tui.widgets.changed_cells import send_changed_cells
-from hah_tui.widgets.chart import AXES, SMOOTHING, Chart, ChartLine, View, position, window
+from hah_tui.widgets.chart import AXES, SMOOTHING, Axis, Chart, ChartLine, View, position, window
 from hah_tui.widgets.feed import Lines
+from hah_tui.widgets.key_bar import KeyBar
 
+LOADING_SECONDS = 1.0  # between two pictures while what was there is read: they would take the time from reading
 REFERENCE_SECONDS = 5.0  # between two looks at a reference run
 LEAST = (36, 6)  # cells a panel needs
 ASPECT = 3.6  # columns over rows of the best panel
@@ -68,6 +69,7 @@ class PanelScreen(Page):
         super().__init__()
         send_changed_cells(self)
         self.view = View()
+        self.axis: Axis = "step"  # that is wanted; there are no epochs before the first has ended
         self.wanted: dict[str, bool] = {}  # by id: whether a panel is wanted
         self.current = ""
         self.full = False
@@ -76,12 +78,17 @@ class PanelScreen(Page):
         self.reference: Source | None = None
         self._reading: set[Source] = set()
         self._read_at = WeakKeyDictionary[Source, float]()
+        self._drawn_at = -math.inf
 
     # For the subclasses
 
     def panels(self) -> Sequence[Canvas]:
         """The panels, in the order of their digits."""
         raise NotImplementedError
+
+    def first(self) -> Sequence[str]:
+        """Ids of panels that have room before any other."""
+        return ()
 
     def sources(self) -> list[Source]:
         """The runs in front."""
@@ -107,6 +114,11 @@ class PanelScreen(Page):
     def all_curves(self) -> list[Curves]:
         """The curves of all of them."""
         return [source.curves for source in self.all_sources()]
+
+    @property
+    def loaded(self) -> bool:
+        """Whether all that there was of the runs in front has been read once."""
+        return all(source.loaded or source.gone for source in self.sources())
 
     def metrics(self, chart: Chart) -> list[tuple[str, str, ChartLine]]:
         """(run, metric, line) of a chart."""
@@ -149,8 +161,11 @@ class PanelScreen(Page):
         self._reading.discard(source)
         if source not in self.all_sources():
             return
+        loaded = source.loaded
         if source.take(reading):
             self.changed()
+        if source.loaded and not loaded and self.loaded:
+            self.redraw()  # at once: this is what was waited for
         if source is not self.reference:
             if reading.more:
                 self.read(source)
@@ -188,14 +203,40 @@ class PanelScreen(Page):
     # Layout
 
     def compose(self) -> ComposeResult:
-        self.wanted = {str(panel.id): True for panel in self.panels()}
-        self.current = str(self.panels()[0].id)
+        self._recall()
         yield Canvas(id="head")
         with Container(id="panels"):
             for panel in self.panels():
                 panel.add_class("panel")
                 yield panel
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(self.PLACE)
+
+    def _recall(self) -> None:
+        """What was chosen the last time: the axis, the running mean, which panels there are and how they are drawn."""
+        kept = self.hah.settings
+        self.axis = next(axis for axis in AXES if axis == kept.axis)
+        self.view.smooth = kept.smoothing
+        for panel in self.panels():
+            words = kept.panels.get(f"{self.PLACE}/{panel.id}", "").split()
+            self.wanted[str(panel.id)] = "hidden" not in words
+            if isinstance(panel, Chart):
+                panel.log_y = "log" in words
+            if isinstance(panel, Bars):
+                panel.as_curves = "curves" in words
+        if not any(self.wanted.values()):
+            self.wanted = dict.fromkeys(self.wanted, True)
+        self.current = next(name for name, wanted in self.wanted.items() if wanted)
+
+    def keep(self) -> None:
+        """Keep it for the next time."""
+        chosen = dict(self.hah.settings.panels)
+        for panel in self.panels():
+            words = ["hidden"] * (not self.wanted[str(panel.id)])
+            words += ["log"] * (isinstance(panel, Chart) and panel.log_y)
+            words += ["curves"] * (isinstance(panel, Bars) and panel.as_curves)
+            chosen[f"{self.PLACE}/{panel.id}"] = " ".join(words)
+        chosen = {name: words for name, words in chosen.items() if words}
+        self.hah.change(axis=self.axis, smoothing=self.view.smooth, panels=chosen)
 
     def on_mount(self) -> None:
         self.set_interval(1 / self.hah.settings.frames_per_second, self.frame)
@@ -206,7 +247,8 @@ class PanelScreen(Page):
     def frame(self) -> None:
         """Ask for what is new, and draw it; called at a fixed rate."""
         self.read_when_due()
-        if (self.dirty or self.stale) and self.seen:
+        due = self.loaded or time.monotonic() - self._drawn_at >= LOADING_SECONDS
+        if (self.dirty or self.stale) and self.seen and due:
             self.draw()
 
     def on_resize(self, event: Resize) -> None:
@@ -227,7 +269,7 @@ class PanelScreen(Page):
         if self.full:
             chosen = [self.current]
         else:
-            ranked = sorted(wanted, key=[*self.PRIORITY, *wanted].index)
+            ranked = sorted(wanted, key=[*self.first(), *self.PRIORITY, *wanted].index)
             chosen = ranked[: columns * rows]
             if self.current not in chosen:
                 chosen[-1] = self.current
@@ -255,6 +297,9 @@ class PanelScreen(Page):
         """Bring every panel up to date."""
         if not self.hah.holds(self):
             return
+        self._drawn_at = time.monotonic()
+        epochs = self.axis != "epoch" or any(curves.steps_per_epoch for curves in self.all_curves())
+        self.view.axis = self.axis if epochs else "step"
         self.refill()
         front = [source.curves for source in self.sources()]
         x = window(self.view, front if any(curves.step for curves in front) else self.all_curves())
@@ -262,6 +307,10 @@ class PanelScreen(Page):
             if isinstance(panel, Chart) and panel.display:
                 panel.draw(self.view, x, force=self.stale)
         self.stale = self.dirty = False
+
+    def charts(self) -> list[Chart]:
+        """The panels that are charts."""
+        return [panel for panel in self.panels() if isinstance(panel, Chart)]
 
     @property
     def chart(self) -> Chart | None:
@@ -301,6 +350,7 @@ class PanelScreen(Page):
             shown = self.query_one(f"#{name}").display
             self.wanted[name] = not (self.wanted[name] and shown)
             self.current = name if self.wanted[name] else self.current
+        self.keep()
         self.lay_out()
 
     def action_full_screen(self) -> None:
@@ -311,8 +361,10 @@ class PanelScreen(Page):
         """Out of what was opened last: a panel alone, the cursor, the zoom; then out of the screen."""
         if self.full:
             self.action_full_screen()
-        elif self.view.cursor is not None or self.view.zoom:
+        elif self.view.cursor is not None or self.view.zoom or any(chart.zoom_y for chart in self.charts()):
             self.view.cursor, self.view.zoom = None, 0
+            for chart in self.charts():
+                chart.zoom_y, chart.y = 0, chart.y if not chart.zoom_y else None
             self.redraw()
         else:
             self.hah.pop_screen()
@@ -325,22 +377,68 @@ class PanelScreen(Page):
 
     def _smooth(self, by: int) -> None:
         self.view.smooth = min(max(self.view.smooth + by, 0), len(SMOOTHING) - 1)
+        self.keep()
         self.redraw()
 
     def action_log_y(self) -> None:
-        if self.chart is not None:
-            self.chart.log_y, self.chart.y = not self.chart.log_y, None
-            self.redraw()
+        chart = self.chart
+        if chart is None or (isinstance(chart, Bars) and not chart.as_curves):
+            self.hah.say(f"{self._heading} has no curves: tab goes to another panel, Y changes all", "warning")
+            return
+        self._log([chart], not chart.log_y, chart.heading)
+
+    def action_all_log_y(self) -> None:
+        charts = self.charts()
+        self._log(charts, not all(chart.log_y for chart in charts), "all panels")
+
+    def _log(self, charts: Sequence[Chart], log: bool, what: str) -> None:
+        for chart in charts:
+            chart.log_y, chart.y = log, None
+        more = "" if len(charts) > 1 else "; Y changes all"
+        self.hah.say(f"{what}: {'logarithmic' if log else 'linear'} scale{more}")
+        self.keep()
+        self.redraw()
 
     def action_x_axis(self) -> None:
-        self.view.axis = AXES[(AXES.index(self.view.axis) + 1) % len(AXES)]
-        if self.view.axis == "epoch" and not any(curves.steps_per_epoch for curves in self.all_curves()):
-            self.view.axis = "time"  # nobody has come to the end of an epoch
+        self.axis = AXES[(AXES.index(self.view.axis) + 1) % len(AXES)]
+        if self.axis == "epoch" and not any(curves.steps_per_epoch for curves in self.all_curves()):
+            self.axis = "time"  # nobody has come to the end of an epoch
+        self.keep()
         self.redraw()
 
     def action_block_curves(self) -> None:
-        if isinstance(self.chart, Bars):
-            self.chart.as_curves, self.chart.y = not self.chart.as_curves, None
+        chart = self.chart
+        if isinstance(chart, Bars):
+            self._curves([chart], not chart.as_curves, chart.heading)
+        else:
+            self.hah.say(f"{self._heading} has no blocks: tab goes to another panel, B changes all", "warning")
+
+    def action_all_block_curves(self) -> None:
+        bars = [panel for panel in self.panels() if isinstance(panel, Bars)]
+        self._curves(bars, not all(panel.as_curves for panel in bars), "all panels of blocks")
+
+    def _curves(self, panels: Sequence[Bars], curves: bool, what: str) -> None:
+        for panel in panels:
+            panel.as_curves, panel.y = curves, None
+        self.hah.say(f"{what}: {'curves' if curves else 'bars'}{'' if len(panels) > 1 else '; B changes all'}")
+        self.keep()
+        self.redraw()
+
+    @property
+    def _heading(self) -> str:
+        """What the current panel is called."""
+        return str(getattr(self.query_one(f"#{self.current}"), "heading", self.current))
+
+    def action_zoom_y_in(self) -> None:
+        self._zoom_y(1)
+
+    def action_zoom_y_out(self) -> None:
+        self._zoom_y(-1)
+
+    def _zoom_y(self, by: int) -> None:
+        chart = self.chart
+        if chart is not None:
+            chart.zoom_y, chart.y = min(max(chart.zoom_y + by, 0), 8), None
             self.redraw()
 
     def action_cursor_left(self) -> None:

@@ -1,38 +1,47 @@
-"""Where a new run starts: the presets and the draft that was kept, and what each of them is."""
+"""Where a new run starts: the presets and the drafts that were kept, found by typing, and what each of them is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.events import Key
 from textual.message import Message
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from hah_tui.base import BaseApp, app_of
-from hah_tui.catalogue import Catalogue, Offer, catalogue
+from hah_tui.catalogue import Catalogue, Kept, Offer, catalogue
 from hah_tui.screens import summary
 from hah_tui.text import age, shown, shown_line
 from hah_tui.widgets.choice import Options
+from hah_tui.widgets.line import Line
 
 if TYPE_CHECKING:
-    from hah_tui.draft import Draft
     from hah_tui.speeds import Speed
 
 
 class PickPreset(Horizontal):
-    """The list, and beside it what is under its cursor."""
+    """The list, and beside it what is under its cursor. The cursor of typing stays in the line above the list."""
 
     class Taken(Message):
-        """Somebody wants to start from this: a draft, or the preset of a name."""
+        """Somebody wants to start from this: a draft that was kept, or the preset of a name."""
 
-        def __init__(self, start: Draft | str) -> None:
+        def __init__(self, start: Kept | str) -> None:
             super().__init__()
             self.start = start
+
+    class Forgotten(Message):
+        """Somebody wants a draft to be thrown away."""
+
+        def __init__(self, kept: Kept) -> None:
+            super().__init__()
+            self.kept = kept
 
     def __init__(self) -> None:
         super().__init__(id="choose")
@@ -45,7 +54,9 @@ class PickPreset(Horizontal):
         return app_of(self)
 
     def compose(self) -> ComposeResult:
-        yield Options(id="presets", markup=False)
+        with Vertical(id="offers"):
+            yield Line(placeholder="type to search", id="words", compact=True, select_on_focus=False)
+            yield Options(id="presets", markup=False)
         with VerticalScroll(id="about", can_focus=False):
             yield Static(id="description")
 
@@ -55,42 +66,84 @@ class PickPreset(Horizontal):
 
     def read(self) -> None:
         """List what there is now."""
-        box = self.query_one(OptionList)
-        box.clear_options()
-        box.focus()
+        self.query_one(OptionList).can_focus = False
+        self.query_one(Line).focus()
         self.hah.in_background(self, catalogue, self._arrived)
 
     def _arrived(self, found: Catalogue) -> None:
         self._catalogue = found
-        box = self.query_one(OptionList)
-        quiet, bold = self.hah.colour("quiet"), f"bold {self.hah.colour('accent')}"
-        if found.draft is not None:
-            box.add_option(Option(Text("Your draft", bold), disabled=True))
-            box.add_option(Option(Text(f"  {shown_line(found.draft.origin, 40)}"), id="draft"))
-        for title, offers in found.groups.items():
-            if offers:
-                box.add_option(Option(Text(title, bold), disabled=True))
-            for offer in offers:
-                label = Text(f"  {shown_line(offer.name, 60)}", no_wrap=True, overflow="ellipsis")
-                if offer.shadows:
-                    label.append(" (yours)", quiet)
-                box.add_option(Option(label, id=f"p:{offer.name}"))
-        box.action_first()
+        self._list()
 
-    def _found(self, option: Option) -> Draft | Offer | None:
+    @on(Input.Changed)
+    def _list(self) -> None:
+        """The drafts and presets that have all the words in their names, tags or descriptions."""
+        box, words = self.query_one(OptionList), self.query_one(Line).value.lower().split()
+        quiet, bold = self.hah.colour("quiet"), f"bold {self.hah.colour('accent')}"
+        options: list[Option] = []
+
+        def put(title: str, members: list[Option]) -> None:
+            options.extend([Option(Text(title, bold), disabled=True), *members] if members else [])
+
+        drafts = [
+            Option(Text(f"  {shown_line(kept.draft.origin, 40)}, {age(kept.written)} ago", no_wrap=True,
+                        overflow="ellipsis"), id=f"d:{kept.name}")
+            for kept in self._catalogue.drafts
+            if _has(words, f"draft {kept.draft.origin} {' '.join(kept.draft.texts)}")
+        ]  # fmt: skip
+        put("Your drafts" if len(drafts) > 1 else "Your draft", drafts)
+        for title, offers in self._catalogue.groups.items():
+            members = []
+            for offer in offers:
+                experiment = offer.experiment
+                about = "" if isinstance(experiment, str) else f"{' '.join(experiment.tags)} {experiment.description}"
+                if _has(words, f"{offer.name} {title} {about}"):
+                    label = Text(f"  {shown_line(offer.name, 60)}", no_wrap=True, overflow="ellipsis")
+                    label.append(" (yours)" if offer.shadows else "", quiet)
+                    members.append(Option(label, id=f"p:{offer.name}"))
+            put(title, members)
+        box.clear_options()
+        box.add_options(options)
+        if options:
+            box.action_first()
+        elif self._catalogue.groups:
+            self.say(Text("nothing has all these words", self.hah.colour("quiet")))
+
+    def without(self, kept: Kept) -> None:
+        """List a draft no more."""
+        self._catalogue = replace(self._catalogue, drafts=tuple(k for k in self._catalogue.drafts if k is not kept))
+        self._list()
+
+    def move(self, by: int) -> None:
+        """Move the cursor of the list."""
+        box = self.query_one(OptionList)
+        (box.action_cursor_down if by > 0 else box.action_cursor_up)()
+
+    def on_key(self, event: Key) -> None:
+        box = self.query_one(Options)
+        moves = {"pageup": box.action_page_up, "pagedown": box.action_page_down, "delete": self._forget}
+        if event.key in moves:
+            event.stop()
+            moves[event.key]()
+
+    def clear(self) -> bool:
+        """Empty the line; whether there was anything."""
+        line = self.query_one(Line)
+        had, line.value = bool(line.value), ""
+        return had
+
+    def _found(self, option: Option | None) -> Kept | Offer | None:
         """The draft or the preset of an option."""
-        if option.id == "draft":
-            return self._catalogue.draft
+        if option is None:
+            return None
         offers = (offer for offers in self._catalogue.groups.values() for offer in offers)
-        return next((offer for offer in offers if option.id == f"p:{offer.name}"), None)
+        kept = next((kept for kept in self._catalogue.drafts if option.id == f"d:{kept.name}"), None)
+        return kept or next((offer for offer in offers if option.id == f"p:{offer.name}"), None)
 
     @on(OptionList.OptionHighlighted)
     def redraw(self) -> None:
         """Say what is under the cursor."""
-        option, text, colour = self.query_one(OptionList).highlighted_option, Text(), self.hah.colour
-        if option is None:
-            return
-        found = self._found(option)
+        text, colour = Text(), self.hah.colour
+        found = self._found(self.query_one(OptionList).highlighted_option)
         if isinstance(found, Offer):
             text.append(f"{shown_line(found.name)}\n", "bold")
             experiment = found.experiment
@@ -102,18 +155,27 @@ class PickPreset(Horizontal):
                 text.append("\n")
                 text.append_text(summary.facts(experiment, self.speeds, colour))
         elif found is not None:
-            text.append(f"{shown_line(found.origin)}\n", "bold")
-            text.append(f"written {age(self._catalogue.written)} ago\n\n")
-            text.append_text(summary.changes(found, colour, self.hah.plain))
-        self.say(text)
+            text.append(f"{shown_line(found.draft.origin)}\n", "bold")
+            text.append(f"written {age(found.written)} ago; ", colour("quiet"))
+            text.append("delete throws it away\n\n", colour("quiet"))
+            text.append_text(summary.changes(found.draft, colour, self.hah.plain))
+        if found is not None:
+            self.say(text)
 
+    @on(Input.Submitted)
     @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        found = self._found(event.option)
-        if not isinstance(found, Offer):
-            if found is not None:
-                self.post_message(self.Taken(found))
-        elif isinstance(found.experiment, str):
+    def _selected(self) -> None:
+        found = self._found(self.query_one(OptionList).highlighted_option)
+        if isinstance(found, Offer) and isinstance(found.experiment, str):
             self.hah.say(found.experiment, "error")
-        else:
-            self.post_message(self.Taken(found.name))
+        elif found is not None:
+            self.post_message(self.Taken(found.name if isinstance(found, Offer) else found))
+
+    def _forget(self) -> None:
+        found = self._found(self.query_one(OptionList).highlighted_option)
+        if isinstance(found, Kept):
+            self.post_message(self.Forgotten(found))
+
+
+def _has(words: Sequence[str], text: str) -> bool:
+    return all(word in text.lower() for word in words)

@@ -74,6 +74,7 @@ def network(blocks: Sequence[BlockPlan], hah_blocks: int, colour: Colour) -> Tex
     stages: dict[int, list[BlockPlan]] = {}
     for block in blocks:
         stages.setdefault(block.size, []).append(block)
+    most = max((len(members) for members in stages.values()), default=0)
     for size, members in stages.items():
         text.append(f"{f'{size}x{size}':>6}  ", colour("quiet"))
         for block in members:
@@ -82,7 +83,7 @@ def network(blocks: Sequence[BlockPlan], hah_blocks: int, colour: Colour) -> Tex
             else:
                 text.append(f" {block.number:>2} ", f"{colour('foreground')} on {colour('panel')}")
             text.append(" ")
-        text.append(" " * (5 * (4 - len(members))))
+        text.append(" " * (5 * (most - len(members))))
         text.append(f" {members[0].filters} filters\n", colour("quiet"))
     if blocks:
         text.append("        [n]", f"bold {colour('live')}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
@@ -19,7 +20,7 @@ from hah_tui.base import app_of
 # Inks. 1 to 8 are curves; a band behind a curve has its number and FAINT more.
 LINES, FAINT = 8, 8
 TEXT, QUIET, TITLE, FOCUSED, MARK, CURSOR, REFERENCE, STRONG, GOOD, BAD, WAITING, LIVE = range(17, 29)
-BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND, HISTORY = range(29, 37)
+BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND, HISTORY, GRID = range(29, 38)
 
 APART = 8  # cells between two changes in a row that are sent for themselves
 
@@ -36,6 +37,11 @@ def row(*pieces: tuple[str, int], width: int, right: Sequence[tuple[str, int]] =
         text, inks = text[: width - 1] + "…" * (width > 0), inks[:width]
     gap = width - len(text) - len(end)
     return text + " " * gap + end, inks + bytes(gap) + end_inks
+
+
+def narrow(text: str) -> str:
+    """``text`` with question marks for characters of two cells or none, which rows cannot hold."""
+    return "".join(c if cell_len(c) == 1 else "?" for c in text) if cell_len(text) != len(text) else text
 
 
 def changes(old: InkedRow, new: InkedRow) -> list[tuple[int, int]]:
@@ -120,7 +126,7 @@ def runs(row: InkedRow) -> Iterator[tuple[str, int]]:
 
 
 _FILLED = {TITLE, FOCUSED, CURSOR, BAR_REFERENCE, BAR_MARK, STANDARD_REFERENCE, STANDARD_MARK, BEHIND}
-_PLAIN = str.maketrans("…●━┊│·→▲▼└─├↑↓▌", "~*-:|.>^v`-+^v|")
+_PLAIN = str.maketrans("…●━┊┈│·→▲▼└─├↑↓▌", "~*-:.|.>^v`-+^v|")
 
 
 def palette(theme: str, variables: dict[str, str]) -> dict[int, Style]:
@@ -158,6 +164,7 @@ def palette(theme: str, variables: dict[str, str]) -> dict[int, Style]:
         MARK: style(accent),
         CURSOR: style(color("background"), accent),
         REFERENCE: style(surface.blend(text, 0.42)),
+        GRID: style(surface.blend(text, 0.16)),
         GOOD: style(color("good", variables.get("success", "#00aa00"))),
         BAD: style(color("bad", variables.get("error", "#ee3333")), bold=True),
         WAITING: style(color("waiting", variables.get("warning", "#ccaa00"))),

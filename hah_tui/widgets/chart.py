@@ -21,6 +21,7 @@ from hah_tui.widgets.canvas import FAINT, QUIET, REFERENCE, TEXT, TITLE, Canvas,
 Axis = Literal["step", "epoch", "time"]
 AXES: tuple[Axis, ...] = ("step", "epoch", "time")
 SMOOTHING = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)  # horizons of the running mean, as parts of the run
+GRID_ROWS = 8  # rows of a plot from which on it has grid lines
 
 
 @dataclass
@@ -117,6 +118,7 @@ class Chart(Canvas, can_focus=True):
         self.lines: list[ChartLine] = []
         self.marks: Sequence[Mark] = ()
         self.log_y = False
+        self.zoom_y = 0  # times the values that are shown were halved, around that of the first curve
         self.y: Limits | None = None
         self.empty = "no values yet"
         self.outside = ""  # what of the curves lies beyond the limits
@@ -130,9 +132,10 @@ class Chart(Canvas, can_focus=True):
         """Draw what has changed since the last call; ``x``: the part of the axis that is shown."""
         self._view, self._x = view, x
         if not self.size.width or not self.display:
+            self._drawn = self._drawn or False  # what was asked for is drawn as soon as there is room
             return
-        state = (self.size, self.has_focus, self.app.theme, self.plain, self.log_y, view.axis, view.horizon,
-                 view.cursor, x, len(self.marks), self._state())  # fmt: skip
+        state = (self.size, self.has_focus, self.app.theme, self.plain, self.log_y, self.zoom_y, view.axis,
+                 view.horizon, view.cursor, x, len(self.marks), self._state())  # fmt: skip
         if state == self._drawn and not force:
             return
         self._drawn = state
@@ -147,13 +150,18 @@ class Chart(Canvas, can_focus=True):
         return [(id(line.series), line.series.version, line.label, line.ink) for line in self.lines]
 
     def on_resize(self, event: Resize) -> None:
-        self.draw(self._view, self._x, force=True)
+        self._again()
 
     def on_focus(self) -> None:
-        self.draw(self._view, self._x, force=True)
+        self._again()
 
     def on_blur(self) -> None:
-        self.draw(self._view, self._x, force=True)
+        self._again()
+
+    def _again(self) -> None:
+        """The same once more, if there was anything."""
+        if self._drawn is not None:
+            self.draw(self._view, self._x, force=True)
 
     def frame(self, width: int, height: int) -> list[InkedRow]:
         """The rows of a picture of this size: title, legend, curves, the axis."""
@@ -180,6 +188,8 @@ class Chart(Canvas, can_focus=True):
             said.append(f"mean {max(1, round(view.horizon)):,} steps")
         if view.zoom:
             said.append(f"{2**view.zoom}x")
+        if self.zoom_y:
+            said.append(f"y {2**self.zoom_y}x")
         return said
 
     def _legend(self) -> list[list[tuple[str, int]]]:
@@ -256,8 +266,11 @@ class Chart(Canvas, can_focus=True):
         rows = []
         for index in range(height):
             text, inks = drawn.cells(index)
+            if index in gutter and height >= GRID_ROWS:
+                inks = bytes(canvas.GRID if char == " " else ink for char, ink in zip(text, inks, strict=True))
+                text = text.replace(" ", "┈")
             for column, (char, ink) in columns.items():
-                if text[column] == " ":
+                if text[column] in " ┈":
                     text = text[:column] + char + text[column + 1 :]
                     inks = inks[:column] + bytes([ink]) + inks[column + 1 :]
             label = gutter.get(index, "").rjust(left - 1) + " "
@@ -366,6 +379,11 @@ class Chart(Canvas, can_focus=True):
         if not self.log_y:
             reach = 0.25 * (high - low)
             low, high = max(min(low, band_low), low - reach), min(max(high, band_high), high + reach)
+        if self.zoom_y:
+            whole, share = Limits(low, high if high > low else low + (abs(low) or 1.0), self.log_y), 0.5**self.zoom_y
+            middle = whole.fraction(next((v for v in map(self.value_of, self.lines) if not math.isnan(v)), math.nan))
+            start = min(max(middle - share / 2, 0.0), 1.0 - share) if not math.isnan(middle) else 0.0
+            low, high = whole.value(start), whole.value(start + share)
         return limits(low, high, self.y, self.log_y)
 
     def _visible(self, line: ChartLine) -> tuple[int, int]:
@@ -437,21 +455,26 @@ class _Place:
         scale, low = last / (y.high - y.low), y.low
         return lambda value: last - scale * (value - low)
 
+    def _shown(self, across: Sequence[float]) -> slice:
+        """What lies inside the window, and one point to each side: what is far outside would be drawn for nothing."""
+        last = self._raster.columns
+        first = next((i for i, x in enumerate(across) if x >= 0), len(across))
+        after = next((i for i in range(len(across) - 1, -1, -1) if across[i] <= last), -1)
+        return slice(max(0, first - 1), after + 2)
+
     def points(self, line: ChartLine, values: Sequence[float]) -> list[tuple[float, float]]:
-        """A line in dots, what lies outside the window left away but for one point to each side."""
-        down, last = self._down(), self._raster.columns
-        points = [(x, down(value)) for x, value in zip(self._across(line), values, strict=True)]
-        first = next((i for i, (x, _) in enumerate(points) if x >= 0), len(points))
-        after = next((i for i in range(len(points) - 1, -1, -1) if points[i][0] <= last), -1)
-        return points[max(0, first - 1) : after + 2]
+        """A line in dots."""
+        down, across = self._down(), self._across(line)
+        shown = self._shown(across)
+        return [(x, down(value)) for x, value in zip(across[shown], values[shown], strict=True)]
 
     def band(self, line: ChartLine) -> list[tuple[float, float, float]]:
         """Minimum and maximum of the bins of a line in dots."""
-        down, series = self._down(), line.series
-        floor = self._y.low if self._y.log else -math.inf
+        down, series, across = self._down(), line.series, self._across(line)
+        floor, shown = self._y.low if self._y.log else -math.inf, self._shown(across)
+        bins = zip(across[shown], series.count[shown], series.high[shown], series.low[shown], strict=True)
         return [
-            (x, down(series.high[i]), down(max(series.low[i], floor))) if series.count[i] else (x, math.nan, math.nan)
-            for i, x in enumerate(self._across(line))
+            (x, down(high), down(max(low, floor))) if count else (x, math.nan, math.nan) for x, count, high, low in bins
         ]
 
     def cell(self, curves: Curves, step: float) -> int:

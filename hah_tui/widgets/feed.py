@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rich.cells import cell_len
 from textual.events import MouseScrollDown, MouseScrollUp, Resize
 
 from engine.runs.events import Event
@@ -15,6 +16,7 @@ from hah_tui.text import shown, shown_line
 from hah_tui.widgets import canvas
 from hah_tui.widgets.canvas import QUIET, TEXT, TITLE, Canvas, InkedRow
 
+BROAD = 100  # cells from which on an event has room for all it says
 _INKS = {
     "warning": canvas.WAITING, "failed": canvas.BAD, "set": canvas.MARK, "finished": canvas.GOOD,
     "stopped": canvas.WAITING, "checkpoint": QUIET, "engine": QUIET, "position": QUIET, "command": QUIET,
@@ -36,8 +38,8 @@ class Lines(Canvas, can_focus=True):
         if self.size.width and self.display:
             self.show(self.frame(self.size.width, self.size.height))
 
-    def listed(self, width: int) -> list[list[tuple[str, int]]]:
-        """The lines, each as pieces of (text, ink)."""
+    def listed(self, width: int, most: int) -> list[list[tuple[str, int]]]:
+        """The lines, each as pieces of (text, ink); of those that are shown from the end ``most`` are enough."""
         raise NotImplementedError
 
     def on_resize(self, event: Resize) -> None:
@@ -65,7 +67,8 @@ class Lines(Canvas, can_focus=True):
     def frame(self, width: int, height: int) -> list[InkedRow]:
         """Title and lines."""
         name = (f" {self.digit} {self.heading} ".replace("  ", " "), canvas.FOCUSED if self.has_focus else TITLE)
-        lines, room = self.listed(width), max(0, height - 1)
+        room = max(0, height - 1)
+        lines = self.listed(width, room + self.back)
         self.back = min(self.back, max(0, len(lines) - room))
         first = max(0, len(lines) - room) - self.back if self.at_end else self.back
         hidden = self.back if self.at_end else len(lines) - room - first
@@ -84,35 +87,51 @@ class Feed(Lines):
         self.engine_log = False
         self._events: Sequence[Event] = ()
         self._log, self._epochs = "", 0
-        self._words: dict[tuple[int, int], list[tuple[str, int]]] = {}  # by the events' identities
+        self.wrap = False  # long lines go on below
+        self._words: dict[tuple[int, int, bool, int], tuple[str, str, int]] = {}  # by the events' identities
 
     def draw(self, events: Sequence[Event], log: str, epochs: int) -> None:
         """Show the end of ``events``, or of ``log``."""
         self._events, self._log, self._epochs = events, log, epochs
         self.fresh()
 
-    def listed(self, width: int) -> list[list[tuple[str, int]]]:
+    def listed(self, width: int, most: int) -> list[list[tuple[str, int]]]:
         self.heading = "engine.log" if self.engine_log else self._title
-        return self._said() if self.engine_log else self._told()
+        if not self.engine_log:
+            return self._told(width, most)
+        texts = (f" {shown_line(text, 500)}" for text in shown(self._log, 100_000).splitlines())
+        return [[(part, TEXT)] for text in texts for part in (_wrapped(text, width) if self.wrap else [text])]
 
-    def _said(self) -> list[list[tuple[str, int]]]:
-        return [[(f" {shown_line(text, 500)}", TEXT)] for text in shown(self._log, 100_000).splitlines()]
+    def _told(self, width: int, most: int) -> list[list[tuple[str, int]]]:
+        """The events' lines, the last ``most`` of them; each event is put into words once, as long as it is shown.
 
-    def _told(self) -> list[list[tuple[str, int]]]:
-        """The events' lines; each event is put into words once, as long as it is among those that are kept."""
+        Of the checkpoints of a name the last one has a line, with how many there were: they come with every epoch.
+        """
         known, self._words = self._words, {}
-        for event in self._events:
-            key = id(event), self._epochs
-            self._words[key] = known[key] if key in known else self._worded(event)
-        return [words for words in self._words.values() if words]
+        saved = Counter(str(event.get("name")) for event in self._events if event["kind"] == "checkpoint")
+        lines: list[list[tuple[str, int]]] = []
+        for event in reversed(self._events):
+            if len(lines) >= most:
+                break
+            again = 0
+            if event["kind"] == "checkpoint":
+                again = saved.pop(str(event.get("name")), 0)
+                if not again:
+                    continue
+            key = id(event), self._epochs, self.wrap or width >= BROAD, again
+            clock, text, ink = self._words[key] = known[key] if key in known else self._worded(event, key[2], again)
+            if text:
+                parts = _wrapped(text, width - len(clock)) if self.wrap else [text]
+                gaps = [clock, *[" " * len(clock)] * (len(parts) - 1)]
+                lines += [[(gap, QUIET), (part, ink)] for gap, part in zip(gaps, parts, strict=True)][::-1]
+        return lines[::-1]
 
-    def _worded(self, event: Event) -> list[tuple[str, int]]:
-        text = event_line(event, self._epochs) or _short(event)
-        if not text:
-            return []
+    def _worded(self, event: Event, whole: bool, times: int) -> tuple[str, str, int]:
+        text = event_line(event, self._epochs, brief=not whole) or _short(event)
+        text += f" ({times} so far)" if times > 1 and text else ""
         moment = event.get("time")
         clock = time.strftime(" %H:%M:%S ", time.localtime(moment)) if _is_time(moment) else " " * 10
-        return [(clock, QUIET), (text, _INKS.get(event["kind"], TEXT))]
+        return clock, text, _INKS.get(event["kind"], TEXT)
 
 
 def _short(event: Event) -> str:
@@ -131,8 +150,10 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and 0 < value < 1 << 40
 
 
+def _wrapped(text: str, width: int) -> list[str]:
+    """A line as several of at most ``width`` characters."""
+    return textwrap.wrap(text, max(10, width), drop_whitespace=True) or [text]
+
+
 def _fitting(pieces: list[tuple[str, int]], width: int) -> InkedRow:
-    """Pieces as a row; characters of two cells, which rows cannot hold, become question marks."""
-    narrow = [("".join(c if cell_len(c) == 1 else "?" for c in text) if cell_len(text) != len(text) else text, ink)
-              for text, ink in pieces]  # fmt: skip
-    return canvas.row(*narrow, width=width)
+    return canvas.row(*((canvas.narrow(text), ink) for text, ink in pieces), width=width)

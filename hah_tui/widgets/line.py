@@ -8,7 +8,7 @@ from textual.binding import Binding
 from textual.events import Key
 from textual.widgets import Input
 
-MOVES = ("app.focus_next", "app.focus_previous")
+MOVES = ("app.focus_next", "app.focus_previous", "next_row", "previous_row", "complete")
 
 
 class Line(Input, inherit_bindings=False):
@@ -27,10 +27,10 @@ class Line(Input, inherit_bindings=False):
         at = self.screen.focused
         if at is not None and at is not self:  # a key before this one went to another field
             at._forward_event(Key(event.key, event.character))
-        elif event.key in self.EDITS:
+        elif event.key in self.EDITS and (self.value or event.key != "delete"):  # or it is its parent's
             await self.run_action(self.EDITS[event.key])
         elif (bound := self.screen.active_bindings.get(event.key)) and bound.binding.action in MOVES:
-            await self.app.run_action(bound.binding.action)
+            await self.app.run_action(bound.binding.action, bound.node)
         else:
             return  # to Input's own method, which Textual calls next
         event.stop()

@@ -97,7 +97,7 @@ class Raster:
                 self._fill(column, top, bottom, ink, behind=True)
             else:
                 first, wide = before[0], column - before[0]
-                for step in range(1, wide + 1):
+                for step in range(max(1, -first), min(wide, self.columns - first) + 1):
                     share = step / wide
                     above, below = before[1] + share * (top - before[1]), before[2] + share * (bottom - before[2])
                     self._fill(first + step, above, below, ink, behind=True)
@@ -119,8 +119,9 @@ class Raster:
 
     def _connect(self, a: tuple[int, float], b: tuple[int, float], ink: int) -> None:
         slope = (b[1] - a[1]) / (b[0] - a[0])
-        y = a[1]
-        for column in range(a[0], b[0] + 1):
+        start = max(a[0], -1)
+        y = a[1] if start == a[0] else a[1] + slope * (start - 0.5 - a[0])
+        for column in range(start, min(b[0], self.columns) + 1):
             after = a[1] + slope * (column + 0.5 - a[0]) if column < b[0] else b[1]
             self._fill(column, y, after, ink)
             y = after

@@ -42,7 +42,7 @@ class SideBySide(Lines):
         if not self.side <= place < self.side + self._fitting:
             self.scroll_columns(place - self.side if place < self.side else place - self.side - self._fitting + 1)
 
-    def listed(self, width: int) -> list[list[tuple[str, int]]]:
+    def listed(self, width: int, most: int) -> list[list[tuple[str, int]]]:
         if not self.cells:
             return [[(f" {self.empty}", QUIET)]]
         columns = len(self.header) - 1

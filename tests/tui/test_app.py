@@ -44,7 +44,7 @@ def test_a_wrong_option_is_refused():
 
 
 def test_a_hang_up_touches_no_engine_and_keeps_the_draft(runs, terminal):
-    from hah_tui.settings import stored_draft
+    from hah_tui.settings import stored_drafts
 
     _, lock = alive(runs, id="a-run", epoch=3)
     screen = terminal(PROGRAM, "--runs-dir", str(runs), columns=80, lines=24)
@@ -58,7 +58,7 @@ def test_a_hang_up_touches_no_engine_and_keeps_the_draft(runs, terminal):
     screen.expect("1 change")
     screen.hang_up()
     screen.wait(20)
-    assert stored_draft()["texts"] == {"name": "quickstartzz"}
+    assert [one["texts"] for one in stored_drafts().values()] == [{"name": "quickstartzz"}]
     assert lock.descriptor >= 0
     assert screen.process.returncode != 0
     os.kill(os.getpid(), 0)

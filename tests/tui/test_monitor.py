@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from hah_tui.screens.dialogs import Message, PickRun
+from hah_tui.screens.monitor import MonitorScreen
+from hah_tui.settings import Settings
 from hah_tui.widgets.chart import Chart
 from tests.tui.driving import drawn, monitor, until
 from tests.tui.scripted import Scripted
@@ -50,6 +52,138 @@ def test_keys_that_change_what_is_seen(folder):
         assert app.screen is screen
 
     monitor(Scripted(folder).run, body)
+
+
+def test_scale_and_bars_say_what_they_act_on_and_can_act_on_all(folder):
+    async def body(pilot, app, screen):
+        def said():
+            return list(app._notifications)[-1].message
+
+        loss, accuracy, snr = (screen.query_one(f"#{name}", Chart) for name in ("loss", "accuracy", "snr"))
+        await pilot.press("y")
+        assert said() == "Loss: logarithmic scale; Y changes all"
+        assert (loss.log_y, accuracy.log_y) == (True, False)
+        await pilot.press("Y")
+        assert said() == "all panels: logarithmic scale"
+        assert accuracy.log_y
+        await pilot.press("Y")
+        assert not any(chart.log_y for chart in screen.charts())
+        await pilot.press("b")
+        assert "Loss has no blocks" in said()
+        await pilot.press("B")
+        assert snr.as_curves
+        screen.query_one("#snr").focus()
+        await pilot.press("b", "y")
+        assert "SNR per block, dB has no curves" in said()
+        assert not snr.as_curves
+        assert screen.query_one("#sparsity").as_curves
+
+    monitor(Scripted(folder).run, body)
+
+
+def test_values_are_zoomed_around_the_cursor(folder):
+    async def body(pilot, app, screen):
+        loss = screen.query_one("#loss", Chart)
+        before = loss.y
+        await pilot.press("right_curly_bracket", "right_curly_bracket", "right_curly_bracket")
+        await drawn(pilot, screen)
+        assert loss.y.high - loss.y.low < (before.high - before.low) / 3
+        assert loss.y.low <= loss.value_of(loss.lines[0]) <= loss.y.high
+        assert "y 8x" in loss.text()
+        await pilot.press("left_curly_bracket")
+        await drawn(pilot, screen)
+        assert "y 4x" in loss.text()
+        await pilot.press("escape")
+        await drawn(pilot, screen)
+        assert (loss.zoom_y, loss.y, app.screen) == (0, before, screen)
+
+    monitor(Scripted(folder).run, body)
+
+
+def test_what_is_chosen_is_kept(folder):
+    made = Scripted(folder)
+
+    async def choose(pilot, app, screen):
+        await pilot.press("x", "plus", "plus", "y", "B", "6")
+        await drawn(pilot, screen)
+
+    async def find(pilot, app, screen):
+        app.settings = Settings.load()[0]
+        again = MonitorScreen(made.run)
+        await app.push_screen(again)
+        await until(pilot, lambda: again.source.loaded)
+        await drawn(pilot, again)
+        assert (again.view.axis, again.view.smooth) == ("epoch", 2)
+        assert again.query_one("#loss", Chart).log_y
+        assert again.query_one("#snr").as_curves
+        assert not again.wanted["throughput"]
+        assert not again.query_one("#throughput").display
+
+    monitor(made.run, choose)
+    monitor(made.run, find)
+
+
+def test_a_panel_for_any_metric_of_the_record(folder):
+    made = Scripted(folder)
+    made.event("train", step=241, epoch=12, values={"own/thing [x]": 0.25, "block/1/odd": 3.0, "block/2/odd": 4.0})
+
+    async def body(pilot, app, screen):
+        async def add(words):
+            await pilot.press("slash")
+            await until(pilot, lambda: isinstance(app.screen, PickRun))
+            await pilot.press(*words, "enter")
+            await until(pilot, lambda: app.screen is screen)
+            await drawn(pilot, screen)
+
+        await add("thing")
+        panel = screen.chart
+        assert "Own/thing [x]" in panel.text()
+        assert "0.25" in panel.text()
+        assert panel.digit == "8"
+        await add("odd")
+        assert "Block/*/odd per block" in screen.chart.text()
+        assert [line.label for line in screen.chart.lines] == ["1", "2"]
+        assert screen.chart.digit == "9"
+        await add("thing")  # it is there already
+        assert screen.chart is panel
+        assert app.settings.metrics == ["own/thing [x]", "block/*/odd"]
+        again = MonitorScreen(made.run)
+        await app.push_screen(again)
+        await until(pilot, lambda: again.source.loaded)
+        assert len(again.panels()) == len(screen.panels()) == 9
+        await pilot.press("escape", "delete")
+        await drawn(pilot, screen)
+        assert app.settings.metrics == ["block/*/odd"]
+        assert [panel.digit for panel in screen.panels()] == list("12345678")
+        await pilot.press("delete")
+        assert "only panels that were added" in list(app._notifications)[-1].message
+        await pilot.press("slash", "delete", "escape", "delete", "slash", "enter", "delete")  # faster than pictures
+        await pilot.pause()
+
+    monitor(made.run, body)
+
+
+def test_the_feed_folds_checkpoints_and_wraps_where_it_is_alone(folder):
+    made = Scripted(folder)
+    for step in (60, 120, 180):
+        made.event("checkpoint", name="last", step=step, epoch=step // 20)
+    made.event("checkpoint", name="best", step=100, epoch=5)
+
+    async def body(pilot, app, screen):
+        feed = screen.query_one("#feed")
+        assert feed.text().count("checkpoint last") == 1
+        feed.focus()
+        await pilot.press("f")
+        await drawn(pilot, screen)
+        lines = feed.text().splitlines()
+        assert "checkpoint last at step 180 (3 so far)" in lines[-2]
+        assert lines[-1].endswith("checkpoint best at step 100")
+        assert any(line.startswith(" " * 10) for line in lines)  # what does not fit goes on below
+        assert not any(line.endswith("…") for line in lines)
+        for n in range(1, 9):
+            assert f"{15 - 1.5 * n + 3 * (1 - math.exp(-12 / 5)):.3g}" in feed.text()
+
+    monitor(made.run, body, size=(80, 24))
 
 
 def test_the_legend_has_the_values_at_the_cursor(folder):

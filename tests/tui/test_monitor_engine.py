@@ -5,10 +5,12 @@ import sys
 import time
 
 import pytest
-from textual.widgets import Input
+from textual.events import Key
+from textual.widgets import Input, OptionList
 
 from hah_tui import engines
-from hah_tui.screens.dialogs import Ask, SetDialog
+from hah_tui.screens.dialogs import Ask
+from hah_tui.screens.set_dialog import SetDialog
 from tests.tui.driving import answer, drawn, monitor, until
 from tests.tui.scripted import Scripted
 
@@ -25,7 +27,7 @@ def test_set_is_checked_while_typing_done_by_the_engine_and_marked(folder):
         await until(pilot, lambda: isinstance(app.screen, SetDialog))
         dialog = app.screen
         box = dialog.query_one(Input)
-        for text, wrong in (("hah.lambda", "KEY=VALUE"), ("hah.lambda=-1", "from 0 to"), ("model.width=1", "fixed"),
+        for text, wrong in (("hah.nothing", "no live"), ("hah.lambda=-1", "from 0 to"), ("model.width=1", "fixed"),
                             ("hah.lamda=1", "hah.lambda"), ("x=[", "YAML")):  # fmt: skip
             box.value = text
             await pilot.pause()
@@ -45,6 +47,32 @@ def test_set_is_checked_while_typing_done_by_the_engine_and_marked(folder):
         screen.redraw()
         await drawn(pilot, screen)
         assert "hah.lambda 0.1 → 0.2" in screen.query_one("#loss").rows[-1][0]
+
+    monitor(made.run, body)
+    made.die()
+
+
+def test_set_offers_what_may_change_and_completes_its_name(folder):
+    made = Scripted(folder, live=True)
+
+    async def body(pilot, app, screen):
+        await until(pilot, lambda: screen.experiment is not None)
+        await pilot.press("equals_sign")
+        await until(pilot, lambda: isinstance(app.screen, SetDialog))
+        listed = app.screen.query_one(OptionList)
+        every = [str(listed.get_option_at_index(n).prompt) for n in range(listed.option_count)]
+        assert any(line.split() == "hah.lambda 0.1 a number from 0 to 1000000".split() for line in every)
+        assert not any("model.width" in line for line in every)  # it is fixed
+        for key in (*"train", "space", *"l", "down", "up", "tab", *"0.5"):
+            app.post_message(Key(key, " " if key == "space" else key if len(key) == 1 else None))
+        box = app.screen.query_one(Input)
+        await until(pilot, lambda: box.value == "train.lr=0.5")
+        assert listed.option_count == 1
+        box.value = "lambda"
+        await pilot.press("enter")
+        await until(pilot, lambda: box.value == "hah.lambda=")
+        await pilot.press("escape")
+        assert app.screen is screen
 
     monitor(made.run, body)
     made.die()

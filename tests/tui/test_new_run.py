@@ -4,7 +4,7 @@ import time
 
 import pytest
 from textual.events import Key
-from textual.widgets import Input, OptionList, Select, Static, Switch, Tabs
+from textual.widgets import Input, OptionList, Select, Static, Switch
 
 from engine.experiment import presets
 from engine.experiment.mistakes import RequestError
@@ -12,7 +12,8 @@ from engine.runs import devices, launch
 from hah_tui import engines
 from hah_tui.screens.dialogs import Message
 from hah_tui.screens.new_run import Keeper
-from hah_tui.settings import draft_path, save_draft, stored_draft
+from hah_tui.settings import drafts_folder, save_draft, stored_drafts
+from hah_tui.widgets.key_bar import KeyBar
 from tests.tui.driving import answer, drive, form, retype, to, until, words
 from tests.tui.made import made
 
@@ -46,7 +47,7 @@ def control(app, name):
 def beside(app, name):
     """What stands beside a field."""
     row = control(app, name).parent
-    return str(row.query_one(".says", Static).render()), row.has_class("bad")
+    return row.said, row.wrong
 
 
 def test_presets_stand_in_groups_with_what_they_are(runs):
@@ -82,7 +83,7 @@ def test_every_field_of_the_schema_is_in_the_form_and_few_are_mounted(runs):
             seen |= {name.partition("[")[0] for name in mounted}
             before = app.screen._sheet
             await pilot.press("ctrl+n")
-            await until(pilot, lambda before=before: app.screen._sheet != before and app.screen.query("#fields .field"))
+            await until(pilot, lambda before=before: app.screen._sheet != before and app.screen.query("#fields Row"))
             await pilot.pause()
         assert seen == set(fields())
         await pilot.press("pageup")
@@ -141,7 +142,7 @@ def test_blocks_have_a_row_each_and_follow_their_number(runs):
         assert "0.045, 0.025, 0.013" in words(app, "#summary")
         await retype(pilot, app, "x")
         row = app.screen.query("BlockRow").first()
-        assert "alpha must be" in str(row.query_one(".says", Static).render())
+        assert "alpha must be" in row.text()
         await pilot.press("ctrl+t")
         assert app.screen.focused.value == "0.045"
         await to(pilot, app, "model.hah_blocks")
@@ -168,8 +169,11 @@ def test_choices_switches_and_sections(runs):
         await pilot.pause()
         assert app.screen.draft.experiment.model.divisive_norm.pool == 1
         app.screen._go(0)
-        await until(pilot, lambda: app.screen.query("#overview"))
-        assert "model.divisive_norm.pool" in words(app, "#overview")
+        await pilot.press("f2")
+        assert app.screen.query_one("#side").display
+        assert "model.divisive_norm.pool" in words(app, "#summary")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen.focused is control(app, "name"))
 
     drive(runs, body)
 
@@ -180,13 +184,13 @@ def test_launch_goes_through_the_one_way_and_opens_the_monitor(runs, launched):
         await retype(pilot, app, "mine")
         await to(pilot, app, "train.lr")
         await retype(pilot, app, "0.01")
-        assert stored_draft() or app.screen._keeper.busy
+        assert stored_drafts() or app.screen.keeper.busy
         await pilot.press("ctrl+r")
         await until(pilot, lambda: type(app.screen).__name__ == "MonitorScreen")
         experiment, preset, sets, folder = launched[0]
         assert (experiment.name, experiment.train.lr, preset, folder) == ("mine", 0.01, "quickstart", runs)
         assert presets.load(preset, sets) == experiment
-        await until(pilot, lambda: not stored_draft())  # it became a run
+        await until(pilot, lambda: not stored_drafts())  # it became a run
         await pilot.press("escape")
         await until(pilot, lambda: app.screen.PLACE == "runs")
 
@@ -255,7 +259,7 @@ def test_drafts_are_kept_at_every_change_and_offered(runs):
         await form(pilot, app)
         await to(pilot, app, "train.lr")
         await retype(pilot, app, "0.0")
-        await until(pilot, lambda: stored_draft().get("texts") == {"train.lr": "0.0"})
+        await until(pilot, lambda: [one["texts"] for one in stored_drafts().values()] == [{"train.lr": "0.0"}])
 
     async def find(pilot, app):
         await pilot.press("n")
@@ -269,7 +273,7 @@ def test_drafts_are_kept_at_every_change_and_offered(runs):
         app.screen.action_discard()
         await pilot.pause()
         assert app.screen.draft.mistakes == {}
-        await until(pilot, lambda: not stored_draft())
+        await until(pilot, lambda: not stored_drafts())
         await pilot.press("escape")
         assert app.screen.has_class("choosing")
 
@@ -278,8 +282,9 @@ def test_drafts_are_kept_at_every_change_and_offered(runs):
 
 
 def test_a_broken_draft_is_survived(runs):
-    draft_path().parent.mkdir(parents=True)
-    draft_path().write_text('{"base": 3, "written": "x"}')
+    save_draft("a", {"base": 3})
+    (drafts_folder() / "b.json").write_text("{")
+    (drafts_folder() / "c.json").write_text('{"base": 3, "written": "x"}')
 
     async def body(pilot, app):
         await form(pilot, app)
@@ -366,7 +371,6 @@ def test_letters_are_text_and_arrows_move(runs):
         assert app.screen.focused is not first
         await pilot.press("up")
         assert app.screen.focused is first
-        assert isinstance(app.screen.query_one(Tabs), Tabs)
 
     drive(runs, body)
 
@@ -383,21 +387,106 @@ def test_keys_that_come_faster_than_pictures_act_in_their_order(runs):
     drive(runs, body)
 
 
-def test_the_last_draft_wins(runs):
+def test_the_last_of_each_draft_wins(runs):
     async def body(pilot, app):
         keeper = Keeper(app)
         for number in range(50):
-            keeper.keep({"number": number})
+            keeper.keep("a", {"number": number})
+            keeper.keep("b", {"number": -number})
         await until(pilot, lambda: not keeper.busy)
-        assert stored_draft()["number"] == 49
-        keeper.keep(None)
+        assert {name: one["number"] for name, one in stored_drafts().items()} == {"a": 49, "b": -49}
+        keeper.keep("a", None)
         await until(pilot, lambda: not keeper.busy)
-        assert stored_draft() == {}
-        save_draft({"a": 1})
-        draft_path().unlink()
-        draft_path().mkdir()
-        keeper.keep({"number": 1})
+        assert list(stored_drafts()) == ["b"]
+        (drafts_folder() / "c.json").mkdir()
+        keeper.keep("c", {"number": 1})
         await until(pilot, lambda: not keeper.busy)
         assert "cannot be kept" in keeper.problem
+        assert list(stored_drafts()) == ["b"]
 
     drive(runs, body)
+
+
+def test_a_second_draft_overwrites_no_first_and_each_can_be_thrown_away(runs):
+    async def write(pilot, app):
+        for preset, lr in (("quickstart", "0.5"), ("paper-hah", "0.25")):
+            if app.screen.PLACE == "new":
+                await pilot.press("escape", "escape")
+                await until(pilot, lambda: app.screen.PLACE == "runs")
+            await form(pilot, app, preset)
+            await to(pilot, app, "train.lr")
+            await retype(pilot, app, lr)
+            await until(pilot, lambda lr=lr: lr in [one["texts"].get("train.lr") for one in stored_drafts().values()])
+        await pilot.press("escape")
+        box = app.screen.query_one(OptionList)
+        await until(pilot, lambda: str(box.get_option_at_index(0).prompt) == "Your drafts")
+        assert "paper-hah" in str(box.get_option_at_index(1).prompt)
+        assert "quickstart" in str(box.get_option_at_index(2).prompt)
+        await pilot.press("down", "delete")
+        await until(pilot, lambda: type(app.screen).__name__ == "Confirm")
+        await pilot.press("y")
+        await until(pilot, lambda: [one["texts"]["train.lr"] for one in stored_drafts().values()] == ["0.25"])
+        assert str(box.get_option_at_index(0).prompt) == "Your draft"
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.draft is not None)
+        assert app.screen.draft.text("train.lr") == "0.25"
+
+    drive(runs, write)
+
+
+def test_the_one_draft_of_earlier_versions_is_found(runs):
+    save_draft("x", {"number": 1})
+    (drafts_folder() / "x.json").rename(drafts_folder().with_name("draft.json"))
+    assert [one["number"] for one in stored_drafts().values()] == [1]
+    assert len(stored_drafts()) == 1
+
+
+def test_presets_are_searched_as_one_types(runs):
+    async def body(pilot, app):
+        await pilot.press("n")
+        box = app.screen.query_one(OptionList)
+        await until(pilot, lambda: box.option_count)
+        every = box.option_count
+        await pilot.press(*"ADV")
+        await until(pilot, lambda: box.option_count == 2)
+        assert box.highlighted_option.id == "p:paper-adversarial"
+        await pilot.press("x", "x")
+        await until(pilot, lambda: not box.option_count)
+        assert "nothing has all these words" in words(app, "#description")
+        await pilot.press("enter")  # nothing to take
+        assert app.screen.draft is None
+        await pilot.press("escape")
+        await until(pilot, lambda: box.option_count == every)
+        await pilot.press(*"4", "down", "enter")
+        await until(pilot, lambda: app.screen.draft is not None)
+
+    drive(runs, body)
+
+
+def test_down_goes_to_the_next_block(runs):
+    async def body(pilot, app):
+        await form(pilot, app, "paper-hah")
+        await to(pilot, app, "hah.alpha")
+        await pilot.press("down", "down")
+        assert app.screen.focused.name == "hah.alpha[3]"
+        await pilot.press("tab", "up")
+        assert app.screen.focused.name == "model.divisive_norm.sigma[2]"
+        await pilot.press("up", "up")
+        assert app.screen.focused.name == "model.divisive_norm.sigma[6]"
+
+    drive(runs, body)
+
+
+def test_the_keys_that_do_something_now_come_first_and_help_is_never_cut(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.lr")
+        bar = app.screen.query_one(KeyBar)
+        assert "ctrl+g" not in bar.text()
+        await retype(pilot, app, "-1")
+        await until(pilot, lambda: "ctrl+g mistake" in bar.text())
+        assert "ctrl+r" not in bar.text()  # it would only be refused
+        assert bar.text().endswith("esc back f1 help")
+        assert len(bar.text()) <= 40
+
+    drive(runs, body, (40, 12))

@@ -55,6 +55,16 @@ def test_many_values_at_once_are_as_one_by_one(first, batches):
     assert (one.last_step, one.shift) == (many.last_step, many.shift)
 
 
+@given(STEPS)
+def test_pairs_at_once_are_as_one_by_one(pairs):
+    one, plain = filled(pairs)
+    many = BinnedSeries(16)
+    many.add_pairs(plain[:7])
+    many.add_pairs(plain[7:])
+    for column in ("number", "count", "total", "low", "high", "last", "last_step", "shift", "version"):
+        assert getattr(one, column) == getattr(many, column)
+
+
 HORIZON = st.sampled_from([0.0, 1.0, 7.5, 100.0])
 
 
@@ -278,3 +288,18 @@ def test_panels_have_the_cells_they_need(width, height, count):
     assert columns == 1 or width // columns >= LEAST[0] - 1
     assert rows == 1 or height // rows >= LEAST[1]
     assert columns * rows >= count or (rows + 1) * LEAST[1] > height or columns == 3
+
+
+def test_what_lies_far_outside_is_cut_before_it_is_drawn():
+    filled_columns = []
+
+    class Counting(Raster):
+        def _fill(self, column, *rest, **more):
+            filled_columns.append(column)
+            super()._fill(column, *rest, **more)
+
+    raster = Counting(30, 8)
+    raster.band([(-1e6, 3, 9), (1e6, 3, 9)], 2)
+    raster.line([(-1e6, 5), (1e6, 5)], 1)
+    assert len(filled_columns) < 200
+    assert raster.cells(1)[1].count(1) == 30  # the line goes all through

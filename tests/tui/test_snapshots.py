@@ -143,6 +143,9 @@ def test_form_overview(runs, size):
     async def body(pilot, app):
         await form(pilot, app)
         await still(pilot, app)
+        check(app, "form")
+        await pilot.press("f2")
+        await still(pilot, app)
         check(app, "form-overview")
 
     drive(runs, body, size)
