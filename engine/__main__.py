@@ -80,8 +80,14 @@ def _run(arguments: argparse.Namespace) -> int:
     lock = Lock(arguments.lock) if arguments.lock is not None else Lock.take(directory.lock)
     if lock is None:
         raise RequestError(f"{directory.id} is being run by process {read_state(directory).engine.get('pid', '?')}")
+    if arguments.done is not None:
+        os.set_inheritable(arguments.done, False)
     code, following = _do(directory, lock, signals, arguments)
-    return _do(*following, signals, arguments)[0] if following is not None and code == 0 else code
+    if following is not None and code == 0:
+        code, _ = _do(*following, signals, arguments)
+    if arguments.done is not None:
+        os.close(arguments.done)
+    return code
 
 
 def _do(
@@ -249,6 +255,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lock", type=int, help="descriptor of the job's lock, taken by whoever starts this")
     parser.add_argument("--gpu", metavar="UUID", help="the GPU to use, chosen by whoever starts this")
     parser.add_argument("--gpu-lock", type=int, help="descriptor of its lock")
+    parser.add_argument("--done", type=int, help="descriptor to close when all is done, before this process folds up")
     parser.add_argument("--threads", type=int, help="CPU threads, where the experiment names none")
     parser.add_argument("--nice", type=int, default=0, help="niceness to add")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change first")

@@ -155,7 +155,8 @@ def enqueue(experiment: Experiment, origin: Origin, folder: Path) -> RunDirector
 def enqueue_sweep(plan: Plan, folder: Path) -> str:
     """Queue what is new of a sweep; says what came of it. Raises RequestError."""
     check_place(*(point.experiment for point in plan.points))
-    sweep, known = sweeps.of_plan(plan), sweeps.names(folder)
+    sweep = sweeps.of_plan(plan)
+    known = {*sweeps.names(folder), *(item.entry.group for item in queue.at_work(folder))}
     free = (f"{plan.name}-{number}" for number in range(2, 10_000))
     name = plan.name if plan.name not in known else next(one for one in free if one not in known)
     sweep = replace(sweep, name=name)

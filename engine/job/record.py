@@ -105,13 +105,15 @@ class Record:
             self.event(kind, **fields, **({"by": by} if by else {}))
         except OSError as full:
             print(f"the record cannot say that it {kind}: {full}", flush=True)
+        self.state = replace(
+            self.state, status=kind, error=error, stopped_by=by, phase="", eta_seconds=None, updated=time.time()
+        )
         self.close()
-        self.update(status=kind, error=error, stopped_by=by, phase="", eta_seconds=None)
         if self._mute:
             self.heartbeat.say(f"it {kind}{': ' if error else ''}{error} ({self._mute})")
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Write what is held back, the snapshot last."""
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None

@@ -186,6 +186,11 @@ def reserve(gpu: Gpu, engines: int = 1) -> Lock | None:
     return next((lock for lock in taken if lock is not None), None)
 
 
+def locks() -> list[Path]:
+    """The locks of all GPUs, whoever has them."""
+    return sorted((folder_of("state") / "gpus").glob("*.lock"))
+
+
 def _locks(uuid: str) -> list[Path]:
     """Every lock of a GPU that there is, the first of them for who wants it alone."""
     alone = _lock_path(uuid)

@@ -32,21 +32,25 @@ PROGRESS = "progress: "  # begins a line on the standard error of an engine that
 @dataclass(frozen=True)
 class Given:
     """What an engine is given by whoever starts it: a GPU by its UUID with the lock that reserves it, its CPU threads
-    where the experiment names none, its niceness, and more environment."""
+    where the experiment names none, its niceness, more environment, and the end of a pipe that it closes when all its
+    work is done, or that is closed when it dies."""
 
     gpu: str = ""
     gpu_lock: Lock | None = None
     threads: int | None = None
     niceness: int = 0
     environment: Mapping[str, str | None] = field(default_factory=dict)  # None: without it
+    done: int | None = None
 
     def arguments(self) -> list[str]:
         found = ["--nice", str(self.niceness)] if self.niceness else []
         found += ["--threads", str(self.threads)] if self.threads is not None else []
-        return [*found, "--gpu", self.gpu, *("--gpu-lock", *map(str, self.descriptors()))] if self.gpu_lock else found
+        found += ["--gpu", self.gpu, "--gpu-lock", str(self.gpu_lock.descriptor)] if self.gpu_lock is not None else []
+        return [*found, *(["--done", str(self.done)] if self.done is not None else [])]
 
     def descriptors(self) -> tuple[int, ...]:
-        return (self.gpu_lock.descriptor,) if self.gpu_lock is not None else ()
+        lock = self.gpu_lock.descriptor if self.gpu_lock is not None else None
+        return tuple(number for number in (lock, self.done) if number is not None)
 
 
 NOTHING = Given()

@@ -7,6 +7,7 @@ directories. A start is noted in the run before it happens, and happens under th
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -17,23 +18,23 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from engine.disk import replace_json
-from engine.runs import evaluations, launch, store
+from engine.runs import devices, evaluations, launch, store
 from engine.runs.control import Inbox
 from engine.runs.layout import RunDirectory
-from engine.runs.process import Lock
+from engine.runs.process import Lock, is_locked
 from engine.runs.state import State, read_state
 from engine.sweep import desk, notices, queue
 from engine.sweep.desk import Group
 from engine.sweep.places import Place, Places
 from engine.sweep.queue import MOST_ALIKE, Item, Queue, Start
 
-POLL = 0.2  # seconds between two looks at what costs nothing: ended children, whether anything was asked
-LOOK = 2.0  # between two looks at engines that are not its children, and for devices that came free; longer where
-#             a look takes so long that it would be more than a third of a percent of the time
-WHOLE = 30.0  # between two looks at everything, whatever is said
+POLL = 0.2  # seconds between two looks at what costs nothing: ended processes, whether anything was asked
+LOOK = 2.0  # between two looks for what nobody says; longer where they would take over a third of a percent of a core
+WHOLE = 30.0  # between two looks, at the most
 IDLE = 10.0  # without anything that is or could be running, after which it goes
 MARGIN_GIB = 2.0  # of free disk, below which nothing is started
 
@@ -69,8 +70,9 @@ class Dispatcher:
         self.folder = folder
         self._queue = Queue(folder)
         self._children: dict[str, subprocess.Popen[bytes]] = {}  # by the id of the run
-        self._stamps: dict[str, tuple[int, ...]] = {}  # of their files, as of the last look
+        self._done: dict[int, str] = {}  # whose end it is of a pipe that an engine closes when it has done its work
         self._folding: list[subprocess.Popen[bytes]] = []  # engines that have done their work
+        self._held: list[Path] = []  # locks of others, as of the last look
         self._called: list[subprocess.Popen[bytes]] = []  # commands of people
         self._said: dict[str, str] = {}
         self._waits: dict[str, str] = {}  # as written for others
@@ -82,19 +84,19 @@ class Dispatcher:
         stamp, looked, idle_since = (-1, -1), 0.0, None
         busy, took = True, 0.0
         while True:
-            now = time.monotonic()
-            ended = self._let_go()
-            due = now - looked >= (max(LOOK, 300 * took) if busy else WHOLE)
+            now, used = time.monotonic(), time.process_time()
+            ended = self._let_go() or not all(map(is_locked, self._held))
+            due = now - looked >= (min(max(LOOK, 300 * took), WHOLE) if busy else WHOLE)
             if ended or due or stamp != desk.changed_stamp(self.folder):
                 stamp = desk.changed_stamp(self.folder)
                 busy = self._looked()
                 looked = time.monotonic()
-                took = looked - now
+                took = time.process_time() - used
                 idle_since = None if busy else idle_since or looked
             if idle_since is not None and now - idle_since >= IDLE and not self._children and not self._folding:
                 say("ends", "nothing is left to start")
                 return stamp
-            time.sleep(POLL)
+            select.select([*self._done], [], [], POLL)  # the next engine starts at once where one has done its work
 
     def _looked(self) -> bool:
         """`look`, where a disk that is full, read-only or away for a while is said and waited for."""
@@ -109,16 +111,15 @@ class Dispatcher:
     def _let_go(self) -> list[str]:
         """The runs whose engines have ended since the last call; a process that only folds up is not waited for."""
         self._folding = [child for child in self._folding if child.poll() is None]
-        ended = []
+        done, ended = set(), []
+        for end in select.select([*self._done], [], [], 0)[0]:
+            os.close(end)
+            done.add(self._done.pop(end))
         for name, child in list(self._children.items()):
-            run = RunDirectory(self.folder / name)
-            stamps = queue.stamps_of(run)
-            changed = stamps != self._stamps.get(name)
-            self._stamps[name] = stamps
-            if child.poll() is not None or (changed and queue.item_of(run).standing in ("done", "over")):
+            whole = name in done and queue.item_of(RunDirectory(self.folder / name)).standing in ("done", "over")
+            if child.poll() is not None or whole:
                 ended.append(name)
                 self._folding.append(self._children.pop(name))
-                del self._stamps[name]
         return ended
 
     def look(self) -> bool:
@@ -136,6 +137,10 @@ class Dispatcher:
             if not (everything or _group(groups, item).paused or (item.run.id in held and held[item.run.id].hopeless))
         ]
         started = self._start([item for item in able if item.run.id not in held], live, groups) if able else False
+        # An engine that somebody else has started tells of its end by its lock, a GPU that it comes free by its own.
+        waiting = [item for item in able if item.run.id not in self._children]
+        others = [item.job.lock for item in live if item.run.id not in self._children]
+        self._held = [path for path in [*others, *(devices.locks() if waiting else [])] if is_locked(path)]
         return bool(live or started or able or self._children)
 
     def _start(self, ready: list[Item], live: list[Item], groups: dict[str, Group]) -> bool:
@@ -208,7 +213,12 @@ class Dispatcher:
             queue.add_start(item.run, start)
             where = f"on {place.gpus[0].name}" if place.gpus else f"with {place.threads} CPU threads"
             say("starts", f"{job.id} {where}" + (f", {item.why}" if item.why else ""))
-            child = launch.start(job, lock, state, (), place.given(item.entry))
+            end, given = os.pipe()
+            self._done[end] = item.run.id
+            try:
+                child = launch.start(job, lock, state, (), replace(place.given(item.entry), done=given))
+            finally:
+                os.close(given)
             launch.answer_signals()
             return child
         finally:

@@ -342,6 +342,19 @@ def move(folder: Path, run: RunDirectory, first: bool = False, before: RunDirect
     put(run, entry)
 
 
+def prioritize(folder: Path, group: str, priority: int) -> int:
+    """Give every run of a group that waits or runs a priority; returns how many there are. Raises RequestError."""
+    mine = [item for item in at_work(folder) if item.entry.group == group]
+    for item in mine:
+        put(item.run, replace(item.entry, priority=priority))
+    return len(mine)
+
+
+def at_work(folder: Path) -> list[Item]:
+    """What runs and what waits, in order."""
+    return [item for item in Queue(folder).items() if item.standing in ("live", "ready")]
+
+
 @dataclass(frozen=True)
 class Dependence:
     """What a run waits for before it may start; ``hopeless``: until somebody does something about it."""

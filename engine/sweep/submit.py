@@ -72,6 +72,21 @@ def again(run: RunDirectory, experiment: Experiment, asked: Asked) -> None:
         queue.requeue(run, entry)
 
 
+def check_group(folder: Path, sweep: Sweep) -> None:
+    """Refuse a sweep that is not there yet and would take over, by its name, a group of other runs; raises
+    RequestError."""
+    if sweep.name in sweeps.names(folder):
+        return
+    mine = {trial.look.run.id for trial in sweeps.trials(sweep, [folder]) if trial.look is not None}
+    others = [item.run.id for item in queue.at_work(folder) if item.entry.group == sweep.name]
+    others = [name for name in others if name not in mine]
+    if others:
+        raise RequestError(
+            f"name: {sweep.name} is the group of {len(others)} runs in the queue that are none of this sweep, such as "
+            f"{others[0]}; its limits are theirs until they have ended. Give the sweep another name"
+        )
+
+
 def act_for(trial: Trial, failed: bool) -> Act:
     """What is to be done for a trial: *make*, *go on*, *evaluate*, or nothing (''); ``failed``: also of what failed."""
     if trial.status == "missing":

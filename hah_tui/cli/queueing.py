@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from engine.experiment.mistakes import RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
-from engine.sweep import desk, notices, queue
+from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.queue import Item
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
@@ -201,10 +202,11 @@ def group(
     name: Annotated[str, typer.Argument(metavar="GROUP")],
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="Runs of it at once (0: no limit).")] = None,
     per_gpu: Annotated[int | None, typer.Option("--per-gpu", min=1, help="Engines on one GPU.")] = None,
+    priority: Priority = None,
     notify: Notify = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Set the limit of a group, or say what it is."""
+    """Set the limit of a group (a sweep is one), the priority of what runs and waits of it, or say what it is."""
     folder = layout.runs_folder(runs_dir)
     settings: dict[str, Any] = {"limit": limit or None} if limit is not None else {}
     if per_gpu is not None:
@@ -215,6 +217,12 @@ def group(
         notices.ask(desk.folder_of(folder) / "groups" / name, command)
     at_once = "as many at once as there are devices" if found.limit is None else f"{found.limit} at once"
     print(f"{found.name}: {at_once}, {found.per_gpu} on one GPU{', paused' if found.paused else ''}")
+    if priority is not None:
+        if name in sweeps.names(folder):  # what it will queue has it too
+            sweep = sweeps.read(folder, name)
+            sweeps.write(folder, replace(sweep, slots={**sweep.slots, "priority": priority}))
+        count = queue.prioritize(folder, name, priority)
+        print(f"{found.name}: priority {priority} of {count} runs that run or wait")
 
 
 def pause(name: Annotated[str | None, typer.Argument(metavar="[GROUP]")] = None, runs_dir: RunsDir = None) -> None:

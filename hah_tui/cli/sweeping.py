@@ -77,6 +77,7 @@ def run(
     Ctrl-C leaves it to the queue. Exit codes as of 'hah sweep status'.
     """
     from engine.sweep import plan as plans
+    from engine.sweep import submit
 
     folder = layout.runs_folder(runs_dir)
     found = plans.load(plans.find(plan), set_ or [])
@@ -87,6 +88,7 @@ def run(
     from hah_tui import engines
 
     command = notices.words_of(notify) if notify is not None else []
+    submit.check_group(folder, sweep)
     engines.check_place(*(point.experiment for point in found.points))
     asked = {name: value for name, value in (("limit", slots), ("per_gpu", per_gpu)) if value is not None}
     sweep = replace(sweep, slots={**sweep.slots, **asked})

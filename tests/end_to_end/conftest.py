@@ -82,6 +82,35 @@ def no_engine_survives(runs):
         kill(run, signal.SIGKILL)
 
 
+NVML = """
+class NVMLError(Exception): pass
+class Memory: total = free = 80 << 30
+def nvmlInit(): pass
+def nvmlShutdown(): pass
+def nvmlSystemGetDriverVersion(): return "570.1"
+def nvmlDeviceGetCount(): return {gpus}
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetMemoryInfo(index): return Memory
+def nvmlDeviceGetUUID(index): return f"GPU-{{index}}"
+def nvmlDeviceGetName(index): return "Fake H200"
+def nvmlDeviceGetUtilizationRates(index): raise NVMLError("NotSupported")
+"""
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """driver(4): every process from now on is told of so many GPUs. They are made up, so an engine holds one and
+    computes on the CPU, as where torch cannot use what the driver shows."""
+
+    def answer(gpus):
+        (tmp_path / "driver").mkdir()
+        (tmp_path / "driver" / "pynvml.py").write_text(NVML.format(gpus=gpus))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "driver"))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return answer
+
+
 @pytest.fixture
 def detached(hah):
     """Start a run in the background: detached(*settings) -> RunDirectory."""

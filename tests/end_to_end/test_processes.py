@@ -312,32 +312,17 @@ def test_export_tag_note_and_log(here, copied, tmp_path):
     assert here("ls", "--sort", "colour", check=False).returncode == 2
 
 
-FAKE_NVML = """
-class NVMLError(Exception): pass
-class Memory: total = free = 80 << 30
-def nvmlInit(): pass
-def nvmlShutdown(): pass
-def nvmlSystemGetDriverVersion(): return "570.1"
-def nvmlDeviceGetCount(): return 1
-def nvmlDeviceGetHandleByIndex(index): return index
-def nvmlDeviceGetMemoryInfo(index): return Memory
-def nvmlDeviceGetUUID(index): return "GPU-0"
-def nvmlDeviceGetName(index): return "Fake H200"
-def nvmlDeviceGetUtilizationRates(index): raise NVMLError("NotSupported")
-"""
-
-
 @pytest.mark.parametrize("detach", [True, False])
-def test_that_the_cpu_is_taken_because_others_hold_the_gpu_is_said_at_once(hah, runs, tmp_path, detach):
-    """A driver with one GPU, whose lock another engine has (NVML is made up: there is no GPU here)."""
+def test_that_the_cpu_is_taken_because_others_hold_the_gpu_is_said_at_once(hah, driver, detach):
+    """A driver with one GPU, whose lock another engine has (it is made up: there is no GPU here)."""
     from engine.runs import devices
     from engine.runs.process import Lock
 
-    (tmp_path / "pynvml.py").write_text(FAKE_NVML)
+    driver(1)
     path = devices._lock_path("GPU-0")
     path.parent.mkdir(parents=True)
     held = Lock.take(path)
-    done = hah("run", "quickstart", *(["--detach"] if detach else []), *settings(TINY), env={"PYTHONPATH": tmp_path})
+    done = hah("run", "quickstart", *(["--detach"] if detach else []), *settings(TINY))
     held.release()
     said = "every GPU (1) has an engine: on the CPU; compute.device=cuda shares one, or wait and resume"
     assert said in (done.stderr if detach else done.stdout)

@@ -1,10 +1,12 @@
 """The queue with real engines and a real dispatcher that are really killed: everything is done once, and to the bit."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock, holder_of
 from engine.runs.state import read_state
 from engine.sweep import desk, queue
+from tests.end_to_end.conftest import LONG, eventually, settings
 
 FAST = ("-s", "train.epochs=2", "-s", "train.milestones=[]", "-s", "observe.images=16", "-s", "data.train_limit=256")
 PLAN = """
@@ -68,7 +71,23 @@ def starts(run):
 
 
 def epochs_done(run):
-    return [json.loads(line)["epoch"] for line in run.events.read_text().splitlines() if '"kind": "epoch"' in line]
+    """The epochs of a run's record. One that ended right before a kill, its checkpoint not yet written, is done again:
+    what comes after the position that an engine goes on from does not count."""
+    found = []
+    for event in map(json.loads, run.events.read_text().splitlines()):
+        if event["kind"] == "epoch":
+            found.append(event["epoch"])
+        elif event["kind"] == "position":
+            found = [epoch for epoch in found if epoch <= event["epoch"]]
+    return found
+
+
+def words_of(pid):
+    """The command line of a process, [] where it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
 
 
 def test_a_sweep_from_its_plan_to_its_end_then_more_seeds(hah, runs, plan):
@@ -115,7 +134,7 @@ def test_dispatcher_and_engines_killed_at_random_moments(hah, runs, plan):
     hah("sweep", "run", plan, "--detach")
     seed = random.randrange(10_000)
     chance = random.Random(seed)
-    killed = {"dispatcher": 0, "engine": 0}
+    killed, victims = {"dispatcher": 0, "engine": 0}, Counter()
     deadline = time.monotonic() + 240
     while True:
         items = queue.Queue(runs).items()
@@ -123,11 +142,14 @@ def test_dispatcher_and_engines_killed_at_random_moments(hah, runs, plan):
             break
         assert time.monotonic() < deadline, (seed, killed, [(item.run.id, item.standing, item.why) for item in items])
         time.sleep(chance.uniform(0.2, 1.5))
-        live = [item for item in items if item.standing == "live" and item.look.state.engine]
+        # Until an engine says who it is, who started it stands there.
+        live = [item for item in items if item.standing == "live" and "run" in words_of(item.look.state.engine["pid"])]
+        live = [item for item in live if victims[item.run.id] < queue.MOST_STARTS - 1]  # after which it is given up
         if killed["engine"] < 4 and live and chance.random() < 0.5:
             victim = chance.choice(live)
             os.kill(victim.look.state.engine["pid"], signal.SIGKILL)
             killed["engine"] += 1
+            victims[victim.run.id] += 1
             claimed = time.monotonic()
             while store.look(victim.run).status in ("running", "starting") and time.monotonic() - claimed < 5:
                 time.sleep(0.05)
@@ -248,3 +270,56 @@ def test_run_queue_waits_its_turn(hah, runs):
     assert list(run.results.glob("sparsity-*.json"))
     shown = json.loads(hah("show", run.id, "--json").stdout)
     assert shown["queued_commit"].removesuffix("-dirty") == shown["manifest"]["source"]["commit"]
+
+
+def engines_by_gpu(runs):
+    """The GPU that every engine process of a runs folder was handed, {pid: uuid}, as the processes say."""
+    found = {}
+    for pid in [int(path.name) for path in Path("/proc").glob("[0-9]*")]:
+        words = words_of(pid)
+        if "--gpu" in words and any(Path(word).parent == runs for word in words):
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(pid) == pid:  # unlike what it has just forked, to become another program
+                    found[pid] = words[words.index("--gpu") + 1]
+    return found
+
+
+def test_four_gpus(hah, runs, driver):
+    """Never two engines on one GPU, and none idle while something waits, whatever ends: a driver tells of four GPUs."""
+    driver(4)
+    hah("queue", "add", *["quickstart"] * 5, *settings([*LONG, "compute.device=auto"]))
+
+    def full(*running):
+        """The engine on each GPU, once there are four and these runs are at work."""
+        held = engines_by_gpu(runs)
+        assert len(set(held.values())) == len(held), held
+        return held if len(held) == 4 and all(store.look(run).status == "running" for run in running) else None
+
+    def why(run):
+        return next(said for item, said in queue.explained(runs, queue.Queue(runs).items()) if item.run == run)
+
+    *first, fifth = [item.run for item in queue.Queue(runs).items()]
+    held = eventually(lambda: full(*first), 90)
+    assert sorted(held.values()) == ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]
+    assert why(fifth) == "for a GPU"
+
+    # What is stopped makes room for what waits.
+    pid = read_state(first[0]).engine["pid"]
+    hah("stop", first[0].id)
+    after = eventually(lambda: full(fifth), 60)
+    assert after[read_state(fifth).engine["pid"]] == held.pop(pid)
+    assert held.items() < after.items()
+
+    # Another dispatcher finds every GPU held, and the place of an engine that dies is taken again, by what comes first.
+    killed = holder_of(desk.dispatcher_lock(runs))
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: not desk.has_dispatcher(runs))
+    hah("queue", "add", "quickstart", *settings([*LONG, "compute.device=auto"]))
+    (late,) = [item.run for item in queue.Queue(runs).items() if item.standing == "ready"]
+    eventually(lambda: why(late) == "for a GPU" and desk.has_dispatcher(runs))
+    held = full()
+    pid = read_state(fifth).engine["pid"]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: read_state(fifth).engine["pid"] != pid and full(fifth), 60)
+    assert [start["gpu"] for start in starts(fifth)] == [held[pid]] * 2
+    assert why(late) == "for a GPU"

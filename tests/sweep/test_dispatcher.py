@@ -12,7 +12,7 @@ from engine.disk import read_json
 from engine.runs import devices, launch
 from engine.runs.devices import Gpu
 from engine.runs.layout import RunDirectory
-from engine.runs.process import Lock
+from engine.runs.process import Lock, is_locked
 from engine.runs.state import read_state
 from engine.sweep import desk, dispatcher, notices, queue
 from engine.sweep.dispatcher import Dispatcher
@@ -39,9 +39,9 @@ class Engines:
         return subprocess.Popen(["true"] if status != "runs" else ["sleep", "100"])
 
     def end(self, name, run, status="finished"):
+        replace(read_state(run), status=status, updated=time.time()).write(run)
         for lock in self.locks.pop(name):
             lock.release()
-        replace(read_state(run), status=status, updated=time.time()).write(run)
 
 
 @pytest.fixture
@@ -316,6 +316,22 @@ def test_a_gpu_that_another_engine_holds_is_not_given_away(queued, runs, engines
     assert len(engines.started) == 3
     assert four[3].uuid not in [engines.given[name].gpu for name in engines.started]
     stranger.release()
+
+
+def test_what_is_no_child_of_it_tells_of_its_end_by_its_lock(queued, runs, engines, four):
+    """Engines of a dispatcher that was killed, GPUs of people: looked for at once and not at the next look at all."""
+    first = queued("first", device="cuda:1")
+    looks(runs)
+    stranger = devices.reserve(four[0])
+    queued("second", device="cuda:0")
+    work = Dispatcher(runs)
+    work.look()
+    assert work._held == [first.lock, devices._lock_path("GPU-0"), devices._lock_path("GPU-1")]
+    stranger.release()
+    assert not all(map(is_locked, work._held))
+    work.look()
+    assert engines.started == ["first", "second"]
+    assert work._held == [first.lock]  # nothing waits for a GPU any more
 
 
 def test_several_on_one_gpu_where_asked(queued, runs, engines, four):

@@ -4,8 +4,9 @@ import pytest
 
 from engine.experiment import RequestError, presets
 from engine.experiment.fingerprint import fingerprint
+from engine.runs.making import Origin
 from engine.runs.process import is_locked
-from engine.sweep import plan, sweeps
+from engine.sweep import desk, plan, queue, submit, sweeps
 from engine.sweep.plan import Slots
 
 
@@ -258,6 +259,29 @@ def test_a_plan_keeps_how_it_is_queued(written, runs):
     plan_ = plan.load(written("base: quickstart\nqueue: {slots: 3, priority: 7, retries: 2}\n"))
     sweeps.write(runs, sweeps.of_plan(plan_))
     assert sweeps.read(runs, "study").slots == {"limit": 3, "per_gpu": 1, "priority": 7, "retries": 2}
+
+
+def test_its_priority_changes_with_its_group(written, runs, here):
+    sweeps.write(runs, sweeps.of_plan(plan.load(written("base: quickstart\nqueue: {slots: 3, priority: 7}\n"))))
+    here("queue", "group", "study", "--priority", 9)
+    assert sweeps.read(runs, "study").slots == {"limit": 3, "per_gpu": 1, "priority": 9, "retries": 0}
+
+
+def test_no_group_of_other_runs_is_taken_over(written, runs, here):
+    """Only a sweep that is not there yet is asked: what its own runs are is known by what they are."""
+    path = written("base: quickstart\nseeds: 2\n")
+    sweep = sweeps.of_plan(plan.load(path))
+    other = submit.add(presets.load("blocks-0"), Origin("blocks-0"), runs, submit.Asked("study"))
+    desk.set_group(runs, "study", limit=5)
+    refused = here("sweep", "run", path, check=False)
+    assert refused.returncode == 2
+    assert (
+        f"study is the group of 1 runs in the queue that are none of this sweep, such as {other.id}" in refused.stderr
+    )
+    assert (sweeps.names(runs), desk.group_of(runs, "study").limit) == ([], 5)
+    queue.leave(other)
+    submit.add(sweeps.experiment_of(sweep, sweep.points[0], 2022), Origin("quickstart"), runs, submit.Asked("study"))
+    submit.check_group(runs, sweep)
 
 
 def test_a_plan_that_cannot_be_read_can_be_forgotten(here, runs):

@@ -232,6 +232,18 @@ def test_groups(runs):
         desk.set_group(runs, "../a", limit=1)
 
 
+def test_the_priority_of_a_group(queued, runs, here):
+    queued("a", priority=2)
+    for name in "bc":
+        queued(name, group="g")
+    ended = queued("ended", "finished", group="g")
+    assert "priority 3 of 2 runs that run or wait" in here("queue", "group", "g", "--priority", 3).stdout
+    assert ids(runs) == ["b", "c", "a"]
+    assert queue.entry_of(ended).priority == 0
+    assert "g: as many at once" in here("queue", "group", "g", "--priority", -1).stdout
+    assert ids(runs) == ["a", "b", "c"]
+
+
 def test_asking_touches_what_the_dispatcher_looks_at(queued, runs):
     run = queued("a")
     stamps = [desk.changed_stamp(runs)]

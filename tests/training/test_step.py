@@ -1,5 +1,6 @@
 """One step: Eq. 5, precision, noise, attacks, what is measured and what is refused."""
 
+import inspect
 import math
 from functools import partial
 
@@ -74,6 +75,29 @@ def test_measurements_wait_on_the_device_and_are_means_over_images(tiny, batch):
     losses = measured.columns["train/loss"]
     assert measured.means()["train/loss"] == pytest.approx((32 * losses[0] + 8 * losses[1] + 32 * losses[2]) / 72)
     assert step.drain() is None
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_optimizers_are_torchs_to_the_bit(tiny, name):
+    """Without what imports the compiler: the same steps, and states that either takes over from the other."""
+    network, step = make(tiny(f"train.optimizer={name}", "train.weight_decay=0.01"))
+    ours, theirs = step.optimizer, type(step.optimizer).__mro__[1]
+    assert theirs in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+    values = {key: value for key, value in ours.param_groups[0].items() if key != "params"}
+    copies = [parameter.detach().clone().requires_grad_() for parameter in network.parameters()]
+    reference = theirs(copies, **{key: values[key] for key in inspect.signature(theirs).parameters if key in values})
+    for number in range(6):
+        for parameter, copy in zip(network.parameters(), copies, strict=True):
+            parameter.grad = torch.randn_like(parameter)
+            copy.grad = parameter.grad.clone()
+        ours.step()
+        reference.step()
+        assert all(map(torch.equal, network.parameters(), copies))
+        assert repr(ours.state_dict()) == repr(reference.state_dict())
+        if number == 3:  # as after a stop
+            before = ours.state_dict()
+            ours.load_state_dict(reference.state_dict())
+            reference.load_state_dict(before)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
