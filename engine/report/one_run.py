@@ -1,18 +1,23 @@
-"""Everything measured of one run as a list, beside what the paper prints of its network."""
+"""Everything measured of one run as a list, beside what the paper prints of its network; and as curves, over another
+run's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from engine.experiment.datasets import CORRUPTION_GROUPS, CORRUPTIONS
-from engine.report import networks, published
+from engine.report import networks, own, published
+from engine.report.figures import Figure, Series, series_of
 from engine.report.published import Published
 from engine.report.tables import ACCURACIES
 from engine.results.corruptions import SEVERITIES, WITHOUT_FROST, corruption_error, corruption_name, mean_over
 from engine.results.estimates import best
+from engine.results.groups import Group, grouped
 from engine.results.measured import Measured, measured
-from engine.results.numbers import Number, natural
+from engine.results.numbers import FROM_TRAINING, Number, natural
 from engine.results.suites import LISTED, suite_title
 from engine.runs import store
 from engine.runs.layout import RunDirectory
@@ -24,7 +29,7 @@ class Entry:
     """One quantity: measured and published as fractions (``percent``) or plain numbers; ``title`` alone heads a group.
 
     ``verdict`` stands in place of the number of a check. ``note`` says what a reader has to know of the measured one,
-    or where the published one is printed.
+    or where the published one is printed. ``interval`` (95%) and ``images`` are those of a measured accuracy.
     """
 
     title: str
@@ -34,19 +39,35 @@ class Entry:
     note: str = ""
     heads: bool = False
     verdict: str = ""
+    interval: tuple[float, float] | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True)
 class RunResults:
-    """Everything measured of a run; ``files``: name and time (Unix seconds) of each result file."""
+    """Everything measured of a run; ``files``: name and time (Unix seconds) of each result file.
+
+    ``figures`` and ``corruptions`` (the accuracy in % by severity under each) have the series of the run, by its id,
+    and of what is ``behind`` it, by that group's name.
+    """
 
     entries: list[Entry]
     files: list[tuple[str, float]]
     remarks: list[str]
+    known: Measured | None = None
+    behind: Group | None = None
+    figures: tuple[Figure, ...] = ()
+    corruptions: tuple[tuple[str, tuple[Series, ...]], ...] = ()
 
 
 def read(run: RunDirectory, pinned: str = "") -> RunResults:
-    """Everything measured of a run, beside what the paper prints of its preset; ``pinned``: the reference run's id."""
+    """Everything measured of a run, beside what the paper prints of its preset and what other runs of its folder have;
+    ``pinned``: the reference run's id."""
+    return beside(alone(run), pinned)
+
+
+def alone(run: RunDirectory) -> RunResults:
+    """What can be said without the other runs of its folder."""
     known = measured(run)
     files = [
         (path.name, path.stat().st_mtime) for path in sorted(run.results.glob("[!.]*.json"), key=lambda path: path.name)
@@ -54,11 +75,36 @@ def read(run: RunDirectory, pinned: str = "") -> RunResults:
     remarks = list(known.remarks)
     if known.state.preset in networks.TABLE_PRESETS and known.experiment and not networks.printed_as(known):
         remarks.append(f"beside no published numbers: {networks.why_not(known)}")
-    return RunResults(entries(known, _corruption_error(known, pinned)), files, remarks)
+    return RunResults(entries(known), files, remarks, known, **_drawn(known, []))
 
 
-def entries(known: Measured, mce: Number | None = None) -> list[Entry]:
-    """The table, in the order of the paper: accuracy and robustness, corruptions, noise, norms, blocks, checks."""
+def beside(found: RunResults, pinned: str = "") -> RunResults:
+    """The same with mCE, and with the curves of what is behind: the pinned run, else the folder's paper-standard, else
+    the mean of the run's own group."""
+    known = found.known
+    if known is None:
+        return found
+    of_mce, of_curves = itertools.tee(_standards(known.run, pinned))
+    behind = _behind(known, of_curves)
+    rows = entries(known, _corruption_error(known, of_mce), "neither has these corruptions yet")
+    return replace(found, entries=rows, behind=behind, **_drawn(known, [behind] if behind else []))
+
+
+def _drawn(known: Measured, behind: Sequence[Group]) -> dict[str, Any]:
+    """Figures, and accuracies under each corruption."""
+    groups = (Group(known.run.id, (known,)), *behind)
+    each = []
+    for name in CORRUPTIONS:
+        levels: list[tuple[float | str, str]] = [(float(one), corruption_name(name, one)) for one in SEVERITIES]
+        series = (series_of(group.name, group, levels, 100) for group in groups)
+        if found := tuple(one for one in series if one.points):
+            each.append((name.replace("_", " "), found))
+    return {"figures": tuple(own.curves(groups)), "corruptions": tuple(each)}
+
+
+def entries(known: Measured, mce: Number | None = None, why_none: str = "") -> list[Entry]:
+    """The table, in the order of the paper: accuracy and robustness, corruptions, noise, norms, blocks, checks;
+    ``why_none``: why there is no mCE."""
     preset, numbers = networks.printed_as(known), known.numbers
     printed = {**published.TABLE_3.get(preset, {}), **published.TABLE_1.get(preset, {})}
     corrupted = published.TABLE_2.get(preset, {})
@@ -74,7 +120,7 @@ def entries(known: Measured, mce: Number | None = None) -> list[Entry]:
             )
         ],
         "Corruptions, severity 5": _severity_5(known, corrupted),
-        "Corruptions, severity 1-5": _all_severities(known, mce),
+        "Corruptions, severity 1-5": _all_severities(known, mce, why_none),
         "Noise": [],
         "Attacks": [],
         "Minimum norms": [],
@@ -125,8 +171,10 @@ def _line(title: str, number: Number | None, there: Published | None = None, per
     notes = list(number.labels) if number else ["not measured yet"]
     if there:
         notes.append(there.place.partition(",")[0] + (" without frost" if WITHOUT_FROST in there.labels else ""))
-    ours, theirs = number.value if number else None, there.value if there else None
-    return [Entry(title, ours, theirs, percent, "; ".join(notes))]
+    theirs, note = there.value if there else None, "; ".join(notes)
+    if number is None:
+        return [Entry(title, None, theirs, percent, note)]
+    return [Entry(title, number.value, theirs, percent, note, interval=number.interval, images=number.images)]
 
 
 def _means(known: Measured, severities: Sequence[int], there: Published | None = None) -> list[Entry]:
@@ -146,19 +194,20 @@ def _severity_5(known: Measured, printed: dict[str, Published]) -> list[Entry]:
     return lines
 
 
-def _all_severities(known: Measured, mce: Number | None) -> list[Entry]:
+def _all_severities(known: Measured, mce: Number | None, why_none: str) -> list[Entry]:
     """Means over severities 1 to 5, and mCE."""
     lines = [*_means(known, SEVERITIES), *_line("mCE", mce)]
     if mce is None and mean_over(known, SEVERITIES):
-        lines.append(Entry("mCE", note="relative to a pinned run or paper-standard; neither has these corruptions yet"))
+        relative = "relative to a pinned run or paper-standard"
+        lines.append(Entry("mCE", note=f"{relative}; {why_none}" if why_none else relative))
     return lines
 
 
-def _corruption_error(known: Measured, pinned: str) -> Number | None:
-    """mCE relative to the pinned run, else to the folder's paper-standard; None where what it takes is not measured."""
+def _corruption_error(known: Measured, candidates: Iterable[Group]) -> Number | None:
+    """mCE relative to the first that has what it takes; None where nothing has."""
     if mean_over(known, SEVERITIES) is None:
         return None
-    for runs in _standards(known.run, pinned):
+    for runs in (group.runs for group in candidates):
         means = {run.run.id: mean_over(run, SEVERITIES) for run in runs if _dataset(run) == _dataset(known)}
         standards = [run for run in runs if means.get(run.run.id) in best(means.values())]
         error = corruption_error(known, standards)
@@ -168,14 +217,34 @@ def _corruption_error(known: Measured, pinned: str) -> Number | None:
     return None
 
 
-def _standards(run: RunDirectory, pinned: str) -> Iterator[Sequence[Measured]]:
+def _standards(run: RunDirectory, pinned: str) -> Iterator[Group]:
     """The pinned run, then the standard runs of the paper's size."""
     folder = run.path.parent
     if pinned not in ("", run.id):
-        yield [measured(RunDirectory(folder / pinned))]
+        yield Group(f"{pinned}, pinned", (measured(RunDirectory(folder / pinned)),))
     standard = [other for other in store.all_runs(folder) if read_state(other).preset == "paper-standard"]
     if standard:
-        yield networks.find([folder], standard)[0]["paper-standard"].runs
+        runs = networks.find([folder], standard)[0]["paper-standard"].runs
+        name = f"mean of {len(runs)} seeds" if len(runs) > 1 else "".join(run.run.id for run in runs)
+        yield Group(f"{name}, standard", runs)
+
+
+def _behind(known: Measured, candidates: Iterable[Group]) -> Group | None:
+    """The first of the candidates that is another network with results of the same data, else the run's group."""
+    for group in candidates:
+        runs = tuple(run for run in group.runs if _dataset(run) == _dataset(known) and _evaluated(run))
+        if runs and known.run.id not in [run.run.id for run in runs]:
+            return replace(group, runs=runs)
+    same, here = store.group_of(known.run, known.state), known.run.path.parent
+    seeds = [run for run in store.all_runs(here) if same and store.group_of(run, read_state(run)) == same]
+    if len(seeds) > 1:
+        means = [group for group in grouped([measured(run) for run in seeds])[0] if len(group.runs) > 1]
+        return replace(means[0], name=f"mean of its {len(means[0].runs)} seeds") if means else None
+    return None
+
+
+def _evaluated(run: Measured) -> bool:
+    return any(FROM_TRAINING not in number.labels for number in run.numbers.values())
 
 
 def _dataset(known: Measured) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from engine.results.groups import Group
 from engine.results.numbers import CLEAN, noise_name
 
 HOW = "Accuracies in percent: mean ± sample standard deviation of seeds, or [95% interval] of one run."
+SMALLEST = "by minimum norms"
 _LOG = 20.0  # an axis whose ends are further apart than this factor is logarithmic
 
 
@@ -157,20 +158,27 @@ def files(comparison: Comparison, figures: Sequence[Figure]) -> Iterator[tuple[s
 
 
 def figures(comparison: Comparison) -> list[Figure]:
-    """Accuracy against noise, eps and severity, SNR and sparsity by block, and curves over a setting that differs."""
-    groups = comparison.groups
+    """The curves of what was measured, and those over a setting that differs."""
+    return [*curves(comparison.groups), *_with_lines(axes(comparison.groups))]
+
+
+def curves(groups: Sequence[Group]) -> list[Figure]:
+    """Accuracy against noise, eps and severity, SNR and sparsity by block."""
     found = [
         _of_each("noise", "Accuracy under Gaussian noise", "standard deviation of the noise", groups, _noise),
         *(
             _of_each(f"eps-{norm}", f"Accuracy under {norm.capitalize()} attacks", f"eps ({norm.capitalize()})", groups,
                      partial(_attacked, norm=norm))
-            for norm in ("linf", "l2")
+            for norm in ("linf", "l2", "l1", "l0")
         ),
         _of_each("severity", "Accuracy by severity of corruptions", "severity", groups, _severities),
         _of_each("snr", "SNR at each block's input, noise 0.1", "block", groups, _snr, "SNR in dB"),
         _of_each("sparsity", "Sparsity of each block's output", "block", groups, _sparsity, "Hoyer sparsity"),
-        *axes(groups),
     ]  # fmt: skip
+    return _with_lines(found)
+
+
+def _with_lines(found: Iterable[Figure]) -> list[Figure]:
     return [figure for figure in found if any(len(one.points) > 1 for one in figure.series)]
 
 
@@ -190,7 +198,8 @@ def _attacked(group: Group, norm: str) -> Series:
     sizes = numbered(group, f"eval/attacks/{norm}-", "/robust_accuracy")
     if sizes:
         return series_of(group.name, group, [(0.0, CLEAN), *sizes], 100)
-    return mean_curve(group.name, group, f"eval/minimum_norm/{norm}/success_rate", 100)
+    curve = mean_curve(group.name, group, f"eval/minimum_norm/{norm}/success_rate", 100)
+    return Series(curve.title, tuple(Point(one.x, replace(one.y, labels=(SMALLEST,))) for one in curve.points))
 
 
 def _severities(group: Group) -> Series:

@@ -1,9 +1,11 @@
-"""What a trained network withstands, beside what the paper prints; evaluations are launched from here."""
+"""What a trained network withstands: a table beside what the paper prints, and curves over another run's; evaluations
+are launched from here."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from functools import partial
 from pathlib import Path
@@ -27,22 +29,27 @@ from hah_tui.base import BaseApp, Page
 from hah_tui.screens.evaluate import EvaluateDialog
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, mark
+from hah_tui.widgets.evaluated import Evaluated
+from hah_tui.widgets.plot import Plot
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
 
 ROUND_SECONDS = 1.0  # between two looks at the evaluation that runs
+_PANELS = {  # by how a heading of the table begins
+    "Accuracy": "noise", "Noise": "noise", "Corruptions, severity 5": "corruptions", "Corruptions": "severity",
+    "Attacks": "eps-", "Minimum": "eps-", "SNR": "snr", "Hoyer": "sparsity", "Active": "sparsity", "Silent": "sparsity",
+}  # fmt: skip
 _HUES = {"clear": "good", "suspect": "bad"}  # of verdicts; every other one is a warning
 
 
 class ResultsScreen(Page):
-    """The results of one run, and the evaluation that is running."""
+    """The results of one run as a table or in panels, and the evaluation that is running."""
 
     PLACE = "results"
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("results"),
-        Binding("j", "scroll(1)", "down", show=False),
-        Binding("k", "scroll(-1)", "up", show=False),
+        Binding("escape", "back", "back", key_display="esc"),  # ours, before the app's
     ]
 
     def __init__(self, run: RunDirectory) -> None:
@@ -50,7 +57,7 @@ class ResultsScreen(Page):
         self.run_directory = run
         self.found = RunResults([], [], [])
         self.job: Look | None = None
-        self._read = False
+        self._read = self._beside = False  # the run, and what other runs of its folder have
         self._stamp: object = None  # of the results that were read last
 
     def compose(self) -> ComposeResult:
@@ -58,6 +65,7 @@ class ResultsScreen(Page):
         yield Static(id="job", classes="bar")
         table: DataTable[Text] = DataTable(cursor_type="row", cell_padding=0, cursor_foreground_priority="renderable")
         yield table
+        yield Evaluated(id="plots")
         yield Static(id="note")
         yield Static(id="files")
         yield Footer(show_command_palette=False, compact=True)
@@ -71,21 +79,32 @@ class ResultsScreen(Page):
     def on_resize(self, event: events.Resize) -> None:
         self._show()
 
+    @property
+    def plots(self) -> Evaluated:
+        """The panels; shown instead of the table."""
+        return self.query_one(Evaluated)
+
     def redraw(self) -> None:
         """Draw everything again: another theme, ASCII mode."""
         self._show()
 
     def _look(self, app: BaseApp, watcher: Watcher) -> tuple[RunResults | None, Look | None]:
-        """The results where there are others, and the evaluation, if there is one; for a thread."""
+        """The results where there are others, and the evaluation, if there is one; for a thread.
+
+        First the run's own, which is quick, then with what the other runs of the folder say of it.
+        """
         run, found = self.run_directory, None
         job = watcher.look() if run.evaluation.state.exists() else None
         stamp = _stamp(run)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                found = one_run.read(run, app.settings.reference)
-            except (OSError, RequestError) as error:
-                found = RunResults([], [], [str(error)])
+        try:
+            if stamp != self._stamp:
+                self._stamp, self._beside = stamp, False
+                found = one_run.alone(run)
+            elif not self._beside:
+                self._beside = True
+                found = one_run.beside(self.found, app.settings.reference)
+        except (OSError, RequestError) as error:
+            found = RunResults([], [], [str(error)])
         return found, job
 
     def _looked(self, looked: tuple[RunResults | None, Look | None]) -> None:
@@ -93,60 +112,121 @@ class ResultsScreen(Page):
         if found is not None:
             self.found, self._read = found, True
             self._show()
+            if not self._beside:
+                self.wake()
         if job != self.job:
             self.job = job
             self._show_job()
             self.refresh_bindings()
 
     def idle(self) -> set[str]:
-        return {"evaluate"} if self.job is not None and self.job.live else {"stop_evaluation"}
+        live, narrow = self.job is not None and self.job.live, self.size.width < 64
+        return {"evaluate" if live else "stop_evaluation"} | (
+            {"full_screen"} if narrow or not self.has_class("plots") else set()
+        )
 
     def _show(self) -> None:
-        plain, colour, run = self.hah.plain, self.hah.colour, self.run_directory
+        colour, run = self.hah.colour, self.run_directory
         head = Text(no_wrap=True, overflow="ellipsis")
         head.append("hah-tui", f"bold {colour('primary')}")
         head.append("  Results  ", "bold")
         head.append(f"{shown_line(run.id)}  ", colour("accent"))
         head.append("measured beside published" if self._read else "reading...", colour("quiet"))
         self.query_one("#head", Static).update(head, layout=False)
-        table = self.query_one(DataTable)
-        width, row = self.size.width, table.cursor_row
-        narrow = width < 64
-        numbers = [11, 8] if narrow else [11, 11, 9]
-        title = max(12, width - 1 - sum(numbers)) if narrow else 26
-        widths = [title, *numbers, *([] if narrow else [max(10, width - 1 - title - sum(numbers))])]
-        titles = ["", "measured", "paper" if narrow else "published", "diff.", "of it"]
-        table.clear(columns=True)
-        for place, (name, cells) in enumerate(zip(titles, widths, strict=False)):
-            table.add_column(Text(name.rjust(cells - 1) + " " if 0 < place < 4 else name), width=cells)
-        for line in self.found.entries:
-            texts = []
-            for place, (said, cells) in enumerate(zip(cells_of(line), widths, strict=False)):
-                clean = shown_line(said, 300)
-                clean = clean if line.heads or place else f"  {clean}"
-                clean = clean if len(clean) < cells else clean[: cells - 2] + ("~" if plain else "…")
-                style = f"bold {colour('accent')}" if line.heads and place == 0 else ""
-                if place == 1 and line.verdict:
-                    style = colour(_HUES.get(line.verdict, "waiting"))
-                if place == 3 and said:
-                    style = colour("good" if not said.startswith("-") else "waiting")
-                style = colour("quiet") if place == 4 else style
-                texts.append(Text(clean.rjust(cells - 1) + " " if 0 < place < 4 else clean, style, no_wrap=True))
-            table.add_row(*texts)
-        if self.found.entries:
-            table.move_cursor(row=min(row, len(self.found.entries) - 1), animate=False)
+        self.plots.take(self.found)
+        self._show_table()
         self._show_note()
         self._show_files()
         self._show_job()
 
-    def _show_note(self) -> None:
-        """The line at the cursor in full, with its group: the table cuts notes, and headings scroll away."""
-        lines, text = self.found.entries[: self.query_one(DataTable).cursor_row + 1], Text()
+    def _show_table(self) -> None:
+        table, plain, colour = self.query_one(DataTable), self.hah.plain, self.hah.colour
+        width, row, lines = self.size.width, table.cursor_row, self.found.entries
+        narrow = width < 64
+        number, sure = (7, 9) if narrow else (9, 14)  # cells of a measured number, and of its interval
+        sure *= any(line.interval for line in lines)
+        beside = [8] * any(line.published is not None for line in lines) if narrow else [10, 7]
+        title = max(12, width - 1 - number - sure - sum(beside)) if narrow else 25
+        widths = [title, number + sure, *beside]
+        widths += [] if narrow else [max(10, width - 1 - sum(widths))]
+        ours = ("ours" if narrow else "measured").rjust(number - 1) + (" 95%" if sure else "")
+        titles = ["", ours, *(["paper".rjust(7)] if narrow else ["published", "diff.".rjust(6), "of it"])]
+        table.clear(columns=True)
+        for name, cells in zip(titles, widths, strict=False):
+            table.add_column(Text(name), width=cells)
+        for line in lines:
+            texts = []
+            said, measured, *rest = cells_of(line)
+            for place, (text, cells) in enumerate(zip((said, measured, *rest), widths, strict=False)):
+                clean = shown_line(text, 300)
+                if place == 1:
+                    clean = clean.rjust(number - 1) + (
+                        f" {interval_of(line, narrow)}" if line.interval and sure else ""
+                    )
+                elif place in (2, 3):
+                    clean = clean.rjust(cells - 1)
+                elif not place and not line.heads:
+                    clean = f"  {clean}"
+                clean = clean if len(clean) <= cells else clean[: cells - 2] + ("~" if plain else "…")
+                style = f"bold {colour('accent')}" if line.heads and place == 0 else ""
+                if place == 1 and line.verdict:
+                    style = colour(_HUES.get(line.verdict, "waiting"))
+                if place == 3 and text:
+                    style = colour("good" if not text.startswith("-") else "waiting")
+                shown = Text(clean, colour("quiet") if place == 4 else style, no_wrap=True)
+                if place == 1 and not line.verdict:
+                    shown.stylize(colour("quiet"), number - 1)
+                texts.append(shown)
+            table.add_row(*texts)
         if lines:
-            group = next(line.title for line in reversed(lines) if line.heads)
-            text.append(group if lines[-1].heads else shown_line(f"{group}, {lines[-1].title}", 300))
-            text.append(f"  {shown_line(lines[-1].note, 300)}", self.hah.colour("quiet"))
-        self.query_one("#note", Static).update(text, layout=False)
+            table.move_cursor(row=min(row, len(lines) - 1), animate=False)
+
+    def _show_note(self) -> None:
+        """What the cursor is at in full: of a table, which cuts notes and whose headings scroll away, or of a plot."""
+        text, quiet = Text(), self.hah.colour("quiet")
+        lines = self.found.entries[: self.query_one(DataTable).cursor_row + 1]
+        if self.has_class("plots"):
+            self._note_of_plot(text)
+        elif lines:
+            group, line = next(one.title for one in reversed(lines) if one.heads), lines[-1]
+            text.append(group if line.heads else shown_line(f"{group}, {line.title}", 300))
+            if line.interval:
+                text.append(f"  {percent(line.ours)} {interval_of(line)} of {line.images:,} images")
+            text.append(f"  {shown_line(line.note, 300)}", quiet)
+        note = self.query_one("#note", Static)
+        note.display = not self.has_class("plots") or isinstance(self.plots.panel, Plot)
+        note.update(text, layout=False)
+
+    def _note_of_plot(self, text: Text) -> None:
+        """Every series where the cursor is, else what has to be said of them."""
+        panel, cursor, quiet = self.plots.panel, self.plots.cursor, self.hah.colour("quiet")
+        if not isinstance(panel, Plot):
+            return
+        unit = "%" * panel.figure.y_label.endswith("%")
+        alike = len({tuple(series.labels) for series in panel.figure.series}) == 1
+        if cursor is None:
+            for series in panel.figure.series[: 1 if alike else None]:
+                text.append("" if alike else f"{self._called(series.title)}: ")
+                text.append(f"{shown_line(', '.join(series.labels) or 'measured in full', 300)}  ", quiet)
+            text.append("left, right: values" if self.hah.plain else "← →: values", quiet)
+            return
+        where, found = panel.at(panel.places[cursor])
+        text.append(where, self.hah.colour("accent"))
+        for series, value in found:
+            text.append(f"  {self._called(series.title)} ", quiet)
+            text.append(f"{value.mean:.1f}%" if unit else f"{value.mean:.3g}")
+            if value.spread is not None:
+                text.append(f" {'+-' if self.hah.plain else '±'} {value.spread:.{'1f' if unit else '2g'}}", quiet)
+            elif value.interval:
+                text.append(f" [{value.interval[0]:.1f}, {value.interval[1]:.1f}]", quiet)
+            text.append("" if alike else f" {shown_line(', '.join(value.labels), 300)}", quiet)
+
+    def _called(self, title: str) -> str:
+        """A series in a sentence."""
+        return "this run" if title == self.run_directory.id else shown_line(title, 120)
+
+    def on_evaluated_moved(self) -> None:
+        self._show_note()
 
     def on_data_table_row_highlighted(self) -> None:
         self._show_note()
@@ -183,9 +263,64 @@ class ResultsScreen(Page):
 
     # Actions
 
-    def action_scroll(self, by: int) -> None:
-        table = self.query_one(DataTable)
-        table.move_cursor(row=table.cursor_row + by)
+    def action_plots(self) -> None:
+        """Panels instead of the table, or the table again."""
+        self._turn(not self.has_class("plots"))
+
+    def _turn(self, plots: bool) -> None:
+        self.set_class(plots, "plots")
+        (self.plots if plots else self.query_one(DataTable)).focus()
+        self._show_note()
+        self.refresh_bindings()
+
+    def on_data_table_row_selected(self) -> None:
+        self.action_full_screen()
+
+    def action_full_screen(self) -> None:
+        """The panel of the table's row; in panels the current one alone, or all again."""
+        if self.has_class("plots"):
+            self.plots.toggle()
+            return
+        lines = self.found.entries[: self.query_one(DataTable).cursor_row + 1]
+        group = next((line.title for line in reversed(lines) if line.heads), "")
+        self.plots.find(next((key for start, key in _PANELS.items() if group.startswith(start)), group))
+        self._turn(True)
+
+    def action_next_panel(self) -> None:
+        self._step(1)
+
+    def action_previous_panel(self) -> None:
+        self._step(-1)
+
+    def _step(self, by: int) -> None:
+        if self.has_class("plots"):
+            self.plots.go(self.plots.current + by)
+        else:
+            table = self.query_one(DataTable)
+            table.move_cursor(row=table.cursor_row + by)
+
+    def action_cursor_left(self) -> None:
+        self.plots.point(-1)
+
+    def action_cursor_right(self) -> None:
+        self.plots.point(1)
+
+    def action_earlier(self) -> None:
+        self.plots.scroll_lines(-5)
+
+    def action_later(self) -> None:
+        self.plots.scroll_lines(5)
+
+    def action_back(self) -> None:
+        """Out of what was opened last: the cursor, a panel alone, the panels; then out of the screen."""
+        if not self.has_class("plots"):
+            self.hah.pop_screen()
+        elif self.plots.cursor is not None:
+            self.plots.unpoint()
+        elif self.plots.full:
+            self.plots.toggle()
+        else:
+            self._turn(False)
 
     def action_reload(self) -> None:
         self._stamp = None
@@ -207,13 +342,15 @@ class ResultsScreen(Page):
         def write() -> None:
             text, group = io.StringIO(), ""
             table = csv.writer(text)
-            table.writerow(["group", "quantity", "measured", "published", "note"])
+            table.writerow(["group", "quantity", "measured", "low", "high", "images", "published", "note"])
             for line in lines:
                 if line.heads:
                     group = line.title
                 else:
                     ours = line.verdict or _plain(line.ours)
-                    table.writerow([group, line.title, ours, _plain(line.published), line.note])
+                    low, high = line.interval or (None, None)
+                    sure = [_plain(low), _plain(high), line.images or ""]
+                    table.writerow([group, line.title, ours, *sure, _plain(line.published), line.note])
             target.write_text(text.getvalue(), encoding="utf-8")
 
         self.hah.in_background(self.hah, write, lambda _: self.hah.say(f"saved {target}"))
@@ -278,6 +415,12 @@ def cells_of(line: Entry) -> list[str]:
     difference = "" if line.ours is None or line.published is None else f"{100 * (line.ours - line.published):+.1f}"
     ours, there = (_number(line, value) for value in (line.ours, line.published))
     return [line.title, line.verdict or ours, there, difference, line.note]
+
+
+def interval_of(line: Entry, short: bool = False) -> str:
+    """The interval of a measured accuracy in percent: '[86.4, 87.7]'; ``short``: in whole ones, rounded outwards."""
+    low, high = (100 * end for end in line.interval or (math.nan, math.nan))
+    return f"[{math.floor(low)},{math.ceil(high)}]" if short else f"[{low:.1f}, {high:.1f}]"
 
 
 def _number(line: Entry, value: float | None) -> str:
