@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.disk import folder_of, read_json, replace_json
-from engine.runs.store import ORDERS
+from engine.experiment.names import is_path
 from hah_tui.themes import SERIES
 
 
@@ -21,6 +21,7 @@ class Settings:
     frames_per_second: float = 4.0
     sort: str = "created"
     reverse: bool = False
+    columns: str = ""  # of the list, by the names of attributes; '' for the usual ones
     reference: str = ""  # the run that others are drawn over
 
     @classmethod
@@ -50,7 +51,8 @@ class Settings:
 _ALLOWED: dict[str, Any] = {
     "theme": lambda name: name in SERIES,
     "frames_per_second": lambda rate: 0.25 <= rate <= 20,
-    "sort": lambda order: order in ORDERS,
+    "sort": is_path,
+    "columns": lambda names: all(map(is_path, names.split())) and len(names) < 2000,
 }
 
 
