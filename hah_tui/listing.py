@@ -8,19 +8,22 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 from engine import disk
 from engine.runs import store
 from engine.runs.layout import RunDirectory
-from engine.runs.state import ENDED, LIVE
-from engine.runs.store import ORDERS, Labels
+from engine.runs.store import Labels
 from engine.runs.watcher import Look, Watcher
+from hah_tui import run_facts
+from hah_tui.run_facts import Configured
 
+Wants = Literal["settings", "results"]  # what is read of a run only where somebody wants it
 FIRST = 40  # runs in the first piece: a screenful
 PIECE = 100
 SETTLING = 4  # updates after a change of the folder in which it is listed again: config.yaml follows mkdir
@@ -29,10 +32,12 @@ EVERY = 60  # updates after which it is listed anyway
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run as the list shows it."""
+    """A run as the list shows it; ``configured`` is None and ``results`` empty where nobody wanted them too."""
 
     look: Look
     labels: Labels
+    configured: Configured | None = None
+    results: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -42,6 +47,22 @@ class ListedRun:
     def tags(self) -> tuple[str, ...]:
         """Those of the experiment and those a person put on it."""
         return tuple(dict.fromkeys([*self.look.state.tags, *self.labels.tags]))
+
+    @property
+    def created(self) -> float:
+        return self.look.state.created
+
+    @property
+    def seed(self) -> int | None:
+        return self.look.state.seed if self.configured is None else self.configured.seed
+
+    def has(self, setting: str) -> bool:
+        """Whether its experiment, as far as it is read, has a setting of this dotted name."""
+        return self.configured is not None and setting in self.configured.shared.settings
+
+    def setting(self, name: str) -> Any:
+        """The value of a setting; None where there is none, or none was read."""
+        return None if self.configured is None else self.configured.shared.settings.get(name)
 
     @cached_property
     def words(self) -> str:
@@ -53,7 +74,8 @@ class ListedRun:
 class Listing:
     """The runs of a folder; ``version`` counts changes, ``problem`` says why the folder cannot be read ('' if it can).
 
-    Runs with an engine and those on the screen are looked at in every update, the others in turn.
+    Runs with an engine and those on the screen are looked at in every update, the others in turn. ``wants`` is what is
+    to be read of each beside its snapshot; whoever changes it gets that in the next update.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,6 +83,8 @@ class Listing:
         self.rows: dict[str, ListedRun] = {}
         self.version = 0
         self.problem = ""
+        self.wants: frozenset[Wants] = frozenset()
+        self._read: frozenset[Wants] = frozenset()  # of every run
         self._watchers: dict[str, Watcher] = {}
         self._stamps: dict[str, tuple[int, ...]] = {}
         self._known: list[RunDirectory] = []
@@ -69,18 +93,19 @@ class Listing:
 
     def update(self, visible: Collection[str] = ()) -> Iterator[None]:
         """One round, in short pieces; the caller shows what has come after each."""
+        wants, behind = self.wants, not self.wants <= self._read
         yield from self._list()
         live = [name for name, row in self.rows.items() if row.look.live or not row.look.verified]
         names = dict.fromkeys([*(name for name in visible if name in self.rows), *live])
-        others = [run.id for run in self._known]
-        turn = others[self._turn : self._turn + PIECE]
-        self._turn = self._turn + PIECE if self._turn + PIECE < len(others) else 0
-        names.update(dict.fromkeys(turn))
+        turn = self._known if behind else self._known[self._turn : self._turn + PIECE]
+        self._turn = self._turn + PIECE if self._turn + PIECE < len(self._known) else 0
+        names.update(dict.fromkeys(run.id for run in turn))
         for index, name in enumerate(names, 1):
             self._look(RunDirectory(self.folder / name))
             if index % PIECE == 0:
                 yield
         self._updates += 1
+        self._read = wants
         yield
 
     def _list(self) -> Iterator[None]:
@@ -114,12 +139,12 @@ class Listing:
 
     def _look(self, run: RunDirectory) -> None:
         known = self.rows.get(run.id)
-        stamp = _stamp(run)
+        stamp = _stamp(run, self.wants)
         settled = known is not None and not known.look.live and known.look.verified and known.look.status != "lost"
         if settled and stamp == self._stamps.get(run.id):
             return
         watcher = self._watchers.setdefault(run.id, Watcher(run))
-        row = ListedRun(watcher.look(), store.labels(run))
+        row = read(watcher.look(), self.wants, known)
         self._stamps[run.id] = stamp
         if row != known:
             self.rows[run.id] = row
@@ -138,48 +163,26 @@ class Listing:
             self.version += 1
 
 
-def _stamp(run: RunDirectory) -> tuple[int, ...]:
-    """What changes when state.json or labels.json is replaced."""
-    found: list[int] = []
-    for path in (run.state, run.labels):
+def read(look: Look, wants: Collection[Wants], known: ListedRun | None = None) -> ListedRun:
+    """A run with what is wanted of it; what was ``known`` of its settings and has not changed is not read again."""
+    configured = None if known is None else known.configured
+    same = known is not None and known.look.state.changed == look.state.changed
+    if "settings" in wants and not (configured and same):
+        configured = run_facts.configured(look.run, look.state)
+    results = run_facts.evaluated(look.run) if "results" in wants else {}
+    return ListedRun(look, store.labels(look.run), configured, results)
+
+
+def _stamp(run: RunDirectory, wants: Collection[Wants]) -> tuple[int, ...]:
+    """What changes when state.json or labels.json is replaced, a result is written, or more is wanted."""
+    found = [len(wants)]
+    for path in (run.state, run.labels, *((run.results,) if "results" in wants else ())):
         try:
             status = os.stat(path)  # noqa: PTH116 (5,000 of them)
             found += (status.st_mtime_ns, status.st_ino)
         except OSError:
             found += (0, 0)
     return tuple(found)
-
-
-def matcher(text: str) -> Callable[[ListedRun], bool]:
-    """A filter: words that must all be found; status:, tag: and preset: with what they begin with, any of several."""
-    wanted: dict[str, list[str]] = {}
-    for word in text.lower().split():
-        key, colon, value = word.partition(":")
-        wanted.setdefault(key if colon and key in ("status", "tag", "preset") else "", []).append(
-            value if colon and key in ("status", "tag", "preset") else word
-        )
-
-    def fits(row: ListedRun) -> bool:
-        of = {"status": (row.look.status,), "tag": row.tags, "preset": (row.look.state.preset,)}
-        return all(word in row.words for word in wanted.get("", ())) and all(
-            any(have.lower().startswith(value) for have in of[key] for value in values)
-            for key, values in wanted.items()
-            if key
-        )
-
-    return fits
-
-
-def unknown_statuses(text: str) -> list[str]:
-    """What a filter asks for with status: that begins the name of none."""
-    asked = [word.removeprefix("status:") for word in text.lower().split() if word.startswith("status:")]
-    return [word for word in asked if not any(status.startswith(word) for status in (*LIVE, *ENDED))]
-
-
-def ordered(rows: Iterable[ListedRun], order: str, reverse: bool) -> list[ListedRun]:
-    """Rows in an order of the store's, by its name."""
-    key = ORDERS[order]
-    return sorted(rows, key=lambda row: key(row.look), reverse=reverse)
 
 
 _LOSS = re.compile(rb'"train/loss": (-?\d[0-9.eE+-]*)')

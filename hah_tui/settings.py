@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.disk import folder_of, read_json, replace_json
-from engine.runs.store import ORDERS
+from engine.experiment.names import is_path
 from hah_tui.themes import SERIES
 
 DRAFTS = 100  # that are listed, the newest
@@ -25,6 +25,7 @@ class Settings:
     frames_per_second: float = 4.0
     sort: str = "created"
     reverse: bool = False
+    columns: str = ""  # of the list, by the names of attributes; '' for the usual ones
     reference: str = ""  # the run that others are drawn over
     axis: str = "step"  # of charts
     smoothing: int = 0  # steps of it
@@ -63,7 +64,8 @@ def nameable(metric: str) -> bool:
 _ALLOWED: dict[str, Any] = {
     "theme": lambda name: name in SERIES,
     "frames_per_second": lambda rate: 0.25 <= rate <= 20,
-    "sort": lambda order: order in ORDERS,
+    "sort": is_path,
+    "columns": lambda names: all(map(is_path, names.split())) and len(names) < 2000,
     "axis": lambda axis: axis in ("step", "epoch", "time"),
     "smoothing": lambda steps: 0 <= steps < 8,
     "panels": lambda panels: all(isinstance(words, str) for words in panels.values()),

@@ -8,11 +8,11 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine import disk
 from engine.disk import read_json, replace_json
@@ -21,7 +21,6 @@ from engine.experiment.mistakes import RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.experiment.version import VERSION
 from engine.runs.layout import EVALUATION, RunDirectory
-from engine.runs.metrics import CLEAN, NOISY
 from engine.runs.process import Lock, is_locked
 from engine.runs.state import State
 from engine.runs.watcher import Look, Watcher
@@ -181,16 +180,6 @@ def changed_on_the_way(state: State) -> list[str]:
     they were; how long it trained is seen by its epochs."""
     names = (name for name in state.changed if name.partition(".")[0] in SECTIONS)
     return sorted(name for name in names if name != "train.epochs")
-
-
-ORDERS: dict[str, Callable[[Look], Any]] = {
-    "created": lambda one: -one.state.created,
-    "name": lambda one: one.run.id,
-    "status": lambda one: (one.status, -one.state.created),
-    "accuracy": lambda one: -one.state.metrics.get(CLEAN, -1.0),
-    "noisy": lambda one: -one.state.metrics.get(NOISY, -1.0),
-    "updated": lambda one: -one.state.updated,
-}
 
 
 def labels(run: RunDirectory) -> Labels:

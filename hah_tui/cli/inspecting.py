@@ -21,10 +21,14 @@ from engine.runs.metrics import CLEAN, METRICS, NOISY
 from engine.runs.state import State
 from engine.runs.watcher import Look, Watcher
 from engine.sweep import queue
+from hah_tui import attributes
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
+from hah_tui.filters import Filter
+from hah_tui.listing import read
 from hah_tui.text import age, duration, percent, shown, shown_line
 
+_LISTED = ("name", "status", "epoch", "eta", CLEAN, NOISY, "device", "created", "tags")  # in every list
 _OF_BLOCK = re.compile(r"block/([1-9]\d{0,2})/")
 
 
@@ -35,10 +39,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def ls(
+    filter: Annotated[
+        str, typer.Option("--filter", help="Only runs that fit, as in hah-tui: 'clean>0.9 lambda=1 -tag:old words'.")
+    ] = "",
     status: Annotated[list[str] | None, typer.Option("--status", help="Only runs of this status.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Only runs with this tag.")] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="Only runs of this preset.")] = None,
-    sort: Annotated[str, typer.Option("--sort", help="One of " + ", ".join(store.ORDERS) + ".")] = "created",
+    sort: Annotated[
+        str, typer.Option("--sort", help="By created, name, status, updated, any metric or setting; the best first.")
+    ] = "created",
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many runs.")] = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="All runs, not the first page.")] = False,
     runs_dir: RunsDir = None,
@@ -47,22 +56,33 @@ def ls(
     """List runs, the newest first."""
     from engine.experiment import RequestError
 
-    if sort not in store.ORDERS:
-        raise RequestError(f"--sort: must be one of {', '.join(store.ORDERS)}, got {sort!r}")
+    try:
+        order = attributes.found(sort)
+    except RequestError as error:
+        raise RequestError(f"--sort: {error}") from None
+    try:
+        narrowed = Filter.parse(filter)
+    except RequestError as error:
+        raise RequestError(f"--filter: {error}") from None
     folder = layout.runs_folder(runs_dir)
     runs = store.all_runs(folder)
     if limit is None and not everything:
         limit = max(10, shutil.get_terminal_size().lines - 4) if output.is_terminal() else 50
-    plain = not (status or tag or preset) and sort == "created"
+    asked = [order, *narrowed.attributes]
+    plain = not (status or tag or preset or narrowed.terms) and order.name == "created"
     total = len(runs)
     if plain and not everything:
         runs = runs[:limit]  # only these are read
     looks = [look for look in store.looks(runs) if _wanted(look, status, tag, preset)]
     if not plain:
-        total = len(looks)
-        looks.sort(key=store.ORDERS[sort])
+        wants = attributes.wanted(asked)
+        fit = [row for row in (read(look, wants) for look in looks) if narrowed.fits(row)]
+        total, found = len(fit), attributes.ordered(fit, order)
+    else:
+        found = [read(look, ()) for look in looks]
     if not everything:
-        looks = looks[:limit]
+        found = found[:limit]
+    looks = [row.look for row in found]
     if json:
         print_json({"runs_dir": str(folder), "total": total, "runs": [summary(look) for look in looks]})
         return
@@ -70,9 +90,10 @@ def ls(
         note(f"no runs{' like that' if not plain else ''} in {folder}; 'hah run quickstart' makes one")
         _say_links(folder)
         return
+    more = [one for one in dict.fromkeys(asked) if one.name not in _LISTED]
     rows = []
-    for look in looks:
-        state = look.state
+    for row in found:
+        look, state = row.look, row.look.state
         unsure = "" if look.verified else "?"
         evaluation = _evaluation(look)
         rows.append(
@@ -85,10 +106,13 @@ def ls(
                 percent(state.metrics.get(NOISY)),
                 state.device,
                 age(state.created),
-                " ".join(_tags(look)),
+                " ".join(row.tags),
+                *(one.said(one.of(row)) for one in more),
             ]
         )
-    print_table(["run", "status", "epoch", "eta", "clean", "noisy", "device", "age", "tags"], rows, (2, 3, 4, 5, 7))
+    titles = ["run", "status", "epoch", "eta", "clean", "noisy", "device", "age", "tags", *(one.name for one in more)]
+    numbers = [9 + place for place, one in enumerate(more) if one.kind != "words"]
+    print_table(titles, rows, (2, 3, 4, 5, 7, *numbers))
     if total > len(looks):
         note(f"{total - len(looks):,} more; --all lists them")
     _say_links(folder)

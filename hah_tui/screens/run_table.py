@@ -15,11 +15,13 @@ from textual.message import Message
 from textual.widgets import DataTable
 
 from engine.runs.metrics import CLEAN, NOISY
+from hah_tui.attributes import Attribute, kept
 from hah_tui.base import BaseApp
 from hah_tui.listing import ListedRun, sampled_losses
-from hah_tui.text import age, duration, percent, shown_line
+from hah_tui.text import shown_line
 from hah_tui.themes import MARKS, bar, line_of, mark
 
+_QUIET = ("preset", "device", "created")
 LOSS_SECONDS = 4.0  # between two looks at the losses of a run
 
 RunCell = tuple[str, str]  # text and style
@@ -27,41 +29,66 @@ RunCell = tuple[str, str]  # text and style
 
 @dataclass(frozen=True)
 class RunColumn:
-    """A column of the table; width 0 takes what the others leave."""
+    """A column of the table, of an attribute; width 0 takes what the others leave. ``mark``: of the order, if it is by
+    this one."""
 
-    name: str
-    title: str
+    attribute: Attribute | None
     width: int
-    right: bool = False
-    order: str = ""  # the store's, by a click on the title
+    title: str = ""
+    mark: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.attribute.name if self.attribute else self.title
+
+    @property
+    def right(self) -> bool:
+        """Whether it is set flush right."""
+        by = self.attribute
+        return by is not None and by.is_number and by.name not in ("bar", "curve")
 
     @property
     def heading(self) -> Text:
-        title = self.title.rjust(self.width - 1) + " " if self.right else self.title
-        return Text(title)
+        room = self.width - 1 - len(self.mark)
+        title = self.title if len(self.title) <= room else self.title[-room:]  # the end tells paths apart
+        return Text(f"{title}{self.mark}".rjust(self.width - 1) + " " if self.right else f"{title}{self.mark}")
 
 
-def columns(width: int) -> list[RunColumn]:
-    """The columns that a terminal of so many cells has room for."""
-    wide = width >= 150
-    every = [
-        (0, RunColumn("mark", "", 2)),
-        (0, RunColumn("id", "run", 0, order="name")),
-        (64, RunColumn("status", "status", 9, order="status")),
-        (64, RunColumn("progress", "progress", 19 if wide else 12)),
-        (0, RunColumn("percent", "", 5, True)),
-        (70, RunColumn("eta", "ETA", 8, True)),
-        (0, RunColumn("clean", "clean", 7, True, "accuracy")),
-        (64, RunColumn("noisy", "noisy", 7, True, "noisy")),
-        (78, RunColumn("loss", "loss", 17 if wide else 9)),
-        (116, RunColumn("preset", "preset", 20 if wide else 14)),
-        (100, RunColumn("device", "device", 8)),
-        (90, RunColumn("age", "age", 8, True, "created")),
-        (140, RunColumn("tags", "tags", 18)),
-    ]
-    chosen = [column for least, column in every if width >= least]
-    left = width - 1 - sum(column.width for column in chosen)
-    return [RunColumn(c.name, c.title, left, c.right, c.order) if c.width == 0 else c for c in chosen]
+# The columns that nobody has chosen: from which width on they are there, their own, and that on a wide terminal.
+_USUAL = (
+    ("status", 64, 9, 9), ("bar", 64, 12, 19), ("progress", 0, 5, 5), ("eta", 70, 8, 8), (CLEAN, 0, 7, 7),
+    (NOISY, 64, 7, 7), ("curve", 78, 9, 17), ("preset", 116, 14, 20), ("device", 100, 8, 8), ("created", 90, 8, 8),
+    ("tags", 140, 18, 18),
+)  # fmt: skip
+USUAL = tuple(name for name, *_ in _USUAL)
+WIDE = 150
+LEAST = 16  # cells for the name of a run
+_WIDTHS = {name: width for name, _, width, _ in _USUAL} | {"note": 24, "seed": 6, "epoch": 6}
+
+
+def columns(width: int, chosen: Sequence[str], order: Attribute, mark: str) -> list[RunColumn]:
+    """The columns that a terminal of so many cells has room for: the usual ones, or of those that somebody has chosen
+    the first. The table is sorted by ``order``, whose column gets the ``mark``.
+    """
+    usual = [(name, wide if width >= WIDE else narrow) for name, least, narrow, wide in _USUAL if width >= least]
+    left = width - 1 - 2
+    found: list[RunColumn] = []
+    for name, cells in [(name, _width(kept(name))) for name in chosen] or usual:
+        if left - cells < LEAST:
+            break
+        found.append(_column(kept(name), cells, order, mark))
+        left -= cells
+    return [RunColumn(None, 2), _column(kept("name"), left, order, mark), *found]
+
+
+def _column(by: Attribute, width: int, order: Attribute, mark: str) -> RunColumn:
+    return RunColumn(by, width, by.title, mark if by == order else "")
+
+
+def _width(by: Attribute) -> int:
+    """Of a column that somebody has chosen: its values are whole in it, and what can be of its title."""
+    least = {"fraction": 7, "words": 14, "setting": 12, "moment": 8, "seconds": 9}.get(by.kind, 11)
+    return _WIDTHS.get(by.name, max(least, min(len(by.title) + 3, 24)))
 
 
 class Losses:
@@ -158,40 +185,30 @@ def cells(
     row: ListedRun, columns: Sequence[RunColumn], losses: list[float], picked: bool, pinned: bool, app: BaseApp
 ) -> list[RunCell]:
     """What stands in the columns of a run."""
-    state, look, plain, colour = row.look.state, row.look, app.plain, app.colour
+    look, plain, colour = row.look, app.plain, app.colour
     hue, quiet = colour(MARKS.get(look.status, ("", "", "quiet"))[2]), colour("quiet")
-    done = state.progress
+    done = look.state.progress
     pin = (" ^" if plain else " ◈") if pinned else ""
 
     def cell(column: RunColumn) -> RunCell:
-        width = column.width
-        match column.name:
-            case "mark":
-                return (">" if plain else "▌") if picked else mark(look.status, plain), hue
-            case "id":
-                return cut(row.id + pin, width, plain), "bold" if picked else ""
+        width, by = column.width, column.attribute
+        if by is None:
+            return (">" if plain else "▌") if picked else mark(look.status, plain), hue
+        match by.name:
+            case "name":
+                return cut_inside(row.id, width - len(pin), plain) + pin, "bold" if picked else ""
             case "status":
                 return cut(look.status + ("" if look.verified else "?"), width, plain), hue
-            case "progress":
+            case "bar":
                 return bar(done, width - 1, plain), hue if look.live else quiet
-            case "percent":
+            case "progress":
                 return f"{100 * done:3.0f}% ", ""
-            case "eta":
-                return (duration(state.eta_seconds) if look.status == "running" else "").rjust(width - 1) + " ", ""
-            case "clean":
-                return percent(state.metrics.get(CLEAN)).rjust(width - 1) + " ", ""
-            case "noisy":
-                return percent(state.metrics.get(NOISY)).rjust(width - 1) + " ", ""
-            case "loss":
+            case "curve":
                 return line_of(losses, width - 1, plain), colour("live")
-            case "preset":
-                return cut(state.preset, width, plain), quiet
-            case "device":
-                return cut(state.device, width, plain), quiet
-            case "age":
-                return (age(state.created) if state.created else "-").rjust(width - 1) + " ", quiet
-            case _:
-                return cut(" ".join(row.tags), width, plain), colour("accent")
+        value = by.of(row)
+        said = "" if value is None and by.name == "eta" else by.said(value)
+        style = {"tags": colour("accent"), "note": colour("accent")}.get(by.name, quiet if by.name in _QUIET else "")
+        return (said.rjust(width - 1) + " " if column.right else cut(said, width, plain)), style
 
     return list(map(cell, columns))
 
@@ -205,3 +222,12 @@ def cut(said: str, width: int, plain: bool) -> str:
     """Text on a line of its column, a gap kept after it."""
     clean = shown_line(said, 120)
     return clean if len(clean) < width else clean[: width - 2] + ("~" if plain else "…")
+
+
+def cut_inside(said: str, width: int, plain: bool) -> str:
+    """The same, cut in its middle: the ends of long names tell them apart."""
+    clean, end = shown_line(said, 120), 5
+    if len(clean) < width:
+        return clean
+    begin = max(1, width - 2 - end)
+    return clean[:begin] + ("~" if plain else "…") + clean[-end:]

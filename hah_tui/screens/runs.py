@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -14,14 +15,16 @@ from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Input, Static
 
-from engine.runs import store
-from engine.runs.state import ENDED, LIVE
+from engine.experiment.mistakes import RequestError
 from engine.runs.store import Labels
 from engine.runs.watcher import Look
-from hah_tui import keys
+from hah_tui import attributes, keys
+from hah_tui.attributes import Attribute
 from hah_tui.base import BaseApp
-from hah_tui.listing import ListedRun, Listing, matcher, ordered, unknown_statuses
+from hah_tui.filters import Filter
+from hah_tui.listing import ListedRun, Listing, Wants
 from hah_tui.screens import run_table
+from hah_tui.screens.pick_attribute import PickAttribute
 from hah_tui.screens.run_actions import ListActions
 from hah_tui.screens.run_table import Losses, RunCell, RunColumn, RunTable
 from hah_tui.text import home, shown_line
@@ -64,22 +67,27 @@ class RunsScreen(ListActions):
         self._order: list[ListedRun] = []  # filtered and sorted
         self._offset = 0  # of the first slot in it
         self._columns: list[RunColumn] = []
+        self._shift = 0  # of the columns that were chosen, how many are left of the table
+        self._beyond = 0  # and right of it
         self._cells: list[list[RunCell]] = []  # what the slots show
         self._current = ""  # id of the run under the cursor
         self._selected: dict[str, None] = {}
         self._said: dict[str, Text] = {}
         self._problem = ""
-        self._filter = ""
+        self._filter = Filter()  # the last that could be understood
+        self._mistake = ""  # what is wrong with what is written
         self._followed = False  # whether the cursor stays with its run
         self._loaded = False  # one whole round is done
         self._heard = time.monotonic()
         self._visible: tuple[str, ...] = ()
+        self._wants: frozenset[Wants] = frozenset()
 
     # Layout
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
-        yield Line(placeholder="words  status:running  tag:x  preset:y", id="filter", select_on_focus=False)
+        yield Line(placeholder="clean>0.9 lambda=1 status:running -tag:x words", id="filter", select_on_focus=False)
+        yield Static(id="mistake", markup=False)
         table: RunTable = RunTable(cursor_type="row", cell_padding=0, cursor_foreground_priority="renderable")
         yield table
         yield Static(id="empty")
@@ -88,6 +96,7 @@ class RunsScreen(ListActions):
 
     def on_mount(self) -> None:
         self.table.focus()
+        self._want()
         self.set_interval(1.0, self._tick)
         folder = self.hah.folder
         look = partial(self._look, self.hah, Listing(folder), Losses(folder))
@@ -109,7 +118,12 @@ class RunsScreen(ListActions):
         self._lay_out(self.size.width)
 
     def _lay_out(self, width: int) -> None:
-        chosen = run_table.columns(width)
+        settings, by = self.hah.settings, attributes.kept(self.hah.settings.sort)
+        up = by.downwards == settings.reverse
+        mark = ("^" if up else "v") if self.hah.plain else "▲" if up else "▼"
+        listed = (settings.columns.split() or run_table.USUAL)[self._shift :]
+        chosen = run_table.columns(width, listed if settings.columns or self._shift else (), by, mark)
+        self._beyond = len(listed) + 2 - len(chosen)
         if chosen != self._columns and width:
             self._columns, self._cells = chosen, []
             self.table.clear(columns=True)
@@ -119,9 +133,18 @@ class RunsScreen(ListActions):
 
     # Reading the folder
 
+    def _want(self) -> None:
+        """Have read of every run what the filter, the order and the columns ask for."""
+        settings = self.hah.settings
+        asked = map(attributes.kept, (settings.sort, *settings.columns.split()))
+        wants = attributes.wanted([*self._filter.attributes, *asked])
+        if not wants <= self._wants:
+            self._wants |= wants
+            self.wake()
+
     def _look(self, app: BaseApp, listing: Listing, losses: Losses) -> Known:
         """One round over the folder, for a thread; what it finds is handed over piece by piece."""
-        shown = listing.version
+        shown, listing.wants = listing.version, self._wants
         for _ in listing.update(self._visible):
             if listing.version != shown:
                 shown = listing.version
@@ -157,8 +180,8 @@ class RunsScreen(ListActions):
 
     def _sort(self) -> None:
         settings = self.hah.settings
-        fits = matcher(self._filter)
-        self._order = ordered(filter(fits, self._rows.values()), settings.sort, settings.reverse)
+        fitting = filter(self._filter.fits, self._rows.values())
+        self._order = attributes.ordered(fitting, attributes.kept(settings.sort), settings.reverse)
         self._show()
 
     def _place(self) -> int:
@@ -249,14 +272,17 @@ class RunsScreen(ListActions):
         head = Text(no_wrap=True, overflow="ellipsis")
         head.append("hah-tui", f"bold {colour('primary')}")
         head.append("  Runs  ", "bold")
-        some = f"{len(self._order):,} of {len(self._rows):,}" if self._filter else f"{len(self._rows):,}"
+        some = f"{len(self._order):,} of {len(self._rows):,}" if self._filter.terms else f"{len(self._rows):,}"
         head.append(some if self._loaded else f"{some} and counting")
         if live:
             head.append(f"  {mark('running', plain)} {live} live", colour("live"))
         if self._selected:
             head.append(f"  {len(self._selected)} selected", colour("accent"))
-        if app.settings.sort != "created" or app.settings.reverse:
-            head.append(f"  by {app.settings.sort}{' reversed' if app.settings.reverse else ''}", colour("quiet"))
+        by = attributes.kept(app.settings.sort)
+        if not any(column.mark for column in self._columns) and (by.name != "created" or app.settings.reverse):
+            head.append(f"  by {shown_line(by.title)}{' reversed' if app.settings.reverse else ''}", colour("quiet"))
+        if self._shift or (self._beyond and app.settings.columns):
+            head.append(f"  < {self._shift} columns {self._beyond} >", colour("quiet"))
         if len(self._order) > PAGE:
             head.append(f"  at {self._place() + 1:,}", colour("quiet"))
         if self._problem:
@@ -284,11 +310,9 @@ class RunsScreen(ListActions):
     def _nothing(self) -> Text:
         if self._problem:
             return Text(shown_line(self._problem) + "\nIt is looked for again every half a second.")
-        if unknown := unknown_statuses(self._filter):
-            known = ", ".join((*LIVE, *ENDED))
-            return Text(f"No status begins with '{shown_line(unknown[0])}': {known}.\nesc clears the filter.")
-        if self._filter:
-            return Text(f"None of {len(self._rows):,} runs fits '{shown_line(self._filter)}'.\nesc clears the filter.")
+        if self._filter.terms:
+            asked = shown_line(self._filter.text)
+            return Text(f"None of {len(self._rows):,} runs fits '{asked}'.\nesc clears the filter.")
         return Text.assemble(
             ("No runs yet\n\n", "bold"),
             "Press ",
@@ -342,11 +366,15 @@ class RunsScreen(ListActions):
 
     @on(DataTable.HeaderSelected)
     def _by_column(self, event: DataTable.HeaderSelected) -> None:
-        order = self._columns[event.column_index].order
-        if order:
-            same = order == self.hah.settings.sort
-            self.hah.change(sort=order, reverse=same and not self.hah.settings.reverse)
-            self._sort()
+        by = self._columns[event.column_index].attribute
+        if by is not None:
+            self._sort_by(by.name, by == attributes.kept(self.hah.settings.sort) and not self.hah.settings.reverse)
+
+    def _sort_by(self, name: str, reverse: bool = False) -> None:
+        self.hah.change(sort=name, reverse=reverse)
+        self._want()
+        self._lay_out(self.size.width)
+        self._sort()
 
     def on_click(self, event: events.Click) -> None:
         if event.chain == 2 and event.widget is self.table and event.y > 0:
@@ -354,7 +382,14 @@ class RunsScreen(ListActions):
 
     @on(Input.Changed, "#filter")
     def _narrow(self, event: Input.Changed) -> None:
-        self._filter = event.value
+        try:
+            self._filter, self._mistake = Filter.parse(event.value), ""
+        except RequestError as error:  # what fitted the last filter stays in view
+            self._mistake = str(error)
+        mistake = self.query_one("#mistake", Static)
+        mistake.update(shown_line(self._mistake, 300))
+        mistake.set_class(bool(self._mistake), "wrong")
+        self._want()
         self._sort()
 
     @on(Input.Submitted, "#filter")
@@ -365,6 +400,7 @@ class RunsScreen(ListActions):
         box = self.query_one("#filter", Input)
         box.add_class("open")
         box.focus()
+        self.hah.in_background(self, attributes.settings)  # which take a tenth of a second, before one is typed
 
     def action_leave(self) -> None:
         """Clear the filter, or the selection; from the list there is nowhere to go back to."""
@@ -380,14 +416,46 @@ class RunsScreen(ListActions):
         self.wake()
 
     def action_sort(self) -> None:
-        orders = list(store.ORDERS)
-        following = orders[(orders.index(self.hah.settings.sort) + 1) % len(orders)]
-        self.hah.change(sort=following, reverse=False)
-        self._sort()
+        now = attributes.kept(self.hah.settings.sort).name
+        self._pick("Sort by", [now], lambda names: self._sort_by(names[0]))
 
     def action_reverse(self) -> None:
-        self.hah.change(reverse=not self.hah.settings.reverse)
-        self._sort()
+        self._sort_by(self.hah.settings.sort, not self.hah.settings.reverse)
+
+    def action_columns(self) -> None:
+        now = self.hah.settings.columns.split() or run_table.USUAL
+        self._pick("Columns", [attributes.kept(name).name for name in now], self._have_columns, several=True)
+
+    def _have_columns(self, names: list[str]) -> None:
+        usual = tuple(names) == run_table.USUAL
+        self.hah.change(columns="" if usual else " ".join(name for name in names if name != "name"))
+        self._shift = 0
+        self._want()
+        self._lay_out(self.size.width)
+
+    def action_more_columns(self) -> None:
+        """Let the table slide over the columns for which there is no room."""
+        if self._beyond:
+            self._shift += 1
+            self._lay_out(self.size.width)
+
+    def action_first_columns(self) -> None:
+        self._shift = max(0, self._shift - 1)
+        self._lay_out(self.size.width)
+
+    def _pick(self, title: str, now: Sequence[str], then: Callable[[list[str]], object], several: bool = False) -> None:
+        """Have attributes chosen, of all that these runs have."""
+
+        def ask(found: list[Attribute]) -> None:
+            offers = [(one.name, one.about) for one in found]
+            self.hah.push_screen(PickAttribute(title, offers, now, several), picked)
+
+        def picked(names: list[str] | None) -> None:
+            if names is not None:
+                then(names)
+
+        runs = list(self._rows.values())
+        self.hah.in_background(self, lambda: attributes.offered(runs), ask)
 
     def action_select(self) -> None:
         if self._current in self._selected:

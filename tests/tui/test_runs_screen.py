@@ -9,14 +9,16 @@ from textual import events
 
 from engine.runs import control, launch, store
 from engine.runs.events import EventLog
-from hah_tui import engines
+from hah_tui import attributes, engines
 from hah_tui.screens import run_table
 from hah_tui.screens import runs as runs_screen
 from hah_tui.screens.dialogs import Ask, Confirm
 from hah_tui.screens.help import HelpScreen
+from hah_tui.screens.pick_attribute import PickAttribute
 from hah_tui.settings import Settings
+from tests.report.conftest import noise, write
 from tests.tui.driving import answer, drive, ids, until, words
-from tests.tui.made import alive, broken, made
+from tests.tui.made import alive, broken, config, made
 
 
 @pytest.fixture
@@ -37,17 +39,40 @@ def cell(app, slot, column):
 def test_what_a_row_says(runs, three):
     async def body(pilot, app):
         assert ids(app) == ["a-run", "b-run", "c-run"]
-        assert [cell(app, 1, name).strip() for name in ("status", "percent", "clean", "noisy")] == [
-            "stopped", "33%", "60.0%", "65.0%",
-        ]  # fmt: skip
-        await until(pilot, lambda: cell(app, 0, "loss").strip())
-        line = cell(app, 0, "loss")
+        told = {"status": "stopped", "progress": "33%", "test/accuracy": "60.0%", "test/noisy_accuracy": "65.0%"}
+        assert {name: cell(app, 1, name).strip() for name in told} == told
+        await until(pilot, lambda: cell(app, 0, "curve").strip())
+        line = cell(app, 0, "curve")
         assert line[0] == "█"  # it falls
         assert line.rstrip()[-1] == "▁"
         await pilot.press("down", "down")
         assert "out of [memory]" in words(app, "#detail")
 
     drive(runs, body, (160, 30))
+
+
+def names(app):
+    return [column.name for column in app.screen._columns]
+
+
+def heading(app, name):
+    return str(app.screen._columns[names(app).index(name)].heading).strip()
+
+
+async def search(pilot, app, text):
+    """Take what is found by a name in the dialog."""
+    app.screen.query_one("#answer").value = text
+    await pilot.pause()
+    await pilot.press("enter")
+    await pilot.pause()
+
+
+async def pick(pilot, app, key, text):
+    """Choose an attribute in the dialog of a key."""
+    await pilot.press(key)
+    await until(pilot, lambda: isinstance(app.screen, PickAttribute))
+    await search(pilot, app, text)
+    await until(pilot, lambda: app.screen.PLACE == "runs")
 
 
 def test_no_runs_say_how_to_begin(runs):
@@ -77,21 +102,90 @@ def test_q_in_the_filter_is_a_letter(runs, three):
     async def body(pilot, app):
         await pilot.press("slash", "q")
         assert not app._exit
-        assert app.screen._filter == "q"
+        assert app.screen._filter.text == "q"
 
     drive(runs, body)
 
 
 def test_orders(runs, three):
     async def body(pilot, app):
-        await pilot.press("o")  # name
+        await pick(pilot, app, "o", "name")
+        assert heading(app, "name") == "run▲"
         await pilot.press("O")
         assert ids(app) == ["c-run", "b-run", "a-run"]
         assert (app.settings.sort, app.settings.reverse) == ("name", True)
-        await pilot.press("o", "o", "o")
-        assert app.settings.sort == "noisy"
+        assert heading(app, "name") == "run▼"
+        await pick(pilot, app, "o", "noisy accuracy")
+        assert app.settings.sort == "test/noisy_accuracy"
         assert ids(app)[0] == "a-run"
-        assert Settings.load()[0].sort == "noisy"  # kept
+        assert heading(app, "test/noisy_accuracy") == "noisy▼"
+        assert Settings.load()[0].sort == "test/noisy_accuracy"  # kept
+        await pick(pilot, app, "o", "updated")
+        assert "by updated" in words(app, "#head")  # there is no such column
+
+    drive(runs, body)
+
+
+def test_orders_of_earlier_versions_are_understood(runs, three):
+    Settings(sort="noisy", reverse=True).save()
+
+    async def body(pilot, app):
+        assert ids(app) == ["c-run", "b-run", "a-run"]
+        assert heading(app, "test/noisy_accuracy") == "noisy▲"
+
+    drive(runs, body)
+
+
+def test_columns_of_ones_choice_are_kept(runs, three):
+    store.label(three[1], note="second try")
+    write(three[0], "noise", noise({0.2: 0.42}))
+
+    async def choose(pilot, app):
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, PickAttribute))
+        for name in ("note", "hah.lambda", "noise/0.2/accuracy"):
+            await search(pilot, app, name)
+        for name in ("a bar", "tags", "preset", "device"):  # away with them
+            await search(pilot, app, name)
+        await pilot.press("escape")
+        await until(pilot, lambda: "eval/noise/0.2/accuracy" in names(app))
+        assert "bar" not in names(app)
+        await until(pilot, lambda: cell(app, 0, "hah.lambda").strip() == "0.1")
+        await until(pilot, lambda: cell(app, 0, "eval/noise/0.2/accuracy").strip() == "42.0%")
+        assert cell(app, 1, "eval/noise/0.2/accuracy").strip() == "-"
+        assert cell(app, 1, "note").strip() == "second try"
+
+    drive(runs, choose, (160, 30))
+
+    async def again(pilot, app):
+        await until(pilot, lambda: cell(app, 0, "hah.lambda").strip() == "0.1")
+        await pick(pilot, app, "o", "hah.lambda")
+        assert heading(app, "hah.lambda") == "lambda▲"
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, PickAttribute))
+        for _ in range(20):
+            await pilot.press("enter")
+        await pilot.press("escape")
+        await until(pilot, lambda: "bar" in names(app))  # none is chosen: the usual ones
+
+    drive(runs, again, (160, 30))
+
+
+def test_a_filter_over_settings_and_its_mistakes(runs, three):
+    three[1].config.write_text(config(sets=["hah.lambda=1"]))
+
+    async def body(pilot, app):
+        await pilot.press(
+            "slash", *"lambda", "equals_sign", "1", "space", *"clean", "less_than_sign", *"90", "percent_sign"
+        )
+        await until(pilot, lambda: ids(app) == ["b-run"])
+        assert not app.screen.query_one("#mistake").display
+        await pilot.press("space", *"foo", "greater_than_sign", "1")
+        await until(pilot, lambda: app.screen.query_one("#mistake").display)
+        assert "no metric or setting is called 'foo'" in words(app, "#mistake")
+        await pilot.press("escape")
+        await until(pilot, lambda: len(ids(app)) == 3)
+        assert not app.screen.query_one("#mistake").display
 
     drive(runs, body)
 
@@ -359,7 +453,7 @@ def test_a_long_list_slides_through_the_slots(runs, monkeypatch):
         await pilot.press(*["pagedown"] * 2, *["down"] * 3)
         place = ids(app).index(app.screen._current)
         assert place > 16
-        assert cell(app, table.cursor_row, "id").strip() == app.screen._current
+        assert cell(app, table.cursor_row, "name").strip() == app.screen._current
         await pilot.press("G")
         assert app.screen._current == "r39"
         await pilot.press(*["k"] * 18)
@@ -377,8 +471,12 @@ def test_a_long_list_slides_through_the_slots(runs, monkeypatch):
 
 @pytest.mark.parametrize("width", [40, 63, 64, 80, 100, 120, 160, 250])
 def test_columns_fill_the_width(width):
-    assert sum(column.width for column in run_table.columns(width)) == width - 1
-    assert all(column.width > 0 for column in run_table.columns(width))
+    for chosen in ([], ["test/accuracy", "hah.lambda", "note", "eval/corruptions/mean/5", "block/3/snr_db"]):
+        found = run_table.columns(width, chosen, attributes.FACTS["created"], "▼")
+        assert sum(column.width for column in found) == width - 1
+        assert all(column.width > 0 for column in found)
+        assert all(len(column.heading) <= column.width for column in found)
+        assert found[1].width >= run_table.LEAST
 
 
 def test_plain_characters_and_themes(runs, three):
@@ -421,8 +519,8 @@ def test_nothing_that_is_hidden_is_typed_into(folder, opened):
 def test_a_status_that_there_is_none_of_is_said(runs, three):
     async def body(pilot, app):
         await pilot.press("slash", *"status:nope".replace(":", " ").split()[0], "colon", *"nope")
-        await until(pilot, lambda: "No status begins with 'nope'" in words(app, "#empty"))
-        assert "finished" in words(app, "#empty")
+        await until(pilot, lambda: "No status begins with 'nope'" in words(app, "#mistake"))
+        assert "finished" in words(app, "#mistake")
 
     drive(runs, body)
 

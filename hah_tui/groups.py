@@ -1,0 +1,143 @@
+"""Runs that are equal but for their seed, or in one setting, as one line of a list: mean, spread, n, missing seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from engine.results.estimates import Estimate
+from engine.runs import store
+from hah_tui import attributes
+from hah_tui.attributes import Attribute
+from hah_tui.listing import ListedRun
+from hah_tui.run_facts import Shared
+
+SEED = "seed"  # what groups are made by: equal but for the seed, or the name of a setting
+_DATA = "data.dataset"
+
+
+@dataclass(frozen=True)
+class Group:
+    """``runs`` of one ``key``. Into means go those of ``counted``: finished, no setting changed on the way, of each
+    seed the newest. ``missing``: seeds that a group with a seed in common has finished, and this one has not."""
+
+    key: str
+    name: str
+    runs: tuple[ListedRun, ...]
+    missing: tuple[int, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Its place among the ids of runs, none of which has a colon."""
+        return f"group:{self.key}"
+
+    @cached_property
+    def sorted_out(self) -> tuple[tuple[ListedRun, ...], dict[str, int]]:
+        """The counted runs, and how many others there are, by why they are not."""
+        counted: dict[tuple[str, int | None], ListedRun] = {}
+        others: Counter[str] = Counter()
+        for run in sorted(self.runs, key=lambda run: -run.created):
+            group = run.configured.group if run.configured else ""
+            if store.changed_on_the_way(run.look.state):
+                others["changed on the way"] += 1
+            elif not group:
+                others["unreadable"] += 1
+            elif run.look.status != "finished":
+                others[run.look.status] += 1
+            elif (group, run.seed) in counted:
+                others["older with a seed that is there"] += 1
+            else:
+                counted[group, run.seed] = run
+        return tuple(counted.values()), dict(others)
+
+    @property
+    def counted(self) -> tuple[ListedRun, ...]:
+        return self.sorted_out[0]
+
+    def estimate(self, by: Attribute) -> Estimate | None:
+        """Mean and spread of a measured attribute over the counted runs; of progress over all."""
+        runs = self.runs if by.name in attributes.PROGRESS else self.counted
+        values = tuple(float(value) for run in runs if (value := by.of(run)) is not None)
+        return Estimate(values) if values else None
+
+    def value(self, by: Attribute) -> Any:
+        """What it is sorted by: a mean, the latest moment, or what all its runs have; None where they differ."""
+        if by.is_mean:
+            found = self.estimate(by)
+            return found and found.mean
+        if by.name == "name":
+            return self.name
+        values = [value for run in self.runs if (value := by.of(run)) is not None]
+        if by.kind == "moment":
+            return max(values, default=None)
+        return values[0] if values and all(value == values[0] for value in values) else None
+
+    @cached_property
+    def created(self) -> float:
+        return max(run.created for run in self.runs)
+
+
+Entry = ListedRun | Group  # of a list
+
+
+def grouped(runs: Iterable[ListedRun], by: str) -> list[Entry]:
+    """Runs in groups by a setting, or by all but the seed, where a run that is alone stays one.
+
+    Runs of another data set are another group, whatever the setting. What was changed on the way is alone.
+    """
+    members: dict[tuple[str, ...], list[ListedRun]] = {}
+    for run in runs:
+        members.setdefault(_key(run, by), []).append(run)
+    if by != SEED:
+        datasets = {key[1] for key in members}
+        return [
+            Group("|".join(key), " ".join((f"{by.rpartition('.')[2]}={key[0]}", *[key[1]] * (len(datasets) > 1))),
+                  tuple(found))
+            for key, found in members.items()
+        ]  # fmt: skip
+    several = {key[0]: found for key, found in members.items() if len(found) > 1}
+    names = _names(
+        tuple(run.configured.shared for (run, *_) in several.values() if run.configured),
+        tuple(_called(found) for found in several.values()),
+        tuple(run.id for (run, *_) in several.values()),
+    )
+    groups = [Group(key, name, tuple(found)) for (key, found), name in zip(several.items(), names, strict=True)]
+    alone = [found[0] for found in members.values() if len(found) == 1]
+    return [*_with_missing(groups), *alone]
+
+
+def _key(run: ListedRun, by: str) -> tuple[str, ...]:
+    if by == SEED:
+        return ((run.configured.group if run.configured else "") or run.id,)
+    return attributes.kept(by).said(run.setting(by)), str(run.setting(_DATA))
+
+
+def _called(runs: Sequence[ListedRun]) -> str:
+    """What people called the runs of a group; '' where they are called differently."""
+    names = {run.look.state.name for run in runs}
+    return names.pop() if len(names) == 1 else ""
+
+
+@lru_cache(maxsize=4)
+def _names(shared: tuple[Shared, ...], called: tuple[str, ...], ids: tuple[str, ...]) -> tuple[str, ...]:
+    from engine.experiment.naming import names
+
+    return tuple(names([one.network for one in shared], called, ids))
+
+
+def _with_missing(groups: Sequence[Group]) -> list[Group]:
+    seeds = [{run.seed for run in group.counted if run.seed is not None} for group in groups]
+    found = []
+    for group, own in zip(groups, seeds, strict=True):
+        asked = {run.seed for run in group.runs if run.seed is not None}
+        everyone = asked.union(*(others for others in seeds if not others.isdisjoint(asked)))
+        found.append(replace(group, missing=tuple(sorted(everyone - own))))
+    return found
+
+
+def ordered(entries: Iterable[Entry], by: Attribute, reverse: bool) -> list[Entry]:
+    """Runs and groups by an attribute, as `attributes.ordered`."""
+    return attributes.ordered(entries, by, reverse, lambda one: one.value(by) if isinstance(one, Group) else by.of(one))
