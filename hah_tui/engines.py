@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import disk
 from engine.experiment.datasets import SUITE_NAMES
-from engine.experiment.mistakes import RequestError
+from engine.experiment.mistakes import Mistake, RequestError
 from engine.results.suites import check_packages
 from engine.runs import control, evaluations, launch, making, store
 from engine.runs.control import Verb
@@ -30,6 +30,7 @@ from engine.sweep import desk, queue, submit, sweeps
 if TYPE_CHECKING:
     from engine.experiment import Experiment
     from engine.sweep.plan import Plan
+    from engine.sweep.sweeps import Sweep
 
 PATIENCE = 10.0  # seconds without an answer after which `waiting` is told
 SILENCE = 30.0  # seconds after which an engine of another host that shows no sign of life is not waited for
@@ -89,6 +90,22 @@ def stop(run: RunDirectory, now: bool = False, waiting: Callable[[Look], None] =
             raise RequestError(f"{run.id} said it would stop, then {look.reason or 'nothing more'}")
         time.sleep(0.05)
     return look
+
+
+def stop_sweep(folder: Path, sweep: Sweep) -> tuple[int, int, list[Mistake]]:
+    """Save and stop what runs of a sweep and start nothing more of it: how many no longer wait, how many stopped, and
+    what those said that refused; raises RequestError."""
+    waiting, live = submit.stop(sweeps.trials(sweep, [folder]))
+    for one in live:
+        control.send(one, "stop")  # all at once; then each is waited for
+    refused: dict[RunDirectory, Sequence[Mistake]] = {}
+    for one in live:
+        try:
+            stop(one)
+        except RequestError as error:
+            if store.look(one).live:
+                refused[one] = error.mistakes
+    return waiting, len(live) - len(refused), [mistake for mistakes in refused.values() for mistake in mistakes]
 
 
 def meant(run: RunDirectory) -> RunDirectory:

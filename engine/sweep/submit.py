@@ -4,6 +4,7 @@ with, and what has finished is measured where that was not done."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -126,6 +127,28 @@ def submit(
     if mistakes:
         raise RequestError(*dict.fromkeys(mistakes))
     return counts
+
+
+def go(
+    folder: Path, sweep: Sweep, nice: int | None = None, failed: bool = False, done: Callable[[], object] = lambda: None
+) -> dict[Act, int]:
+    """Give a sweep's group the limits of its plan, let it go on, and have somebody start what `submit` queues."""
+    limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
+    desk.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
+    asked = Asked(sweep.name, sweep.slots.get("priority", 0), None, sweep.slots.get("retries", 0), nice)
+    try:
+        return submit(folder, sweep, asked, failed, done)
+    finally:  # what is queued already is started, whatever ended this
+        desk.ensure_dispatcher(folder)
+
+
+def extend(folder: Path, sweep: Sweep, seeds: int) -> Sweep:
+    """Keep a sweep with so many seeds in all; raises RequestError where it has as many already."""
+    if seeds <= len(sweep.seeds):
+        raise RequestError(f"--seeds: {sweep.name} has {len(sweep.seeds)} already; say how many in all")
+    longer = sweeps.extended(sweep, seeds)
+    sweeps.write(folder, longer)
+    return longer
 
 
 def _do(folder: Path, sweep: Sweep, trial: Trial, act: Act, asked: Asked) -> None:

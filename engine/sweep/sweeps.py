@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,9 +23,9 @@ from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import is_name
 from engine.runs import store
-from engine.runs.layout import RunDirectory
+from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.process import Lock, is_locked
-from engine.runs.state import State
+from engine.runs.state import ENDED, State
 from engine.runs.watcher import Look
 
 if TYPE_CHECKING:
@@ -216,18 +217,100 @@ def remove(folder: Path, name: str) -> None:
 # Whose runs are whose
 
 
-def runs_by_trial(folders: Iterable[Path], sweep: Sweep) -> dict[tuple[str, int], list[Look]]:
-    """Looks at the runs of folders by group and seed, the newest first, but for those that equal no experiment."""
-    found: dict[tuple[str, int], list[Look]] = {}
-    ours = {point.group for point in sweep.points}
-    for look in store.looks(store.runs_of(list(folders))):
-        # What is stored as one of the sweep's is one; whether any other is of today's schema takes the schema to tell.
-        same = look.state.group in ours and not store.changed_on_the_way(look.state)
-        group = look.state.group if same else store.group_of(look.run, look.state)
-        seed = seed_of(look.run, look.state)
-        if group and seed is not None:
-            found.setdefault((group, seed), []).append(look)
-    return found
+class Reader:
+    """Finds the runs of sweeps in folders, again and again; of what has not changed only the dates are looked at."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = tuple(folders)
+        self._listed: tuple[int, ...] = ()  # dates of the folders as they were listed
+        self._looks: dict[RunDirectory, tuple[tuple[int, ...], Look]] = {}  # with the dates of what was read, or ()
+        self._index: tuple[Sweep, dict[tuple[str, int], list[RunDirectory]]] | None = None
+        self._trials: dict[tuple[str, int], tuple[list[tuple[int, ...]], Trial]] = {}
+
+    def looks(self, sweep: Sweep) -> dict[tuple[str, int], list[Look]]:
+        """Looks at the runs of a sweep by group and seed, the newest first, but for those that equal no experiment."""
+        return {
+            key: looks
+            for key, runs in self._runs(sweep).items()
+            if (looks := [look for run in runs for _, look in self._look(run)])
+        }
+
+    def trials(self, sweep: Sweep) -> list[Trial]:
+        """Every trial of a sweep with its run; of several, the one that is furthest, then the newest. A trial of which
+        nothing has changed is the same object as the last time."""
+        runs, known, self._trials = self._runs(sweep), self._trials, {}
+        found = []
+        for point, seed in sweep.trials:
+            key = (point.group, seed)
+            looked = [pair for run in runs.get(key, ()) for pair in self._look(run)]
+            stamps = [stamp for stamp, _ in looked]
+            before = known.get(key)
+            if before is not None and before[0] == stamps and all(stamps) and before[1].point is point:
+                trial = before[1]
+            else:
+                trial = _trial(point, seed, [look for _, look in looked])
+                if before is not None and trial == before[1]:
+                    trial = before[1]
+            job = trial.job
+            if job is not None and ((job.live and job.status != "queued") or not job.verified):
+                stamps = [()]  # an engine is at work: it is looked at every time
+            self._trials[key] = stamps, trial
+            found.append(trial)
+        return found
+
+    def _runs(self, sweep: Sweep) -> dict[tuple[str, int], list[RunDirectory]]:
+        listed = tuple(_date(folder) for folder in self._folders)
+        if listed != self._listed:
+            there = store.runs_of(self._folders)
+            self._looks = {run: self._looks[run] for run in there if run in self._looks}
+            for run in there:
+                self._look(run)
+            # A date says nothing of what happens within its own grain.
+            self._listed = listed if time.time_ns() - max(listed, default=0) > 10**9 else ()
+            self._index = None
+        if self._index is None or self._index[0] is not sweep:
+            self._index = sweep, self._indexed(sweep)
+        return self._index[1]
+
+    def _indexed(self, sweep: Sweep) -> dict[tuple[str, int], list[RunDirectory]]:
+        found: dict[tuple[str, int], list[RunDirectory]] = {}
+        ours = {point.group for point in sweep.points}
+        for run, (_, look) in self._looks.items():
+            # What is stored as one of the sweep's is one; whether any other is of today's schema takes the schema.
+            group = look.state.group if look.state.group in ours else store.group_of(run, look.state)
+            if group in ours and (seed := seed_of(run, look.state)) is not None:
+                found.setdefault((group, seed), []).append(run)
+        return found
+
+    def _look(self, run: RunDirectory) -> list[tuple[tuple[int, ...], Look]]:
+        """A look at a run with what it stands on, () where that cannot be told from dates; [] for one that equals no
+        experiment any more."""
+        known, stamp = self._looks.get(run), _stamp_of(run)
+        if known is None or not known[0] or known[0] != stamp:
+            look = store.look(run)
+            quiet = look.status in (*ENDED, "queued") or (look.status == "lost" and look.verified)
+            known = self._looks[run] = (stamp if quiet else (), look)
+        return [] if store.changed_on_the_way(known[1].state) else [known]
+
+
+def _date(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _stamp_of(run: RunDirectory) -> tuple[int, ...]:
+    """What changes when anything is written of how a run and its evaluation stand."""
+    found, job = [], f"{run.path}/results/{run.id}{EVALUATION}"
+    for path in (f"{run.path}/state.json", f"{job}/state.json", f"{job}/config.yaml"):
+        try:
+            status = os.stat(path)  # noqa: PTH116 (a Path for each costs more than what is asked)
+        except OSError:
+            found += [0, 0]
+        else:
+            found += [status.st_mtime_ns, status.st_ino]
+    return tuple(found)
 
 
 def seed_of(run: RunDirectory, state: State) -> int | None:
@@ -242,20 +325,14 @@ def seed_of(run: RunDirectory, state: State) -> int | None:
 
 
 def trials(sweep: Sweep, folders: Sequence[Path]) -> list[Trial]:
-    """Every trial of a sweep with its run; of several, the one that is furthest, then the newest."""
-    known = runs_by_trial(folders, sweep)
-    found = []
-    for point, seed in sweep.trials:
-        looks = known.get((point.group, seed), [])
-        if not looks:
-            found.append(Trial(point, seed))
-            continue
-        best = min(looks, key=lambda look: _BEST.index(look.status) if look.status in _BEST else len(_BEST))
-        found.append(_trial(point, seed, best))
-    return found
+    """Every trial of a sweep with its run, as `Reader.trials` finds them."""
+    return Reader(folders).trials(sweep)
 
 
-def _trial(point: StoredPoint, seed: int, look: Look) -> Trial:
+def _trial(point: StoredPoint, seed: int, looks: Sequence[Look]) -> Trial:
+    if not looks:
+        return Trial(point, seed)
+    look = min(looks, key=lambda one: _BEST.index(one.status) if one.status in _BEST else len(_BEST))
     wanted, job = point.evaluation, look.run.evaluation
     if look.status != "finished" or not wanted["suites"]:
         return Trial(point, seed, look, look.status, look)

@@ -73,6 +73,11 @@ def asked(
 def ensure(folder: Path) -> None:
     """Have somebody start what waits."""
     desk.ensure_dispatcher(folder)
+    say_held(folder)
+
+
+def say_held(folder: Path) -> None:
+    """Say it where nothing is to be started."""
     if desk.paused(folder):
         note("the queue is paused: 'hah queue resume' goes on")
 

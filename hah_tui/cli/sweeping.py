@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.experiment.mistakes import RequestError
-from engine.runs import control, layout, store
+from engine.runs import layout, store
 from engine.runs.metrics import CLEAN, NOISY
 from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.sweeps import Sweep, Trial
@@ -113,34 +113,27 @@ def _over(folder: Path, sweep: Sweep) -> Sweep:
 
 
 def _go(folder: Path, sweep: Sweep, nice: int | None, failed: bool, detach: bool, json: bool) -> None:
-    """Give the sweep's group the limits of its plan and let it go on, queue what is to be done, and follow it."""
-    limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
-    desk.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
-    _submit(folder, sweep, nice, failed, quiet=json)
-    _stay(folder, sweep, detach, json)
-
-
-def _submit(folder: Path, sweep: Sweep, nice: int | None, failed: bool, quiet: bool) -> None:
+    """Queue what is to be done of a sweep, and follow it."""
     from engine.sweep import submit
 
-    asked = submit.Asked(sweep.name, sweep.slots.get("priority", 0), None, sweep.slots.get("retries", 0), nice)
     told = time.monotonic()
     done = 0
 
     def progress() -> None:
         nonlocal told, done
         done += 1
-        if time.monotonic() - told > 2 and not quiet:
+        if time.monotonic() - told > 2 and not json:
             told = time.monotonic()
             note(f"queued {done:,} of {len(sweep.trials):,}")
 
     try:
-        counts = submit.submit(folder, sweep, asked, failed, progress)
-    finally:  # what is queued already is started, whatever ended this
-        queueing.ensure(folder)
-    if not quiet:
+        counts = submit.go(folder, sweep, nice, failed, progress)
+    finally:
+        queueing.say_held(folder)
+    if not json:
         said = {"make": "new", "go on": "to go on with", "evaluate": "to be evaluated", "": "there already"}
         print(f"{sweep.name}: " + ", ".join(f"{counts[act]:,} {said[act]}" for act in said if act in counts))
+    _stay(folder, sweep, detach, json)
 
 
 def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], json: bool) -> None:
@@ -208,14 +201,14 @@ def ls(runs_dir: RunsDir = None, json: Json = False) -> None:
     from engine.sweep import plan
 
     folder = layout.runs_folder(runs_dir)
-    found = []
+    found, reader = [], sweeps.Reader([folder])
     for name in sweeps.names(folder):
         try:
             sweep = sweeps.read(folder, name)
         except RequestError as error:
             note(str(error))
             continue
-        counts = Counter(trial.status for trial in sweeps.trials(sweep, [folder]))
+        counts = Counter(trial.status for trial in reader.trials(sweep))
         found.append((sweep, counts))
     shipped = [one.name for one in plan.shipped()]
     if json:
@@ -302,21 +295,12 @@ def exit_code(trials: Sequence[Trial]) -> int:
 
 def stop(reference: SweepArgument, runs_dir: RunsDir = None) -> None:
     """Save and stop what runs of a sweep, and start nothing more of it; 'hah sweep resume' goes on."""
-    from engine.sweep import submit
     from hah_tui import engines
 
     folder = layout.runs_folder(runs_dir)
     sweep = sweeps.resolve(reference, folder)
-    waiting, live = submit.stop(sweeps.trials(sweep, [folder]))
-    for one in live:
-        control.send(one, "stop")  # all at once; then each is waited for
-    refused = []
-    for one in live:
-        try:
-            engines.stop(one)
-        except RequestError as error:
-            refused += [mistake for mistake in error.mistakes if store.look(one).live]
-    print(f"{sweep.name}: {waiting} no longer wait, {len(live) - len(refused)} stopped")
+    waiting, stopped, refused = engines.stop_sweep(folder, sweep)
+    print(f"{sweep.name}: {waiting} no longer wait, {stopped} stopped")
     if refused:
         raise RequestError(*refused)
 
@@ -343,12 +327,10 @@ def extend(
     json: Json = False,
 ) -> None:
     """Give a sweep more seeds; only what is new runs."""
+    from engine.sweep import submit
+
     folder = layout.runs_folder(runs_dir)
-    sweep = sweeps.resolve(reference, folder)
-    if seeds <= len(sweep.seeds):
-        raise RequestError(f"--seeds: {sweep.name} has {len(sweep.seeds)} already; say how many in all")
-    sweep = sweeps.extended(sweep, seeds)
-    sweeps.write(folder, sweep)
+    sweep = submit.extend(folder, sweeps.resolve(reference, folder), seeds)
     _go(folder, sweep, None, False, detach, json)
 
 
@@ -369,7 +351,7 @@ def rm(
     gone = []
     if runs:
         others = sweeps.others_with(folder, sweep)
-        known = sweeps.runs_by_trial([folder], sweep)
+        known = sweeps.Reader([folder]).looks(sweep)
         gone = [
             look.run
             for point, seed in sweep.trials
@@ -404,11 +386,12 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
             print(f"the queue goes on by itself; 'hah sweep status {sweep.name}' says how far it is")
         return
     before: dict[tuple[str, int], str] = {}
+    reader = sweeps.Reader([folder])
     attended = time.monotonic()
     try:
         while True:
             began = time.monotonic()
-            trials = sweeps.trials(sweep, [folder])
+            trials = reader.trials(sweep)
             for trial in trials:
                 key = (trial.point.group, trial.seed)
                 if before.get(key, "queued") != trial.status and not json and trial.look is not None:
@@ -423,13 +406,11 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
             if time.monotonic() - attended > queueing.ATTENDING:  # whoever starts what waits may have been killed
                 desk.ensure_dispatcher(folder)
                 attended = time.monotonic()
-            time.sleep(
-                max(POLL, 20 * (time.monotonic() - began))
-            )  # of a thousand runs a look takes a third of a second
+            time.sleep(max(POLL, 20 * (time.monotonic() - began)))
     except KeyboardInterrupt:
         note(f"the queue goes on; 'hah sweep stop {sweep.name}' stops it")
         raise
-    trials = sweeps.trials(sweep, [folder])
+    trials = reader.trials(sweep)
     if json:
         print_json({"name": sweep.name, "trials": [submit.facts(trial) for trial in trials]})
     else:

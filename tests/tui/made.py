@@ -101,3 +101,21 @@ def evaluated(runs):
     document = {**base, "suite": "attacks", "images": 1000, "settings": {"steps": 20}, "result": {"attacks": [attack]}}
     (run.results / "attacks-0123abcd.json").write_text(json.dumps(document))
     return run
+
+
+def sweep(runs, text, name="study"):
+    """A plan, written and kept as `hah sweep run` would; returns it as stored."""
+    from engine.sweep import plan, sweeps
+
+    runs.mkdir(exist_ok=True)
+    path = runs.parent / f"{name}.yaml"
+    path.write_text(text)
+    sweeps.write(runs, sweeps.of_plan(plan.load(path)))
+    return sweeps.read(runs, name)
+
+
+def trial(runs, sweep, place, seed, status="finished", **facts):
+    """A run of the sweep's point of that place with a seed."""
+    point = sweep.points[place]
+    return made(runs, status=status, id=f"{point.case or 'run'}-{place}-s{seed}-ab12", group=point.group, seed=seed,
+                points=0, **facts)  # fmt: skip
