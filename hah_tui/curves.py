@@ -44,7 +44,9 @@ class Curves:
     def __init__(self) -> None:
         self.series: dict[str, BinnedSeries] = {}
         self.seconds = BinnedSeries()
-        self._new: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)  # values by name that no series has yet
+        self._new: defaultdict[str, list[tuple[int, float]]] = defaultdict(
+            list
+        )  # values by name that no series has yet
         self.marks: deque[Mark] = deque(maxlen=MARKS_LIMIT)
         self.events: deque[Event] = deque(maxlen=EVENTS_LIMIT)  # those worth a line
         self.taken = 0  # events ever taken
