@@ -1,7 +1,8 @@
 """What the terminal costs: hah-tui in a pseudo-terminal, with a scripted engine that writes 200 records a second.
 
-    python benchmarks/terminal.py [--seconds 20] [--steps 1000000] [--only live,idle,list,form]
+    python benchmarks/terminal.py [--seconds 20] [--steps 1000000] [--only live,idle,list,form,keys]
 
+A key has settled when nothing was written for 0.4 s; the median of several is told, and what it wrote.
 CPU seconds are those of the hah-tui process (/proc), bytes what it wrote to the terminal, memory its resident set.
 """
 
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,11 +271,57 @@ def form(folder: Path, settings: Path) -> dict[str, Any]:
         terminal.close()
 
 
+def settled(terminal: Terminal, keys: Sequence[str], times: int = 1) -> dict[str, int]:
+    """Medians over all ``keys``, each ``times``: ms from the press to what was written last, ms of CPU, bytes."""
+    found = []
+    for key in [*keys] * times:
+        terminal.read(0.3)
+        cpu, written, pressed = terminal.cpu(), len(terminal.output), time.monotonic()
+        last = pressed
+        terminal.press(key)
+        while time.monotonic() - last < 0.4 and time.monotonic() - pressed < 10:
+            if select.select([terminal.master], [], [], 0.02)[0]:
+                data = os.read(terminal.master, 1 << 16)
+                terminal.output += data
+                if len(data) > 120 or time.monotonic() - pressed < 0.3:  # later and less is a cursor that blinks
+                    last = time.monotonic()
+        found.append((last - pressed, terminal.cpu() - cpu, len(terminal.output) - written))
+    wall, cpu, written = (sorted(column)[len(found) // 2] for column in zip(*found, strict=True))
+    return {"ms": round(1000 * wall), "cpu_ms": round(1000 * cpu), "bytes": written}
+
+
+def keys(folder: Path, settings: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """Settled latencies in the form, and in the monitor of a finished run of 1,000 epochs of 20 steps."""
+    global PER_EPOCH
+    before, PER_EPOCH = PER_EPOCH, 20
+    run = made(folder, 1000 * PER_EPOCH, "finished", 1000 * PER_EPOCH)
+    PER_EPOCH = before
+    terminal = Terminal(folder, size, settings)
+    try:
+        terminal.until(run.id[:12])
+        terminal.read(4)
+        found = {"presets": settled(terminal, "n"), "form": settled(terminal, "\r")}
+        found["letter"] = settled(terminal, ["5", "\x7f"], 4)
+        found["next field"] = settled(terminal, "\t", 4)
+        found["section"] = settled(terminal, "\x0e", 6)
+        found["esc to presets"] = settled(terminal, "\x1b")
+        found["esc to runs"] = settled(terminal, "\x1b")
+        found["presets again"] = settled(terminal, "n")
+        terminal.press("\x1b")
+        terminal.read(1)
+        found["monitor"] = settled(terminal, "\r")
+        found["cursor"], found["zoom"] = settled(terminal, "h", 6), settled(terminal, "][", 3)
+        found["next panel"] = settled(terminal, "\t", 6)
+        return found
+    finally:
+        terminal.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--only", default="live,idle,list,form")
+    parser.add_argument("--only", default="live,idle,list,form,keys")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
@@ -301,6 +348,9 @@ def main() -> None:
             measure(f"list of {count}", lambda runs, settings, count=count: listed(runs, settings, count, seconds))
     if "form" in asked:
         measure("form", form)
+    if "keys" in asked:
+        for name, size in SIZES.items():
+            measure(f"keys {name}", lambda runs, settings, size=size: keys(runs, settings, size))
     from machine import report  # only now: it imports torch
 
     report("terminal", {"records_per_second": RATE, "frames_per_second": 4, "results": results})

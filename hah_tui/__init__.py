@@ -1,6 +1,7 @@
 """The terminal side of hah-tui: the command line and the screens. Nothing here imports torch."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -21,3 +22,6 @@ def _own_engine() -> None:
 
 
 _own_engine()
+
+# Milliseconds to wait after an escape for the rest of a key's sequence; Textual's 100 are felt at every way back.
+os.environ.setdefault("ESCDELAY", "25")

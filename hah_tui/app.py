@@ -34,6 +34,7 @@ from hah_tui.text import shown_line
 from hah_tui.themes import SERIES, THEMES
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+WARM_UP = 2.0  # seconds after the start
 PATIENCE = 3.0  # seconds in which a program that is ended leaves by itself
 
 
@@ -66,10 +67,21 @@ class HahApp(BaseApp):
         self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.open("runs")
         self.set_interval(5.0, self._look_after)
+        self.set_timer(WARM_UP, self._warm_up)
         if not self.is_headless:
             self._answer_signals()
         if self.settings_problem:
             self.say(self.settings_problem, "warning")
+
+    def _warm_up(self) -> None:
+        """Read what a new run starts from before somebody asks for it: the schema's import takes most of the time."""
+
+        def read() -> None:
+            from hah_tui.catalogue import catalogue
+
+            catalogue()
+
+        self.in_background(self, read, failed=lambda _: None)
 
     def _answer_signals(self) -> None:
         """Somebody ends this program: the terminal is left as it was, unless it takes nothing any more: then the app

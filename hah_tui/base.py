@@ -242,6 +242,14 @@ class Page(Screen[None]):
         stack = self.app.screen_stack
         return self in stack and all(screen.is_modal for screen in stack[stack.index(self) + 1 :])
 
+    def _compositor_refresh(self) -> None:
+        """Textual's paints all of the screen on top again when one that is hidden by it has changed."""
+        if self.seen:
+            super()._compositor_refresh()
+        else:
+            self._compositor._dirty_regions.clear()
+            self._dirty_widgets.clear()
+
     def idle(self) -> set[str]:
         """The actions that would do nothing now: the footer leaves them out, their keys say why."""
         return set()

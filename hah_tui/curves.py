@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -44,7 +44,9 @@ class Curves:
     def __init__(self) -> None:
         self.series: dict[str, BinnedSeries] = {}
         self.seconds = BinnedSeries()
-        self._new: dict[str, list[tuple[int, float]]] = {}  # values by name that no series has yet
+        self._new: defaultdict[str, list[tuple[int, float]]] = defaultdict(
+            list
+        )  # values by name that no series has yet
         self.marks: deque[Mark] = deque(maxlen=MARKS_LIMIT)
         self.events: deque[Event] = deque(maxlen=EVENTS_LIMIT)  # those worth a line
         self.taken = 0  # events ever taken
@@ -138,10 +140,12 @@ class Curves:
             self.epoch, self.steps_per_epoch = epoch, step / epoch
 
     def _add(self, name: str, step: int, value: Any) -> None:
-        if type(value) is float or type(value) is int:
-            self._new.setdefault(name, []).append((step, float(value)))
+        if type(value) is float:
+            self._new[name].append((step, value))
+        elif type(value) is int:
+            self._new[name].append((step, float(value)))
         elif value is None:
-            self._new.setdefault(name, []).append((step, math.nan))
+            self._new[name].append((step, math.nan))
 
     def _put(self) -> None:
         """Bring the values that were taken into their series: many at a time cost less than one by one."""

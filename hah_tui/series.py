@@ -79,21 +79,31 @@ class BinnedSeries:
         if value > self.high[-1]:
             self.high[-1] = value
 
-    def add_pairs(self, pairs: Iterable[tuple[int, float]]) -> None:
-        """`add` for each (step, value)."""
-        shift, last = self.shift, self.number[-1] if self.number else -1
+    def add_pairs(self, pairs: Sequence[tuple[int, float]]) -> None:
+        """`add` for each (step, value), at half the price: bins are merged once, after all of them."""
+        number, count, total, low, high = self.number, self.count, self.total, self.low, self.high
+        shift, end, last = self.shift, number[-1] if number else -1, self.last
         for step, value in pairs:
-            if step >> shift <= last and TINY < abs(value) < HUGE:  # inside the last bin, as most are
-                self.last = value
-                self.last_step = max(step, self.last_step)
-                self.count[-1] += 1
-                self.total[-1] += value
-                self.low[-1] = min(value, self.low[-1])
-                self.high[-1] = max(value, self.high[-1])
-                self.version += 1
-            else:
-                self.add(step, value)
-                shift, last = self.shift, self.number[-1]
+            finite = -HUGE < value < HUGE
+            value = 0.0 if -TINY < value < TINY else value
+            if step >> shift > end:
+                end = step >> shift
+                number.append(end)
+                count.append(finite)
+                total.append(value if finite else 0.0)
+                low.append(value if finite else math.inf)
+                high.append(value if finite else -math.inf)
+            elif finite:
+                count[-1] += 1
+                total[-1] += value
+                low[-1] = min(value, low[-1])
+                high[-1] = max(value, high[-1])
+            last = value if finite else last
+        self.version += len(pairs)
+        self.last = last
+        self.last_step = max(self.last_step, *(step for step, _ in pairs)) if pairs else self.last_step
+        while len(self.number) > self.capacity:
+            self._merge()
 
     def add_all(self, first: int, values: Sequence[float]) -> None:
         """Finite values of consecutive steps from ``first`` on; inside the last bin they cost next to nothing."""

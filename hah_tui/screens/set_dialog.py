@@ -45,14 +45,14 @@ class SetDialog(Dialog[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
-            yield Line(placeholder="words of its name", id="answer", select_on_focus=False)
+            yield Line(placeholder="words of its name", id="answer", compact=True, select_on_focus=False)
             yield Options(id="settings", markup=False)
             yield Static(id="said", classes="hint")
 
     def on_mount(self) -> None:
         listed = self.query_one(OptionList)
         listed.can_focus = False
-        listed.styles.max_height = "40%"
+        listed.styles.max_height = "50%"
         self.query_one(Input).focus()
         self._look()
 
@@ -74,7 +74,7 @@ class SetDialog(Dialog[str | None]):
         if fitting:
             listed.highlighted = 0
         wrong = self._wrong(text)
-        help_ = "enter: do it   esc: leave it" if given else "tab: take its name   arrows: another   esc: leave it"
+        help_ = "enter: do it   esc: leave it" if given else "tab: take its name   esc: leave it"
         said = self.query_one("#said", Static)
         said.update(Text(shown_line(wrong) or help_))
         said.set_class(bool(wrong), "wrong")

@@ -27,9 +27,9 @@ def test_the_terminal_after_a_signal_to_hah_tui(folder, terminal, name):
         assert screen.output.rfind(undone) > screen.output.rfind(done) >= 0
 
 
-def form(terminal):
+def form(terminal, columns=80, lines=24):
     """The new-run form in a terminal."""
-    screen = terminal(PROGRAM, columns=80, lines=24)
+    screen = terminal(PROGRAM, columns=columns, lines=lines)
     screen.expect("new")
     screen.send("n")
     screen.expect("handwritten")
@@ -40,7 +40,7 @@ def form(terminal):
 
 def frozen(terminal):
     """A terminal that has taken nothing for so long that the app waits in the middle of a picture."""
-    screen = form(terminal)
+    screen = form(terminal, columns=240, lines=70)  # its pictures fill what the kernel keeps
     for _ in range(60):
         screen.send(PAGE_DOWN)
         screen.send(PAGE_UP)

@@ -16,10 +16,11 @@ from tests.tui.made import made
 
 # Keys that open something, one after the other; what is opened last is left.
 WAYS = [
-    "enter", "enter m", "enter p", "enter equals_sign", "enter slash", "enter slash enter", "n f2", "n enter f2", "enter space", "enter l", "enter R", "enter f", "enter e", "R",
+    "enter", "enter m", "enter p", "enter equals_sign", "enter space", "enter l", "enter R", "enter f", "enter e", "R",
     "R e", "R e enter", "n", "n enter", "n enter ctrl+r", "n enter ctrl+s", "n enter ctrl+n ctrl+n", "c", "c ctrl+r",
     "space down space v", "space down space v p", "d", "d y", "t", "a", "e", "e enter", "s", "z", "r", "slash",
     "question_mark", "ctrl+p", "P", "T", "C", "Q", "Q l", "Q enter", "n enter ctrl+l", "n enter ctrl+l enter",
+    "enter slash", "enter slash enter", "n f2", "n enter f2", "n x", "n enter 5 escape delete",
 ]  # fmt: skip
 STAGES = [0.0, 0.1]  # seconds between keys, and to when it is left: before and after what is slow
 SLOW = 0.04  # seconds that a disk or an engine takes

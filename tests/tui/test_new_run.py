@@ -11,8 +11,10 @@ from engine.experiment.mistakes import RequestError
 from engine.runs import devices, launch
 from hah_tui import engines
 from hah_tui.screens.dialogs import Message
+from hah_tui.screens.form import SheetBar
 from hah_tui.screens.new_run import Keeper
 from hah_tui.settings import drafts_folder, save_draft, stored_drafts
+from hah_tui.widgets import canvas
 from hah_tui.widgets.key_bar import KeyBar
 from tests.tui.driving import answer, drive, form, retype, to, until, words
 from tests.tui.made import made
@@ -490,3 +492,47 @@ def test_the_keys_that_do_something_now_come_first_and_help_is_never_cut(runs):
         assert len(bar.text()) <= 40
 
     drive(runs, body, (40, 12))
+
+
+def test_sheets_and_keys_are_clicked(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        bar, keys = app.screen.query_one(SheetBar), app.screen.query_one(KeyBar)
+        await pilot.click(SheetBar, offset=(bar.text().index("data") + 1, 0))
+        await until(pilot, lambda: control(app, "data.dataset") is not None)
+        assert app.screen._sheets[app.screen._sheet].title == "data"
+        await pilot.click(KeyBar, offset=(keys.text().index("network"), 0))
+        await until(pilot, lambda: app.screen.has_class("overview"))
+        app.screen._go(len(app.screen._sheets) - 1)  # the last sheet is to be seen too
+        await until(pilot, lambda: bar.text().rstrip().endswith("compute"))
+        assert bar.text().startswith("<")
+
+    drive(runs, body, (80, 24))
+
+
+def test_sheets_with_mistakes_are_told(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "hah.lambda")
+        await retype(pilot, app, "x")
+        app.screen._go(0)
+        bar = app.screen.query_one(SheetBar)
+        await until(pilot, lambda: control(app, "seed") is not None)
+        at = bar.text().index(" hah ") + 1
+        assert set(bar.rows[0][1][at : at + 3]) == {canvas.BAD}
+
+    drive(runs, body, (100, 30))
+
+
+def test_the_control_takes_the_room_there_is(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        narrow = control(app, "description").size.width
+        await pilot.resize_terminal(160, 48)
+        await until(pilot, lambda: control(app, "description").size.width > narrow + 10)
+        assert control(app, "seed").parent.text().rstrip().endswith("to 4294967295")
+        await pilot.resize_terminal(40, 12)
+        await until(pilot, lambda: control(app, "description").size.width < 30)
+        assert control(app, "seed").size.width == control(app, "description").size.width
+
+    drive(runs, body, (80, 24))

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from textual.widgets import OptionList
 
 from engine.experiment.datasets import PAPER_CORRUPTIONS
 from engine.runs import store
@@ -11,7 +12,7 @@ from hah_tui.screens import run_actions
 from hah_tui.screens import runs as runs_screen
 from tests.report.conftest import corruptions, everything, masking, write
 from tests.tui import made as making
-from tests.tui.driving import drive, form, retype, still, to, until
+from tests.tui.driving import drive, form, retype, still, to, until, words
 from tests.tui.made import broken, config, evaluated, made
 from tests.tui.snapshot import SIZES, check
 
@@ -182,3 +183,40 @@ def test_results(runs, size, monkeypatch, name, row):
 
     drive(runs, body, size)
     assert run.results.exists()
+
+
+@sizes
+def test_drafts_and_a_search(runs, size):
+    async def body(pilot, app):
+        for preset in ("quickstart", "paper-hah"):
+            await form(pilot, app, preset)
+            await to(pilot, app, "train.lr")
+            await retype(pilot, app, "0.5")
+            await pilot.press("escape", "escape")
+            await until(pilot, lambda: app.screen.PLACE == "runs")
+        await pilot.press("n")
+        await until(pilot, lambda: len(app.screen.query("#presets")) and "train.lr" in words(app, "#description"))
+        await still(pilot, app)
+        check(app, "drafts")
+        await pilot.press(*"lambda")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count < 12)
+        await still(pilot, app)
+        check(app, "presets-searched")
+
+    drive(runs, body, size)
+
+
+@sizes
+def test_set_a_live_setting(runs, size):
+    made(runs, id="a-run", status="stopped", epoch=3)
+
+    async def body(pilot, app):
+        await pilot.press("enter")
+        await until(pilot, lambda: getattr(app.screen, "experiment", None) is not None)
+        await pilot.press("equals_sign")
+        await until(pilot, lambda: type(app.screen).__name__ == "SetDialog")
+        await pilot.press(*"lr", "tab", *"x")
+        await still(pilot, app)
+        check(app, "set")
+
+    drive(runs, body, size)
