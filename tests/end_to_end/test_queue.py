@@ -7,7 +7,9 @@ import random
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,11 @@ def run_alone(hah, strength, seed, threads):
     """One trial of PLAN as a run of its own."""
     own = ("-s", f"hah.lambda={strength}", "-s", f"seed={seed}", "-s", f"compute.threads={threads}")
     return json.loads(hah("run", "quickstart", *FAST, *own, "--json").stdout)
+
+
+def again_alone(hah, item):
+    config = store.experiment_of(item.run, read_state(item.run))
+    return run_alone(hah, config.hah.lambda_, config.seed, item.starts[0].threads)
 
 
 def starts(run):
@@ -168,10 +175,10 @@ def test_dispatcher_and_engines_killed_at_random_moments(hah, runs, plan):
     for item in items:
         done = epochs_done(item.run)
         assert done == sorted(set(done)) == [1, 2], (seed, item.run.id, done)
-    for item in items[:2]:
-        config = store.experiment_of(item.run, read_state(item.run))
-        alone = run_alone(hah, config.hah.lambda_, config.seed, item.starts[0].threads)
-        assert same(RunDirectory(runs / alone["id"]), item.run), (seed, item.run.id)
+    with ThreadPoolExecutor() as several:
+        alone = list(several.map(partial(again_alone, hah), items[:2]))
+    for item, one in zip(items[:2], alone, strict=True):
+        assert same(RunDirectory(runs / one["id"]), item.run), (seed, item.run.id)
     assert not list(runs.glob(".*.new"))
 
 

@@ -69,7 +69,7 @@ def test_cifar10_smoke_learns_more_than_chance(hah, runs):
     done = hah(
         "run",
         "cifar10-smoke",
-        *settings(["train.epochs=2", "train.milestones=[]", "data.train_limit=6400"]),
+        *settings(["train.epochs=2", "train.milestones=[]", "data.train_limit=6400", "data.test_limit=1000"]),
         timeout=300,
     )
     assert "\x1b" not in done.stdout  # plain lines where there is no terminal
