@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import set_cell_size
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
@@ -59,7 +60,7 @@ class RunColumn:
         room = self.width - 1 - len(self.mark)
         title = self.title if len(self.title) <= room else self.title[-room:]  # the end tells paths apart
         if not self.right:
-            return Text(f"{title}{self.mark}")
+            return Text(f"{title}{self.mark}".ljust(self.width))
         return Text(f"{title}{self.mark}".rjust(max(0, self.width - 1 - self.spread)).ljust(self.width))
 
     def placed(self, said: str, spread: str = "") -> str:
@@ -324,9 +325,9 @@ def _seeds(seeds: Sequence[int], width: int, plain: bool) -> str:
     return "~" if plain else "…"
 
 
-def text(cell: RunCell) -> Text:
-    """A cell as the table takes it."""
-    return Text(cell[0], cell[1], no_wrap=True)
+def text(cell: RunCell, column: RunColumn) -> Text:
+    """A cell as the table takes it, filled up here: what Textual fills up it writes in another style."""
+    return Text(set_cell_size(cell[0], column.width), cell[1], no_wrap=True)
 
 
 def cut(said: str, width: int, plain: bool) -> str:

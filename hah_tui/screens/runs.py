@@ -36,7 +36,7 @@ from hah_tui.widgets.line import Line
 
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
-PIECE_SECONDS = 0.3  # between two pictures of a list that is being read
+PIECE_SECONDS = 1.0  # between two pictures of a list that is being read
 SILENCE_SECONDS = 5.0  # without a round after which the folder is said not to answer
 
 
@@ -245,12 +245,12 @@ class RunsScreen(ListActions):
                     continue
                 cells = self._cells_of(row)
                 if slot == len(self._cells):
-                    table.add_row(*map(run_table.text, cells), key=str(slot))
+                    table.add_row(*map(run_table.text, cells, self._columns), key=str(slot))
                     self._cells.append(cells)
                     continue
                 for column, (old, new) in enumerate(zip(self._cells[slot], cells, strict=True)):
                     if old != new:
-                        table.put(Coordinate(slot, column), run_table.text(new))
+                        table.put(Coordinate(slot, column), run_table.text(new, self._columns[column]))
                 self._cells[slot] = cells
             if page and table.cursor_row != place - self._offset:
                 table.move_cursor(row=place - self._offset, animate=False, scroll=scroll)
