@@ -81,6 +81,13 @@ class Attribute:
                 return shown_line(",".join(said if len(said) <= 2 else [said[0], "..", said[-1]]))
         return f"{value:.4g}" if isinstance(value, float) else f"{value}"
 
+    def spread(self, value: float) -> str:
+        """A standard deviation in a table, to two digits."""
+        if self.kind == "seconds":
+            return f"±{duration(value)}"
+        part = self.kind == "fraction"
+        return "±" + f"{100 * value if part else value:#.2g}".rstrip(".") + "%" * part
+
     def place(self, value: Any) -> tuple[int, float, str]:
         """Where a value comes in an order: numbers first, then words."""
         if isinstance(value, int | float) and not isinstance(value, bool):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from engine.results.estimates import Estimate
 from engine.runs import store
 from hah_tui import attributes
 from hah_tui.attributes import Attribute
@@ -22,7 +22,7 @@ _DATA = "data.dataset"
 @dataclass(frozen=True)
 class Group:
     """``runs`` of one ``key``. Into means go those of ``counted``: finished, no setting changed on the way, of each
-    seed the newest. ``missing``: seeds that a group with a seed in common has finished, and this one has not."""
+    seed the newest. ``missing``: of its own seeds, and those that a group with one of them has finished, the others."""
 
     key: str
     name: str
@@ -53,21 +53,43 @@ class Group:
                 counted[group, run.seed] = run
         return tuple(counted.values()), dict(others)
 
+    @cached_property
+    def seeds(self) -> frozenset[int]:
+        return frozenset(run.seed for run in self.runs if run.seed is not None)
+
+    @cached_property
+    def finished(self) -> frozenset[int]:
+        """The seeds of the counted runs."""
+        return frozenset(run.seed for run in self.counted if run.seed is not None)
+
     @property
     def counted(self) -> tuple[ListedRun, ...]:
         return self.sorted_out[0]
 
-    def estimate(self, by: Attribute) -> Estimate | None:
-        """Mean and spread of a measured attribute over the counted runs; of progress over all."""
+    def mean(self, by: Attribute) -> float | None:
+        """The mean of a measured attribute over the counted runs, of progress over all; None of no value."""
+        values = self._values(by)
+        return statistics.fmean(values) if values else None
+
+    def spread(self, by: Attribute) -> float | None:
+        """The sample standard deviation of the same; None of a single value."""
+        if by.name not in self._spreads:
+            values = self._values(by)
+            self._spreads[by.name] = statistics.stdev(values) if len(values) > 1 else None
+        return self._spreads[by.name]
+
+    def _values(self, by: Attribute) -> list[float]:
         runs = self.runs if by.name in attributes.PROGRESS else self.counted
-        values = tuple(float(value) for run in runs if (value := by.of(run)) is not None)
-        return Estimate(values) if values else None
+        return [float(value) for run in runs if (value := by.of(run)) is not None]
+
+    @cached_property
+    def _spreads(self) -> dict[str, float | None]:
+        return {}
 
     def value(self, by: Attribute) -> Any:
         """What it is sorted by: a mean, the latest moment, or what all its runs have; None where they differ."""
         if by.is_mean:
-            found = self.estimate(by)
-            return found and found.mean
+            return self.mean(by)
         if by.name == "name":
             return self.name
         values = [value for run in self.runs if (value := by.of(run)) is not None]
@@ -83,30 +105,42 @@ class Group:
 Entry = ListedRun | Group  # of a list
 
 
-def grouped(runs: Iterable[ListedRun], by: str) -> list[Entry]:
+def grouped(runs: Iterable[ListedRun], by: str, before: Iterable[Entry] = ()) -> list[Entry]:
     """Runs in groups by a setting, or by all but the seed, where a run that is alone stays one.
 
-    Runs of another data set are another group, whatever the setting. What was changed on the way is alone.
+    Runs of another data set are another group, whatever the setting. What was changed on the way is alone. A group
+    of ``before`` in which nothing has changed is that one, with all that was found out of it.
     """
+    known = {entry.key: entry for entry in before if isinstance(entry, Group)}
     members: dict[tuple[str, ...], list[ListedRun]] = {}
     for run in runs:
         members.setdefault(_key(run, by), []).append(run)
     if by != SEED:
         datasets = {key[1] for key in members}
+        short = by.rpartition(".")[2]
         return [
-            Group("|".join(key), " ".join((f"{by.rpartition('.')[2]}={key[0]}", *[key[1]] * (len(datasets) > 1))),
-                  tuple(found))
+            _again(
+                Group("|".join(key), " ".join((f"{short}={key[0]}", *key[1:][: len(datasets) > 1])), tuple(found)),
+                known,
+            )
             for key, found in members.items()
-        ]  # fmt: skip
+        ]
     several = {key[0]: found for key, found in members.items() if len(found) > 1}
     names = _names(
         tuple(run.configured.shared for (run, *_) in several.values() if run.configured),
         tuple(_called(found) for found in several.values()),
         tuple(run.id for (run, *_) in several.values()),
     )
-    groups = [Group(key, name, tuple(found)) for (key, found), name in zip(several.items(), names, strict=True)]
+    groups = [
+        _again(Group(key, name, tuple(found)), known) for (key, found), name in zip(several.items(), names, strict=True)
+    ]
     alone = [found[0] for found in members.values() if len(found) == 1]
     return [*_with_missing(groups), *alone]
+
+
+def _again(group: Group, known: Mapping[str, Group]) -> Group:
+    old = known.get(group.key)
+    return old if old is not None and (old.name, old.runs) == (group.name, group.runs) else group
 
 
 def _key(run: ListedRun, by: str) -> tuple[str, ...]:
@@ -129,13 +163,16 @@ def _names(shared: tuple[Shared, ...], called: tuple[str, ...], ids: tuple[str, 
 
 
 def _with_missing(groups: Sequence[Group]) -> list[Group]:
-    seeds = [{run.seed for run in group.counted if run.seed is not None} for group in groups]
-    found = []
-    for group, own in zip(groups, seeds, strict=True):
-        asked = {run.seed for run in group.runs if run.seed is not None}
-        everyone = asked.union(*(others for others in seeds if not others.isdisjoint(asked)))
-        found.append(replace(group, missing=tuple(sorted(everyone - own))))
-    return found
+    kinds = {group.finished for group in groups}
+    shared = {  # by the seeds of a group, of which most have the same
+        seeds: seeds.union(*(others for others in kinds if not others.isdisjoint(seeds)))
+        for seeds in {group.seeds for group in groups}
+    }
+    missing = [tuple(sorted(shared[group.seeds] - group.finished)) for group in groups]
+    return [
+        group if group.missing == seeds else replace(group, missing=seeds)
+        for group, seeds in zip(groups, missing, strict=True)
+    ]
 
 
 def ordered(entries: Iterable[Entry], by: Attribute, reverse: bool) -> list[Entry]:

@@ -24,7 +24,7 @@ from hah_tui import run_facts
 from hah_tui.run_facts import Configured
 
 Wants = Literal["settings", "results"]  # what is read of a run only where somebody wants it
-FIRST = 40  # runs in the first piece: a screenful
+FIRST = 100  # runs in the first piece: as many as a table has slots
 PIECE = 100
 SETTLING = 4  # updates after a change of the folder in which it is listed again: config.yaml follows mkdir
 EVERY = 60  # updates after which it is listed anyway
@@ -39,7 +39,7 @@ class ListedRun:
     configured: Configured | None = None
     results: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return self.look.run.id
 
@@ -48,7 +48,7 @@ class ListedRun:
         """Those of the experiment and those a person put on it."""
         return tuple(dict.fromkeys([*self.look.state.tags, *self.labels.tags]))
 
-    @property
+    @cached_property
     def created(self) -> float:
         return self.look.state.created
 
@@ -84,19 +84,19 @@ class Listing:
         self.version = 0
         self.problem = ""
         self.wants: frozenset[Wants] = frozenset()
-        self._read: frozenset[Wants] = frozenset()  # of every run
+        self.has: frozenset[Wants] = frozenset()  # of what is wanted, of every run
         self._watchers: dict[str, Watcher] = {}
         self._stamps: dict[str, tuple[int, ...]] = {}
         self._known: list[RunDirectory] = []
         self._folder_stamp: tuple[int, ...] | None = None
+        self._unsettled: dict[str, None] = {}  # those that live, or may
         self._updates, self._settled, self._turn = 0, 0, 0
 
     def update(self, visible: Collection[str] = ()) -> Iterator[None]:
         """One round, in short pieces; the caller shows what has come after each."""
-        wants, behind = self.wants, not self.wants <= self._read
+        wants, behind = self.wants, not self.wants <= self.has
         yield from self._list()
-        live = [name for name, row in self.rows.items() if row.look.live or not row.look.verified]
-        names = dict.fromkeys([*(name for name in visible if name in self.rows), *live])
+        names = dict.fromkeys([*(name for name in visible if name in self.rows), *self._unsettled])
         turn = self._known if behind else self._known[self._turn : self._turn + PIECE]
         self._turn = self._turn + PIECE if self._turn + PIECE < len(self._known) else 0
         names.update(dict.fromkeys(run.id for run in turn))
@@ -105,7 +105,7 @@ class Listing:
             if index % PIECE == 0:
                 yield
         self._updates += 1
-        self._read = wants
+        self.has = wants
         yield
 
     def _list(self) -> Iterator[None]:
@@ -133,19 +133,24 @@ class Listing:
         self._forget(self.rows.keys() - names)
         new = [run for run in self._known if run.id not in self.rows]
         for index, run in enumerate(new, 1):
-            self._look(run)
+            self._look(run, hasty=index <= FIRST < len(new))
             if index == FIRST or index % PIECE == 0:
                 yield
 
-    def _look(self, run: RunDirectory) -> None:
-        known = self.rows.get(run.id)
-        stamp = _stamp(run, self.wants)
+    def _look(self, run: RunDirectory, hasty: bool = False) -> None:
+        """Bring a row up to date; ``hasty``: with no more than its snapshot, so that there is something to be seen."""
+        known, wants = self.rows.get(run.id), frozenset[Wants]() if hasty else self.wants
+        stamp = _stamp(run, wants)
         settled = known is not None and not known.look.live and known.look.verified and known.look.status != "lost"
         if settled and stamp == self._stamps.get(run.id):
             return
         watcher = self._watchers.setdefault(run.id, Watcher(run))
-        row = read(watcher.look(), self.wants, known)
+        row = read(watcher.look(), wants, known)
         self._stamps[run.id] = stamp
+        if row.look.live or not row.look.verified:
+            self._unsettled[run.id] = None
+        else:
+            self._unsettled.pop(run.id, None)
         if row != known:
             self.rows[run.id] = row
             self.version += 1
@@ -155,6 +160,7 @@ class Listing:
             del self.rows[name]
             self._watchers.pop(name, None)
             self._stamps.pop(name, None)
+            self._unsettled.pop(name, None)
             self.version += 1
 
     def _problem(self, text: str) -> None:

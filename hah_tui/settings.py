@@ -26,6 +26,7 @@ class Settings:
     sort: str = "created"
     reverse: bool = False
     columns: str = ""  # of the list, by the names of attributes; '' for the usual ones
+    group: str = ""  # what runs of the list are grouped by: seed (equal but for it), a setting, or '' for nothing
     reference: str = ""  # the run that others are drawn over
     axis: str = "step"  # of charts
     smoothing: int = 0  # steps of it
@@ -65,6 +66,7 @@ _ALLOWED: dict[str, Any] = {
     "theme": lambda name: name in SERIES,
     "frames_per_second": lambda rate: 0.25 <= rate <= 20,
     "sort": is_path,
+    "group": lambda name: not name or is_path(name),
     "columns": lambda names: all(map(is_path, names.split())) and len(names) < 2000,
     "axis": lambda axis: axis in ("step", "epoch", "time"),
     "smoothing": lambda steps: 0 <= steps < 8,

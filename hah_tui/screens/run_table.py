@@ -6,20 +6,27 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import set_cell_size
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.events import MouseScrollDown, MouseScrollUp
+from textual.geometry import Region
 from textual.message import Message
 from textual.widgets import DataTable
 
-from engine.runs.metrics import CLEAN, NOISY
-from hah_tui.attributes import Attribute, kept
+from engine.runs.metrics import CLEAN, LOSS, NOISY
+from hah_tui.attributes import PROGRESS, Attribute, kept
 from hah_tui.base import BaseApp
+from hah_tui.groups import SEED, Group
 from hah_tui.listing import ListedRun, sampled_losses
 from hah_tui.text import shown_line
 from hah_tui.themes import MARKS, bar, line_of, mark
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _QUIET = ("preset", "device", "created")
 LOSS_SECONDS = 4.0  # between two looks at the losses of a run
@@ -29,13 +36,14 @@ RunCell = tuple[str, str]  # text and style
 
 @dataclass(frozen=True)
 class RunColumn:
-    """A column of the table, of an attribute; width 0 takes what the others leave. ``mark``: of the order, if it is by
-    this one."""
+    """A column of the table, of an attribute. ``mark``: of the order, if it is by this one; ``spread``: how many of its
+    cells are for the spread that follows a mean."""
 
     attribute: Attribute | None
     width: int
     title: str = ""
     mark: str = ""
+    spread: int = 0
 
     @property
     def name(self) -> str:
@@ -51,7 +59,13 @@ class RunColumn:
     def heading(self) -> Text:
         room = self.width - 1 - len(self.mark)
         title = self.title if len(self.title) <= room else self.title[-room:]  # the end tells paths apart
-        return Text(f"{title}{self.mark}".rjust(self.width - 1) + " " if self.right else f"{title}{self.mark}")
+        if not self.right:
+            return Text(f"{title}{self.mark}".ljust(self.width))
+        return Text(f"{title}{self.mark}".rjust(max(0, self.width - 1 - self.spread)).ljust(self.width))
+
+    def placed(self, said: str, spread: str = "") -> str:
+        """A value in its cells, means and single values under each other."""
+        return (said.rjust(self.width - 1 - self.spread) + spread.ljust(self.spread)).ljust(self.width)
 
 
 # The columns that nobody has chosen: from which width on they are there, their own, and that on a wide terminal.
@@ -60,33 +74,52 @@ _USUAL = (
     (NOISY, 64, 7, 7), ("curve", 78, 9, 17), ("preset", 116, 14, 20), ("device", 100, 8, 8), ("created", 90, 8, 8),
     ("tags", 140, 18, 18),
 )  # fmt: skip
-USUAL = tuple(name for name, *_ in _USUAL)
+_GROUPED = (
+    (CLEAN, 0, 15, 15), (NOISY, 78, 15, 15), ("progress", 90, 5, 5), ("status", 100, 9, 9), ("created", 90, 8, 8),
+    (LOSS, 116, 19, 19), ("preset", 116, 14, 20), ("tags", 140, 18, 18),
+)  # fmt: skip
 WIDE = 150
-LEAST = 16  # cells for the name of a run
+LEAST, SQUEEZED, BROAD = 16, 12, 60  # cells for the name of a run; where there would be no column beside it; at most
 _WIDTHS = {name: width for name, _, width, _ in _USUAL} | {"note": 24, "seed": 6, "epoch": 6}
+_SPREADS = {"fraction": (15, 8), "number": (19, 9), "seconds": (17, 9)}  # cells of a mean, and of its spread
 
 
-def columns(width: int, chosen: Sequence[str], order: Attribute, mark: str) -> list[RunColumn]:
+def usual(grouped: bool) -> tuple[str, ...]:
+    """The names of the columns that nobody has chosen."""
+    return tuple(name for name, *_ in (_GROUPED if grouped else _USUAL))
+
+
+def columns(width: int, chosen: Sequence[str], order: Attribute, mark: str, group: str = "") -> list[RunColumn]:
     """The columns that a terminal of so many cells has room for: the usual ones, or of those that somebody has chosen
-    the first. The table is sorted by ``order``, whose column gets the ``mark``.
+    the first. The table is sorted by ``order``, whose column gets the ``mark``; ``group``: what its groups are made by.
     """
-    usual = [(name, wide if width >= WIDE else narrow) for name, least, narrow, wide in _USUAL if width >= least]
-    left = width - 1 - 2
-    found: list[RunColumn] = []
-    for name, cells in [(name, _width(kept(name))) for name in chosen] or usual:
-        if left - cells < LEAST:
+    table = _GROUPED if group else _USUAL
+    default = [(name, wide if width >= WIDE else narrow) for name, least, narrow, wide in table if width >= least]
+    found = [RunColumn(None, 6, "n")] if group else []
+    found += [RunColumn(None, 9, "missing")] if group == SEED and width >= 64 else []
+    left = width - 1 - 2 - sum(column.width for column in found)
+    for name, cells in [(name, _width(kept(name), bool(group))) for name in chosen] or default:
+        if left - cells < (LEAST if any(column.attribute for column in found) else SQUEEZED):
             break
-        found.append(_column(kept(name), cells, order, mark))
+        found.append(_column(kept(name), cells, order, mark, bool(group)))
         left -= cells
-    return [RunColumn(None, 2), _column(kept("name"), left, order, mark), *found]
+    rest = [RunColumn(None, left - BROAD, " ")] if left > BROAD else []  # a line is read better where it is short
+    return [RunColumn(None, 2), _column(kept("name"), min(left, BROAD), order, mark), *found, *rest]
 
 
-def _column(by: Attribute, width: int, order: Attribute, mark: str) -> RunColumn:
-    return RunColumn(by, width, by.title, mark if by == order else "")
+def _column(by: Attribute, width: int, order: Attribute, mark: str, grouped: bool = False) -> RunColumn:
+    spread = _SPREADS[by.kind][1] if grouped and _is_spread(by) else 0
+    return RunColumn(by, width, by.title, mark if by == order else "", spread)
 
 
-def _width(by: Attribute) -> int:
+def _is_spread(by: Attribute) -> bool:
+    return by.is_mean and by.name not in (*PROGRESS, "curve", "eta")
+
+
+def _width(by: Attribute, grouped: bool) -> int:
     """Of a column that somebody has chosen: its values are whole in it, and what can be of its title."""
+    if grouped and _is_spread(by):
+        return max(_SPREADS[by.kind][0], min(len(by.title) + 3, 24))
     least = {"fraction": 7, "words": 14, "setting": 12, "moment": 8, "seconds": 9}.get(by.kind, 11)
     return _WIDTHS.get(by.name, max(least, min(len(by.title) + 3, 24)))
 
@@ -128,6 +161,8 @@ class RunTable(DataTable[Text]):
         Binding("G", "scroll_bottom", "last", show=False),
     ]
 
+    _puts = False
+
     class Opened(Message):
         """The run under the cursor is to be opened."""
 
@@ -137,6 +172,13 @@ class RunTable(DataTable[Text]):
         def __init__(self, last: bool) -> None:
             super().__init__()
             self.last = last
+
+    class Unfolded(Message):
+        """The group under the cursor is to be unfolded, or folded."""
+
+        def __init__(self, unfold: bool) -> None:
+            super().__init__()
+            self.unfold = unfold
 
     class Scrolled(Message):
         """Other slots are on the screen."""
@@ -160,6 +202,16 @@ class RunTable(DataTable[Text]):
     action_scroll_home = action_scroll_top
     action_scroll_end = action_scroll_bottom
 
+    def put(self, at: Coordinate, cell: Text) -> None:
+        """Change one cell on the screen; Textual's own way draws the whole table for it."""
+        self._puts = True
+        self.update_cell_at(at, cell)
+        self._puts = False
+        self.refresh_coordinate(at)
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        return self if self._puts else super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
         if self.is_mounted and new != old:
@@ -175,6 +227,12 @@ class RunTable(DataTable[Text]):
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         self._push(event, False)
 
+    def action_cursor_right(self) -> None:
+        self.post_message(self.Unfolded(True))
+
+    def action_cursor_left(self) -> None:
+        self.post_message(self.Unfolded(False))
+
     def _push(self, event: MouseScrollDown | MouseScrollUp, down: bool) -> None:
         if self.at_end(down):  # whoever slides the list scrolls it after that
             event.prevent_default().stop()
@@ -182,9 +240,15 @@ class RunTable(DataTable[Text]):
 
 
 def cells(
-    row: ListedRun, columns: Sequence[RunColumn], losses: list[float], picked: bool, pinned: bool, app: BaseApp
+    row: ListedRun,
+    columns: Sequence[RunColumn],
+    losses: list[float],
+    picked: bool,
+    pinned: bool,
+    app: BaseApp,
+    inside: bool = False,
 ) -> list[RunCell]:
-    """What stands in the columns of a run."""
+    """What stands in the columns of a run, which may be ``inside`` a group."""
     look, plain, colour = row.look, app.plain, app.colour
     hue, quiet = colour(MARKS.get(look.status, ("", "", "quiet"))[2]), colour("quiet")
     done = look.state.progress
@@ -193,10 +257,11 @@ def cells(
     def cell(column: RunColumn) -> RunCell:
         width, by = column.width, column.attribute
         if by is None:
-            return (">" if plain else "▌") if picked else mark(look.status, plain), hue
+            return ("", "") if column.title else ((">" if plain else "▌") if picked else mark(look.status, plain), hue)
         match by.name:
             case "name":
-                return cut_inside(row.id, width - len(pin), plain) + pin, "bold" if picked else ""
+                seed = (f"  seed {row.seed}  " if width > LEAST + 8 else f"  {row.seed} ") if inside else ""
+                return seed + cut_inside(row.id, width - len(seed + pin), plain) + pin, "bold" if picked else ""
             case "status":
                 return cut(look.status + ("" if look.verified else "?"), width, plain), hue
             case "bar":
@@ -208,14 +273,61 @@ def cells(
         value = by.of(row)
         said = "" if value is None and by.name == "eta" else by.said(value)
         style = {"tags": colour("accent"), "note": colour("accent")}.get(by.name, quiet if by.name in _QUIET else "")
-        return (said.rjust(width - 1) + " " if column.right else cut(said, width, plain)), style
+        return column.placed(said) if column.right else cut(said, width, plain), style
 
     return list(map(cell, columns))
 
 
-def text(cell: RunCell) -> Text:
-    """A cell as the table takes it."""
-    return Text(cell[0], cell[1], no_wrap=True)
+def group_cells(group: Group, columns: Sequence[RunColumn], open: bool, picked: bool, app: BaseApp) -> list[RunCell]:
+    """What stands in the columns of a group."""
+    plain, colour = app.plain, app.colour
+    counted, every, live = len(group.counted), len(group.runs), sum(run.look.live for run in group.runs)
+
+    def cell(column: RunColumn) -> RunCell:
+        width, by = column.width, column.attribute
+        if by is None:
+            match column.title:
+                case "n":
+                    if counted == every:
+                        return f"{every}", ""
+                    return cut(f"{counted}/{every}", width, plain), colour("waiting")
+                case "missing":
+                    return _seeds(group.missing, width - 1, plain), colour("waiting")
+                case "":
+                    return (">" if plain else "▌") if picked else (".:" if plain else "▾▸")[not open], colour("accent")
+            return "", ""
+        if by.name == "name":
+            return cut_inside(group.name, width, plain), "bold"
+        if by.name == "status" and live:
+            return cut(f"{live} live", width, plain), colour("live")
+        if by.name in PROGRESS or column.spread:
+            mean = group.mean(by)
+            if by.name == "bar":
+                return bar(mean or 0.0, width - 1, plain), colour("live" if live else "quiet")
+            if by.name == "progress":
+                return f"{100 * (mean or 0.0):3.0f}% ", ""
+            spread = group.spread(by)
+            return column.placed(by.said(mean), "" if spread is None else f" {by.spread(spread)}"), ""
+        value = None if by.is_mean else group.value(by)
+        said = "" if value is None else by.said(value)
+        return column.placed(said) if column.right else cut(said, width, plain), colour("quiet")
+
+    return list(map(cell, columns))
+
+
+def _seeds(seeds: Sequence[int], width: int, plain: bool) -> str:
+    """As many of some seeds as there is room for, whole, and how many more there are."""
+    for shown in range(len(seeds), -1, -1):
+        more = len(seeds) - shown
+        said = " ".join([*map(str, seeds[:shown]), *[f"+{more}"] * bool(more)])
+        if len(said) <= width:
+            return said
+    return "~" if plain else "…"
+
+
+def text(cell: RunCell, column: RunColumn) -> Text:
+    """A cell as the table takes it, filled up here: what Textual fills up it writes in another style."""
+    return Text(set_cell_size(cell[0], column.width), cell[1], no_wrap=True)
 
 
 def cut(said: str, width: int, plain: bool) -> str:

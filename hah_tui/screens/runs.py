@@ -16,12 +16,14 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Input, Static
 
 from engine.experiment.mistakes import RequestError
+from engine.runs import store
 from engine.runs.store import Labels
 from engine.runs.watcher import Look
-from hah_tui import attributes, keys
+from hah_tui import attributes, groups, keys
 from hah_tui.attributes import Attribute
 from hah_tui.base import BaseApp
 from hah_tui.filters import Filter
+from hah_tui.groups import Entry, Group
 from hah_tui.listing import ListedRun, Listing, Wants
 from hah_tui.screens import run_table
 from hah_tui.screens.pick_attribute import PickAttribute
@@ -29,26 +31,31 @@ from hah_tui.screens.run_actions import ListActions
 from hah_tui.screens.run_table import Losses, RunCell, RunColumn, RunTable
 from hah_tui.text import home, shown_line
 from hah_tui.themes import MARKS, mark
+from hah_tui.widgets.changed_cells import send_changed_cells
 from hah_tui.widgets.line import Line
 
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
+PIECE_SECONDS = 1.0  # between two pictures of a list that is being read
 SILENCE_SECONDS = 5.0  # without a round after which the folder is said not to answer
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the folder: its runs, losses of those that were looked at, and why it cannot be read."""
+    """What is known of the folder: its runs, losses of those that were looked at, why it cannot be read, and what was
+    read of all runs beside their snapshots."""
 
     rows: dict[str, ListedRun]
     losses: dict[str, list[float]]
     problem: str
+    version: int
+    has: frozenset[Wants]
     fresh: bool  # whether there are new losses
 
     @classmethod
     def of(cls, listing: Listing, losses: Losses, fresh: bool = False) -> Known:
         """As it is now, whatever is found after that."""
-        return cls(dict(listing.rows), dict(losses.of), listing.problem, fresh)
+        return cls(dict(listing.rows), dict(losses.of), listing.problem, listing.version, listing.has, fresh)
 
 
 class RunsScreen(ListActions):
@@ -64,7 +71,13 @@ class RunsScreen(ListActions):
         super().__init__()
         self._rows: dict[str, ListedRun] = {}
         self._losses: dict[str, list[float]] = {}
-        self._order: list[ListedRun] = []  # filtered and sorted
+        self._order: list[Entry] = []  # filtered, grouped and sorted
+        self._places: dict[str, int] = {}  # of each in it
+        self._open: set[str] = set()  # ids of the groups whose runs are shown
+        self._inside: set[str] = set()  # and ids of these runs
+        self._fitting = self._made = self._live = 0  # runs that fit the filter, groups of them, runs that live
+        self._version = -1
+        self._has: frozenset[Wants] = frozenset()  # what is read of every run
         self._offset = 0  # of the first slot in it
         self._columns: list[RunColumn] = []
         self._shift = 0  # of the columns that were chosen, how many are left of the table
@@ -95,6 +108,7 @@ class RunsScreen(ListActions):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
+        send_changed_cells(self)
         self.table.focus()
         self._want()
         self.set_interval(1.0, self._tick)
@@ -121,9 +135,9 @@ class RunsScreen(ListActions):
         settings, by = self.hah.settings, attributes.kept(self.hah.settings.sort)
         up = by.downwards == settings.reverse
         mark = ("^" if up else "v") if self.hah.plain else "▲" if up else "▼"
-        listed = (settings.columns.split() or run_table.USUAL)[self._shift :]
-        chosen = run_table.columns(width, listed if settings.columns or self._shift else (), by, mark)
-        self._beyond = len(listed) + 2 - len(chosen)
+        listed = (settings.columns.split() or run_table.usual(bool(settings.group)))[self._shift :]
+        chosen = run_table.columns(width, listed if settings.columns or self._shift else (), by, mark, settings.group)
+        self._beyond = len(listed) + 1 - sum(column.attribute is not None for column in chosen)
         if chosen != self._columns and width:
             self._columns, self._cells = chosen, []
             self.table.clear(columns=True)
@@ -136,18 +150,19 @@ class RunsScreen(ListActions):
     def _want(self) -> None:
         """Have read of every run what the filter, the order and the columns ask for."""
         settings = self.hah.settings
-        asked = map(attributes.kept, (settings.sort, *settings.columns.split()))
-        wants = attributes.wanted([*self._filter.attributes, *asked])
+        asked = [*self._filter.attributes, *map(attributes.kept, (settings.sort, *settings.columns.split()))]
+        asked += [attributes.kept("seed")] * bool(settings.group)
+        wants = attributes.wanted(asked)
         if not wants <= self._wants:
             self._wants |= wants
             self.wake()
 
     def _look(self, app: BaseApp, listing: Listing, losses: Losses) -> Known:
-        """One round over the folder, for a thread; what it finds is handed over piece by piece."""
-        shown, listing.wants = listing.version, self._wants
+        """One round over the folder, for a thread; what it finds is handed over now and then, the first at once."""
+        shown, said, listing.wants = listing.version, 0.0, self._wants
         for _ in listing.update(self._visible):
-            if listing.version != shown:
-                shown = listing.version
+            if listing.version != shown and time.monotonic() - said > PIECE_SECONDS:
+                shown, said = listing.version, time.monotonic()
                 app.hand_over(self, partial(self._arrived, Known.of(listing, losses)))
             time.sleep(0.002)  # the screen has a turn
         fresh = [name for name in self._visible if name in listing.rows and losses.look(name)]
@@ -161,8 +176,9 @@ class RunsScreen(ListActions):
 
     def _arrived(self, known: Known, first: bool = False) -> None:
         self._heard = time.monotonic()
-        changed = first or known.rows != self._rows or known.problem != self._problem
+        changed = first or (known.version, known.has) != (self._version, self._has)
         self._rows, self._losses, self._problem = known.rows, known.losses, known.problem
+        self._version, self._has = known.version, known.has
         if not self.seen:
             return  # drawing under another screen would repaint all of that one
         if changed:
@@ -174,15 +190,30 @@ class RunsScreen(ListActions):
     def _tick(self) -> None:
         """Ages, remaining times, and whether the folder still answers."""
         if self.seen:
-            self._show()
+            self._show(all_slots=False)
 
     # What is shown
 
     def _sort(self) -> None:
         settings = self.hah.settings
-        fitting = filter(self._filter.fits, self._rows.values())
-        self._order = attributes.ordered(fitting, attributes.kept(settings.sort), settings.reverse)
+        by = attributes.kept(settings.sort)
+        fitting = [run for run in self._rows.values() if self._filter.fits(run)]
+        entries = groups.grouped(fitting, settings.group, self._order) if self._grouped else fitting
+        self._order, self._inside = [], set()
+        for entry in groups.ordered(entries, by, settings.reverse):
+            self._order.append(entry)
+            if isinstance(entry, Group) and entry.id in self._open:
+                self._inside.update(run.id for run in entry.runs)
+                self._order += attributes.ordered(entry.runs, by, settings.reverse)
+        self._fitting, self._made = len(fitting), sum(isinstance(entry, Group) for entry in entries)
+        self._live = sum(run.look.live for run in self._rows.values())
+        self._places = {row.id: place for place, row in enumerate(self._order)}
         self._show()
+
+    @property
+    def _grouped(self) -> bool:
+        """Whether there are groups: not before it is known of every run which one is its."""
+        return bool(self.hah.settings.group) and "settings" in self._has
 
     def _place(self) -> int:
         """Where the current run is in the list; where it is not, its old place or the end.
@@ -191,13 +222,12 @@ class RunsScreen(ListActions):
         """
         if not self._followed:
             return 0
-        for index, row in enumerate(self._order):
-            if row.id == self._current:
-                return index
+        if self._current in self._places:
+            return self._places[self._current]
         return max(0, min(self._offset + self.table.cursor_row, len(self._order) - 1))
 
-    def _show(self, scroll: bool = True) -> None:
-        """Bring the slots up to date, cell by cell where something differs."""
+    def _show(self, scroll: bool = True, all_slots: bool = True) -> None:
+        """Bring the slots up to date, or only those on the screen, cell by cell where something differs."""
         if not self._columns or not self.hah.holds(self):
             return
         place = self._place()
@@ -205,34 +235,43 @@ class RunsScreen(ListActions):
         self._current = self._order[place].id if self._order else ""
         table = self.table
         page = self._order[self._offset : self._offset + PAGE]
+        seen = range(PAGE) if all_slots else range(int(table.scroll_y), int(table.scroll_y) + table.size.height)
         with self.app.batch_update():
             if len(page) < len(self._cells):
                 table.clear()
                 self._cells = []
             for slot, row in enumerate(page):
+                if slot not in seen and slot < len(self._cells):
+                    continue
                 cells = self._cells_of(row)
                 if slot == len(self._cells):
-                    table.add_row(*map(run_table.text, cells), key=str(slot))
+                    table.add_row(*map(run_table.text, cells, self._columns), key=str(slot))
                     self._cells.append(cells)
                     continue
                 for column, (old, new) in enumerate(zip(self._cells[slot], cells, strict=True)):
                     if old != new:
-                        table.update_cell_at(Coordinate(slot, column), run_table.text(new))
+                        table.put(Coordinate(slot, column), run_table.text(new, self._columns[column]))
                 self._cells[slot] = cells
             if page and table.cursor_row != place - self._offset:
                 table.move_cursor(row=place - self._offset, animate=False, scroll=scroll)
             self.see()
             self._show_around()
 
-    def _cells_of(self, row: ListedRun) -> list[RunCell]:
+    def _cells_of(self, row: Entry) -> list[RunCell]:
+        if isinstance(row, Group):
+            picked = all(run.id in self._selected for run in row.runs)
+            return run_table.group_cells(row, self._columns, row.id in self._open, picked, self.hah)
         losses, picked = self._losses.get(row.id, []), row.id in self._selected
-        return run_table.cells(row, self._columns, losses, picked, row.id == self.hah.settings.reference, self.hah)
+        return run_table.cells(
+            row, self._columns, losses, picked, row.id == self.hah.settings.reference, self.hah, row.id in self._inside
+        )
 
     @on(RunTable.Scrolled)
     def see(self) -> None:
         """Tell the thread which runs are on the screen."""
         top = self._offset + int(self.table.scroll_y)
-        self._visible = tuple(row.id for row in self._order[top : top + max(self.table.size.height, 1)])
+        seen = self._order[top : top + max(self.table.size.height, 1)]
+        self._visible = tuple(row.id for row in seen if isinstance(row, ListedRun))
 
     @on(RunTable.Pushed)
     def _pushed(self, event: RunTable.Pushed) -> None:
@@ -268,14 +307,15 @@ class RunsScreen(ListActions):
         """The line above and the lines below the table."""
         plain, colour, app = self.hah.plain, self.hah.colour, self.hah
         silent = time.monotonic() - self._heard
-        live = sum(row.look.live for row in self._rows.values())
         head = Text(no_wrap=True, overflow="ellipsis")
         head.append("hah-tui", f"bold {colour('primary')}")
         head.append("  Runs  ", "bold")
-        some = f"{len(self._order):,} of {len(self._rows):,}" if self._filter.terms else f"{len(self._rows):,}"
+        some = f"{self._fitting:,} of {len(self._rows):,}" if self._filter.terms else f"{len(self._rows):,}"
         head.append(some if self._loaded else f"{some} and counting")
-        if live:
-            head.append(f"  {mark('running', plain)} {live} live", colour("live"))
+        if app.settings.group:
+            head.append(f" in {self._made:,} groups" if self._grouped else " and reading settings", colour("quiet"))
+        if self._live:
+            head.append(f"  {mark('running', plain)} {self._live} live", colour("live"))
         if self._selected:
             head.append(f"  {len(self._selected)} selected", colour("accent"))
         by = attributes.kept(app.settings.sort)
@@ -322,6 +362,8 @@ class RunsScreen(ListActions):
         )
 
     def _detail(self) -> Text:
+        if (group := self._group()) is not None:
+            return self._detail_of_group(group)
         row = self._rows.get(self._current)
         if row is None:
             return Text()
@@ -340,10 +382,34 @@ class RunsScreen(ListActions):
         if why:
             detail.append(f"\n{shown_line(why, 500)}", colour("bad" if not row.look.live else "waiting"))
         else:
+            changed = store.changed_on_the_way(state)
             facts = [f"preset {state.preset}" if state.preset else "", " ".join(row.tags), state.device]
+            facts += [f"changed while it trained: {', '.join(changed)}"] * bool(changed)
             detail.append("\n" + shown_line("  ".join(filter(None, facts)), 300), colour("quiet"))
         detail.append(f"\n{shown_line(row.labels.note, 300) or home(row.look.run.path)}", colour("quiet"))
         return detail
+
+    def _detail_of_group(self, group: Group) -> Text:
+        colour, (counted, others) = self.hah.colour, group.sorted_out
+        detail = Text(no_wrap=True, overflow="ellipsis")
+        detail.append(shown_line(group.name), "bold")
+        detail.append(f"  {len(counted)} of {len(group.runs)} runs in the means; ± is their sample standard deviation")
+        if others:
+            told = ", ".join(f"{count} {why}" for why, count in others.items())
+            detail.append(f"\nnot in the means: {told}", colour("waiting"))
+        else:
+            detail.append(f"\n{shown_line(' '.join(_shared_tags(group)), 300)}", colour("quiet"))
+        detail.append(f"\nseeds {' '.join(map(str, sorted(group.seeds)[:30]))}", colour("quiet"))
+        if group.missing:
+            told = " ".join(map(str, group.missing[:30]))
+            detail.append(f"; not finished, though other groups' are: {told}", colour("waiting"))
+        return detail
+
+    def _group(self) -> Group | None:
+        """The group under the cursor."""
+        place = self._places.get(self._current)
+        row = None if place is None else self._order[place]
+        return row if isinstance(row, Group) else None
 
     # Keys and clicks
 
@@ -423,11 +489,11 @@ class RunsScreen(ListActions):
         self._sort_by(self.hah.settings.sort, not self.hah.settings.reverse)
 
     def action_columns(self) -> None:
-        now = self.hah.settings.columns.split() or run_table.USUAL
+        now = self.hah.settings.columns.split() or run_table.usual(bool(self.hah.settings.group))
         self._pick("Columns", [attributes.kept(name).name for name in now], self._have_columns, several=True)
 
     def _have_columns(self, names: list[str]) -> None:
-        usual = tuple(names) == run_table.USUAL
+        usual = tuple(names) == run_table.usual(bool(self.hah.settings.group))
         self.hah.change(columns="" if usual else " ".join(name for name in names if name != "name"))
         self._shift = 0
         self._want()
@@ -458,19 +524,62 @@ class RunsScreen(ListActions):
         self.hah.in_background(self, lambda: attributes.offered(runs), ask)
 
     def action_select(self) -> None:
-        if self._current in self._selected:
-            del self._selected[self._current]
-        elif self._current:
-            self._selected[self._current] = None
+        group = self._group()
+        names = [run.id for run in group.runs] if group else [self._current] * bool(self._current)
+        if all(name in self._selected for name in names):
+            self._selected = {name: None for name in self._selected if name not in names}
+        else:
+            self._selected.update(dict.fromkeys(names))
         self._show()
         self.table.action_cursor_down()
 
     def action_select_all(self) -> None:
-        everything = {row.id: None for row in self._order}
+        everything = {run.id: None for row in self._order for run in (row.runs if isinstance(row, Group) else (row,))}
         self._selected = {} if self._selected.keys() == everything.keys() else everything
         self._show()
 
+    @on(RunTable.Unfolded)
+    def _unfolded(self, event: RunTable.Unfolded) -> None:
+        if event.unfold:
+            self.action_unfold()
+        else:
+            self.action_fold()
+
+    def action_unfold(self) -> None:
+        if (group := self._group()) is not None:
+            self._open.add(group.id)
+            self._sort()
+
+    def action_fold(self) -> None:
+        """Fold the group under the cursor, or the one of the run under it."""
+        for row in self._order:
+            if isinstance(row, Group) and (row.id == self._current or any(run.id == self._current for run in row.runs)):
+                self._open.discard(row.id)
+                self._current = row.id
+                self._sort()
+                return
+
+    def action_group(self) -> None:
+        offers = [("", "every run for itself"), (groups.SEED, "runs that are equal but for their seed")]
+
+        def ask(names: list[str]) -> None:
+            offered = [*offers, *((name, "setting") for name in names)]
+            self.hah.push_screen(PickAttribute("Group by", offered, [self.hah.settings.group]), group)
+
+        def group(names: list[str] | None) -> None:
+            if names is not None:
+                self.hah.change(group=names[0])
+                self._shift = 0
+                self._want()
+                self._lay_out(self.size.width)
+                self._sort()
+
+        self.hah.in_background(self, attributes.settings, ask)
+
     def action_pin(self) -> None:
+        if self._group() is not None:
+            self.hah.say("a group is no reference: unfold it and pin one of its runs", "warning")
+            return
         same = self.hah.settings.reference == self._current
         self.hah.change(reference="" if same else self._current)
         self._show()
@@ -481,11 +590,14 @@ class RunsScreen(ListActions):
     def target(self) -> Look | None:
         """The run under the cursor."""
         row = self._rows.get(self._current)
+        if row is None and self._group() is not None:
+            self.hah.say("that is for one run: unfold the group with the right arrow", "warning")
         return None if row is None else row.look
 
     def targets(self) -> list[Look]:
         """The selected runs, else the one under the cursor."""
-        names = list(self._selected) or [self._current]
+        group = self._group()
+        names = list(self._selected) or ([run.id for run in group.runs] if group else [self._current])
         return [self._rows[name].look for name in names if name in self._rows]
 
     def labels(self, look: Look) -> Labels:
@@ -498,7 +610,10 @@ class RunsScreen(ListActions):
 
     @on(RunTable.Opened)
     def action_open(self) -> None:
-        """Watch the run under the cursor."""
+        """Watch the run under the cursor, or unfold or fold a group."""
+        if (group := self._group()) is not None:
+            self.action_fold() if group.id in self._open else self.action_unfold()
+            return
         look = self.target()
         if look is not None:
             self.hah.open("monitor", look.run)
@@ -520,3 +635,8 @@ class RunsScreen(ListActions):
             self.hah.say("select two runs or more with space, then compare them", "warning")
         else:
             self.hah.open("compare", *(look.run for look in looks))
+
+
+def _shared_tags(group: Group) -> list[str]:
+    """The tags that all runs of a group have."""
+    return [tag for tag in group.runs[0].tags if all(tag in run.tags for run in group.runs)]

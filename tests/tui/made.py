@@ -53,6 +53,18 @@ def made(
     return run
 
 
+def ablation(folder):
+    """Thirteen runs: four values of lambda, three seeds and once a fourth; one failed, one with a live change."""
+    for place in range(13):
+        number, seed = place % 4, 1 + place // 4
+        how = {"status": "failed", "epoch": 4} if place == 6 else {"changed": {"hah.lambda": 9.0}} if place == 9 else {}
+        run = made(
+            folder, id=f"quickstart-{'abcdefghjkmnp'[place]}k2m", clean=0.9 + 0.01 * number + 0.004 * seed, points=0,
+            noisy=0.5 + 0.02 * number * seed, age=100.0 * (place + 1), created=NOW - 100.0 * (place + 1), **how,
+        )  # fmt: skip
+        run.config.write_text(config(sets=[f"hah.lambda={(0.0, 0.1, 0.5, 1.0)[number]}", f"seed={seed}"]))
+
+
 def alive(folder, name="running", status="running", **facts):
     """A run whose lock this process holds, so that it counts as live; returns (directory, lock)."""
     run = made(folder, name, status=status, engine=identity().dump(), **facts)

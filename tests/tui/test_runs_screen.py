@@ -18,7 +18,7 @@ from hah_tui.screens.pick_attribute import PickAttribute
 from hah_tui.settings import Settings
 from tests.report.conftest import noise, write
 from tests.tui.driving import answer, drive, ids, until, words
-from tests.tui.made import alive, broken, config, made
+from tests.tui.made import ablation, alive, broken, config, made
 
 
 @pytest.fixture
@@ -73,6 +73,100 @@ async def pick(pilot, app, key, text):
     await until(pilot, lambda: isinstance(app.screen, PickAttribute))
     await search(pilot, app, text)
     await until(pilot, lambda: app.screen.PLACE == "runs")
+
+
+async def group_by(pilot, app, text):
+    """Group the list, and wait until it is."""
+    await pick(pilot, app, "b", text)
+    await until(pilot, lambda: "groups" in words(app, "#head") or not app.settings.group)
+
+
+def test_groups_fold_and_unfold(runs):
+    ablation(runs)
+
+    async def body(pilot, app):
+        assert len(ids(app)) == 13
+        await group_by(pilot, app, "equal but")
+        assert "13 in 4 groups" in words(app, "#head")
+        assert len(ids(app)) == 5  # and a run with a live change
+        await pick(pilot, app, "o", "clean accuracy")
+        rows = [
+            [cell(app, slot, name).strip() for name in ("name", "n", "missing", "test/accuracy")] for slot in range(5)
+        ]
+        assert rows == [
+            ["lambda=1.0", "3", "4", "93.8% ±0.40%"], ["lambda=0.5", "2/3", "2 4", "92.8% ±0.57%"],
+            ["quickstart-kk2m", "", "", "92.2%"], ["lambda=0.1", "2", "3 4", "91.6% ±0.28%"],
+            ["lambda=0.0", "4", "", "91.0% ±0.52%"],
+        ]  # fmt: skip
+        app.screen._current = app.screen._order[1].id
+        app.screen._sort()
+        assert "2 of 3 runs in the means" in words(app, "#detail")
+        assert "not in the means: 1 failed" in words(app, "#detail")
+        assert "missing" not in words(app, "#detail")
+        await pilot.press("right")
+        assert len(ids(app)) == 8
+        assert cell(app, 2, "name").startswith("  seed 3  quickstart-")
+        await pilot.press("down", "down", "left")  # from one of its runs
+        assert len(ids(app)) == 5
+        assert app.screen._current == app.screen._order[1].id
+        await pilot.press("enter")
+        assert len(ids(app)) == 8
+        await pilot.press("h")
+        assert len(ids(app)) == 5
+
+    drive(runs, body, (160, 40))
+
+    async def kept(pilot, app):
+        await until(pilot, lambda: "13 in 4 groups" in words(app, "#head"))
+        await group_by(pilot, app, "every run for itself")
+        await until(pilot, lambda: len(ids(app)) == 13)
+        assert "n" not in names(app)
+
+    drive(runs, kept, (160, 40))
+
+
+def test_what_is_done_with_a_group_is_done_with_its_runs(runs):
+    ablation(runs)
+
+    async def body(pilot, app):
+        await group_by(pilot, app, "equal but")
+        place = next(place for place, entry in enumerate(app.screen._order) if entry.id.startswith("group:"))
+        await pilot.press("g", *["down"] * place)
+        members = {run.id for run in app.screen._order[place].runs}
+        await pilot.press("C")
+        assert set(app.clipboard.split()) == members
+        await pilot.press("space")
+        assert set(app.screen._selected) == members
+        await pilot.press("up", "space")
+        assert not app.screen._selected
+        for key in ("R", "c", "a", "p", "e"):  # for one run
+            await pilot.press(key)
+            assert "unfold" in list(app._notifications)[-1].message
+            assert app.screen.PLACE == "runs"
+        await pilot.press("asterisk")
+        assert len(app.screen._selected) == 13
+
+    drive(runs, body, (120, 40))
+
+
+def test_groups_by_a_setting_and_a_filter(runs):
+    ablation(runs)
+
+    async def body(pilot, app):
+        await group_by(pilot, app, "hah.lambda")
+        assert {entry.name for entry in app.screen._order} == {
+            "lambda=0.0",
+            "lambda=0.1",
+            "lambda=0.5",
+            "lambda=1.0",
+            "lambda=9.0",
+        }
+        assert "missing" not in names(app)
+        await pilot.press("slash", *"seed", "less_than_sign", "2")
+        await until(pilot, lambda: "4 of 13" in words(app, "#head"))
+        assert [len(entry.runs) for entry in app.screen._order] == [1, 1, 1, 1]
+
+    drive(runs, body, (120, 40))
 
 
 def test_no_runs_say_how_to_begin(runs):

@@ -10,10 +10,11 @@ from engine.runs import store
 from hah_tui import text
 from hah_tui.screens import run_actions
 from hah_tui.screens import runs as runs_screen
+from hah_tui.settings import Settings
 from tests.report.conftest import corruptions, everything, masking, write
 from tests.tui import made as making
 from tests.tui.driving import drive, form, retype, still, to, until, words
-from tests.tui.made import broken, config, evaluated, made
+from tests.tui.made import ablation, broken, config, evaluated, made
 from tests.tui.snapshot import SIZES, check
 
 sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -52,6 +53,33 @@ def test_runs(runs, size):
         await listed(pilot, app)
         await still(pilot, app)
         check(app, "runs")
+
+    drive(runs, body, size)
+
+
+@sizes
+@pytest.mark.parametrize("name", ["runs-13", "runs-groups", "runs-groups-ascii", "runs-columns", "runs-pick"])
+def test_lists_of_thirteen_runs(runs, size, name):
+    ablation(runs)
+    grouped = "groups" in name
+    chosen = "hah.lambda test/accuracy note block/1/snr_db" if name == "runs-columns" else ""
+    Settings(group="seed" if grouped else "", sort="test/accuracy", columns=chosen, ascii="ascii" in name).save()
+
+    async def body(pilot, app):
+        await until(pilot, lambda: len(app.screen._order) == (5 if grouped else 13))
+        await until(
+            pilot, lambda: all(run.configured for run in app.screen._rows.values()) or name in ("runs-13", "runs-pick")
+        )
+        if grouped:
+            await pilot.press("down", "right")
+        if name == "runs-pick":
+            await pilot.press("m")
+            await until(pilot, lambda: type(app.screen).__name__ == "PickAttribute")
+        await still(pilot, app)
+        if name != "runs-pick":
+            app.screen._show()
+        await still(pilot, app)
+        check(app, name)
 
     drive(runs, body, size)
 
