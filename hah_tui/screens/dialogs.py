@@ -151,20 +151,20 @@ class SetDialog(Ask):
 
 
 class PickRun(Dialog[str | None]):
-    """Picks a run of the folder by its id; '' is none."""
+    """Picks a run of the folder by its id, or another of ``names``; '' is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "leave it")]
     SHOWN = 200
 
-    def __init__(self, title: str, names: Sequence[str], now: str) -> None:
+    def __init__(self, title: str, names: Sequence[str], now: str, hint: str = "words of its id") -> None:
         super().__init__()
-        self._title, self._names, self._now = title, names, now
+        self._title, self._names, self._now, self._hint = title, names, now, hint
         self._found: list[str] = []
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
-            yield Line(placeholder="words of its id", id="answer", select_on_focus=False)
+            yield Line(placeholder=self._hint, id="answer", select_on_focus=False)
             yield Options(id="runs", markup=False)
             yield Static(Text("enter: take it   esc: leave it"), classes="hint")
 
@@ -181,7 +181,7 @@ class PickRun(Dialog[str | None]):
         self._found = [*([""] if self._now and not words else []), *found][: self.SHOWN]
         listed = self.query_one(OptionList)
         listed.clear_options()
-        listed.add_options([Option(Text(name or "(none)")) for name in self._found])
+        listed.add_options([Option(Text(shown_line(name) or "(none)")) for name in self._found])
         if self._found:
             listed.highlighted = 0
 
