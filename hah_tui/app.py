@@ -221,6 +221,10 @@ def screen_of(place: Place, *runs: RunDirectory) -> Page:
             from hah_tui.screens.queue import QueueScreen
 
             return QueueScreen()
+        case "sweep":
+            from hah_tui.screens.sweep import SweepScreen
+
+            return SweepScreen()
 
 
 def _get_ready() -> None:

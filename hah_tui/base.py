@@ -51,8 +51,8 @@ class BaseApp(App[None]):
     # What the app on top knows
 
     def open(self, place: Place, *runs: RunDirectory) -> None:
-        """Go to a place: runs, new (from a run's settings, or none), monitor or results of a run, compare runs, or the
-        queue."""
+        """Go to a place: runs, new (from a run's settings, or none), monitor or results of a run, compare runs, the
+        queue, or a sweep."""
         raise NotImplementedError
 
     def tell(self, title: str, text: str) -> None:

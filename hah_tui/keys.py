@@ -7,7 +7,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Place = Literal["runs", "new", "monitor", "compare", "results", "queue"]  # where one can be; each is a screen
+Place = Literal["runs", "new", "monitor", "compare", "results", "queue", "sweep"]  # where one can be; each is a screen
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("slower_frames", "", "fewer frames", "all", "draw half as often, for thin connections"),
     Action("faster_frames", "", "more frames", "all", "draw twice as often"),
     # Runs
-    Action("open", "enter", "open", "runs|queue", "open the run: live, or as it was", footer=True),
+    Action("open", "enter", "open", "runs|queue|sweep", "open the run: live, or as it was", footer=True),
     Action("new", "n", "new", "runs", "pick a preset, change it, launch", footer=True),
     Action("filter", "slash", "filter", "runs", "clean>0.9 lambda=1 status:running -tag:x words", footer=True),
     Action("select", "space", "select", "runs", "select or unselect the run for an action on several"),
@@ -79,15 +79,16 @@ ACTIONS: tuple[Action, ...] = (
     Action("note", "a", "note", "runs", "write a note on it"),
     Action("delete", "d,delete", "delete", "runs", "delete for good, after a question that names what goes"),
     Action("pin", "p", "pin", "runs", "pin as the reference that other runs are drawn over"),
-    Action("refresh", "f5", "look again", "runs|queue", "read the runs folder again now"),
+    Action("refresh", "f5", "look again", "runs|queue|sweep", "read the runs folder again now"),
     Action("queue", "Q", "queue", "runs", "what waits for a device, in which order, and why", footer=True),
+    Action("sweeps", "S", "sweeps", "runs|queue|sweep", "a sweep as a grid of cases and seeds; of several, which"),
     # What is asked of engines, from the list and from a run
     Action("stop", "s", "stop", "runs|monitor|queue", "save and stop the engine; what waits is taken out", footer=True),
-    Action("pause", "z", "pause", "runs|monitor", "hold the engine between two steps"),
+    Action("pause", "z", "pause", "runs|monitor|sweep", "hold the engine between two steps"),
     Action("resume", "r", "resume", "runs|monitor", "go on exactly where it was", footer=True),
-    Action("results", "R", "results", "runs|monitor|compare", "evaluation results"),
-    Action("copy", "C", "copy", "runs|monitor|compare|results", "copy the id to the clipboard (OSC 52)"),
-    Action("copy_path", "", "copy path", "runs|monitor|results", "copy the path of the run directory"),
+    Action("results", "R", "results", "runs|monitor|compare|sweep", "evaluation results"),
+    Action("copy", "C", "copy", "runs|monitor|compare|results|sweep", "copy the id to the clipboard (OSC 52)"),
+    Action("copy_path", "", "copy path", "runs|monitor|results|sweep", "copy the path of the run directory"),
     # New run
     Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True, priority=True),
     Action("launch", "ctrl+r", "run", "new", "launch in the background and watch", footer=True, priority=True),
@@ -149,6 +150,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("limit_group", "l", "limit", "queue", "how many runs of this run's group may run at once"),
     Action("requeue", "r", "again", "queue", "let the queue go on with a run that failed or was stopped", footer=True),
     Action("ended", "e", "ended", "queue", "show or hide what has ended"),
+    # Sweep
+    Action("stop_some", "s", "stop", "sweep", "save and stop the run of this cell, or all of the sweep", footer=True),
+    Action("retry", "r", "retry", "sweep", "go on with what failed, was stopped or lost, or is missing", footer=True),
+    Action("more_seeds", "e", "seeds", "sweep", "give every case more seeds; only what is new runs", footer=True),
+    Action("metric", "m", "metric", "sweep", "the metric whose means are shown, found by typing", footer=True),
+    Action("order", "o", "order", "sweep", "cases as planned, or the best first", footer=True),
+    Action("reverse_order", "O", "reverse", "sweep", "turn the order round"),
+    Action("axis", "a", "chart", "sweep", "accuracies against a number in which the cases differ", footer=True),
+    Action("next_axis", "tab", "next chart", "sweep", "the chart of another number or accuracy"),
     # Results
     Action("evaluate", "e", "evaluate", "results", "measure the trained network: choose suites", footer=True),
     Action("stop_evaluation", "s", "stop", "results", "stop the evaluation; what is measured stays", footer=True),

@@ -60,6 +60,8 @@ MARKS: dict[str, tuple[str, str, str]] = {
     "finished": ("✓", "+", "good"),
     "failed": ("✗", "x", "bad"),
     "lost": ("!", "!", "bad"),
+    "unevaluated": ("◇", "e", "waiting"),  # of a sweep's trials
+    "missing": ("·", ".", "quiet"),
 }
 
 _RAMP, _PLAIN_RAMP = " ▁▂▃▄▅▆▇█", " _.,-=+*#"

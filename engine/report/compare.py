@@ -88,8 +88,8 @@ def compare(runs: Sequence[RunDirectory], by: str = "", titles: Mapping[str, str
     masking = {norm: [_masking(group, norm) for group in groups] for norm in PAPER_EPS}
     return Comparison(
         tuple(groups),
-        tuple(_quantities(groups)),
-        {name: blocks for name in BLOCK_TITLES if (blocks := _blocks(groups, name))},
+        tuple(quantities(groups)),
+        {name: rows for name in BLOCK_TITLES if (rows := blocks(groups, name))},
         _differences(groups),
         {norm: checks for norm, checks in masking.items() if any(checks)},
         list(
@@ -118,7 +118,7 @@ def _masking(group: Group, norm: str) -> Masking | None:
     return max(found, key=lambda one: _WORST.index(one.verdict) if one.verdict in _WORST else 0, default=None)
 
 
-def _quantities(groups: Sequence[Group]) -> list[Quantity]:
+def quantities(groups: Sequence[Group]) -> list[Quantity]:
     """What was measured of the runs, in the order a reader looks for it; mCE is relative to the first group."""
     every = [run for group in groups for run in group.runs]
     names = list(dict.fromkeys(name for run in every for name in sorted(run.numbers, key=natural)))
@@ -177,10 +177,15 @@ def _mean_norm(run: Measured, norm: str) -> Number | None:
     return replace(mean, labels=(*mean.labels, *found_for(rate.value))) if mean and rate else mean
 
 
-def _blocks(groups: Sequence[Group], what: str) -> dict[int, list[Estimate | None]]:
-    start, end = (noise_name(0.1, "snr_db/"), "") if what == "snr_db" else ("eval/sparsity/", f"/{what}")
-    rows = {n: [group.estimate(f"{start}{n}{end}") for group in groups] for n in range(1, 100)}
+def blocks(groups: Sequence[Group], what: str) -> dict[int, list[Estimate | None]]:
+    """A number of each group for every block that has any; ``what`` is of `BLOCK_TITLES`."""
+    rows = {n: [group.estimate(of_block(what, n)) for group in groups] for n in range(1, 100)}
     return {n: numbers for n, numbers in rows.items() if any(numbers)}
+
+
+def of_block(what: str, n: int) -> str:
+    """The metric that such a number is."""
+    return noise_name(0.1, f"snr_db/{n}") if what == "snr_db" else f"eval/sparsity/{n}/{what}"
 
 
 def _differences(groups: Sequence[Group]) -> dict[str, list[Any]]:

@@ -56,16 +56,18 @@ class Measured:
         return seed if isinstance(seed, int) else None
 
 
-def measured(run: RunDirectory) -> Measured:
+def measured(run: RunDirectory, experiment: dict[str, Any] | None = None) -> Measured:
     """Read a run: of each number the preferred evaluation's, that is in this order no weaker attacks than the paper's,
     official corruptions before generated, the last checkpoint, more images, exactly the paper's attacks, the later one;
     of masking checks, before the checkpoint, those at the paper's eps and those that all ran.
+
+    ``experiment``: its settings as they are now, where they are known already.
     """
     state, remarks = read_state(run), []
-    experiment: dict[str, Any] = {}
     try:
-        experiment = store.experiment_of(run, state).dump()
+        experiment = experiment or store.experiment_of(run, state).dump()
     except RequestError as error:
+        experiment = {}
         remarks.append(f"{run.id}: its config.yaml cannot be read: {plain(error.mistakes[0])}")
     numbers = dict(_of_training(state, experiment))
     found: list[Masking] = []

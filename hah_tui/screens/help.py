@@ -21,6 +21,7 @@ TITLES = {
     "compare": "Compare",
     "results": "Results",
     "queue": "Queue",
+    "sweep": "Sweep",
     "all": "Everywhere",
 }
 

@@ -35,7 +35,6 @@ from hah_tui.widgets.canvas import QUIET, STRONG, TEXT, Canvas
 from hah_tui.widgets.chart import Chart, ChartLine
 from hah_tui.widgets.feed import Feed
 
-_INKS = {"quiet": QUIET, "waiting": canvas.WAITING, "live": canvas.LIVE, "good": canvas.GOOD, "bad": canvas.BAD}
 _LIVE = [panel for panel in PANELS if panel.live]
 MOST_METRICS = 20  # with panels of their own, as many as settings keep
 _CURVE_INKS = (1, 2, 3, 5)  # of the metrics of a panel
@@ -254,7 +253,7 @@ class MonitorScreen(PanelScreen, RunActions):
                 canvas.row(width=width),
             ]
         state, status = look.state, look.status
-        ink = _INKS[MARKS.get(status, ("", "", "quiet"))[2]]
+        ink = canvas.INKS[MARKS.get(status, ("", "", "quiet"))[2]]
         metrics = state.metrics
         right: list[tuple[str, int]] = []
         if self.playback is None:

@@ -207,6 +207,9 @@ class QueueScreen(RunActions):
     def action_refresh(self) -> None:
         self.wake()
 
+    def action_sweeps(self) -> None:
+        self.hah.open("sweep")
+
     def action_ended(self) -> None:
         self._ended = not self._ended
         self._show()

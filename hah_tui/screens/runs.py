@@ -624,6 +624,9 @@ class RunsScreen(ListActions):
     def action_queue(self) -> None:
         self.hah.open("queue")
 
+    def action_sweeps(self) -> None:
+        self.hah.open("sweep")
+
     def action_clone(self) -> None:
         look = self.target()
         if look is not None:

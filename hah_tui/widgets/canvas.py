@@ -21,6 +21,7 @@ from hah_tui.base import app_of
 LINES, FAINT = 8, 8
 TEXT, QUIET, TITLE, FOCUSED, MARK, CURSOR, REFERENCE, STRONG, GOOD, BAD, WAITING, LIVE = range(17, 29)
 BAR, BAR_REFERENCE, BAR_MARK, STANDARD, STANDARD_REFERENCE, STANDARD_MARK, BEHIND, HISTORY, GRID = range(29, 38)
+INKS = {"quiet": QUIET, "waiting": WAITING, "live": LIVE, "good": GOOD, "bad": BAD}  # by the names of `themes.MARKS`
 
 APART = 8  # cells between two changes in a row that are sent for themselves
 

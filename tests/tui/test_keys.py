@@ -15,15 +15,16 @@ from hah_tui.screens.new_run import NewRunScreen
 from hah_tui.screens.queue import QueueScreen
 from hah_tui.screens.results import ResultsScreen
 from hah_tui.screens.runs import RunsScreen
+from hah_tui.screens.sweep import SweepScreen
 from tests.tui.driving import drive, until
 
 SCREENS = {
     "all": HahApp, "runs": RunsScreen, "new": NewRunScreen, "monitor": MonitorScreen, "compare": CompareScreen,
-    "results": ResultsScreen, "queue": QueueScreen,
+    "results": ResultsScreen, "queue": QueueScreen, "sweep": SweepScreen,
 }  # fmt: skip
 
 
-TAKES = {"runs": 0, "new": 1, "monitor": 1, "compare": 2, "results": 1, "queue": 0}  # runs that a screen is of
+TAKES = {"runs": 0, "new": 1, "monitor": 1, "compare": 2, "results": 1, "queue": 0, "sweep": 0}  # runs it is of
 
 
 @pytest.mark.parametrize("place", SCREENS)

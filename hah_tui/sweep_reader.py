@@ -1,0 +1,61 @@
+"""A sweep as a reader sees it now, read again and again at the cost of what has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.experiment.mistakes import RequestError
+from engine.report.cases import CaseReader, Cases
+from engine.sweep import desk, sweeps
+from engine.sweep.desk import Group
+from engine.sweep.sweeps import Sweep, Trial
+
+ROUND_SECONDS = 2.0  # between two looks at a sweep
+SHARE = 0.01  # of a core, at most, goes into looking: beyond that it is done more rarely
+
+
+@dataclass(frozen=True)
+class SweepNow:
+    """What is known of a sweep: its trials, seed by seed within each point, what was measured, its group."""
+
+    sweep: Sweep
+    trials: Sequence[Trial] = ()
+    cases: Cases = field(default_factory=Cases)
+    group: Group = field(default_factory=Group)
+    held: bool = False
+    problem: str = ""
+
+
+class SweepReader:
+    """Reads the sweeps of a folder, for a thread; what has not changed is not read again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._trials, self._cases = sweeps.Reader([folder]), CaseReader()
+        self._plan: tuple[object, Sweep] | None = None
+        self._cost = 0.0
+
+    def read(self, name: str, begun: Callable[[SweepNow], object]) -> SweepNow:
+        """A sweep as it is; ``begun`` has what there is before the results are read."""
+        time.sleep(max(0.0, self._cost / SHARE - ROUND_SECONDS))
+        since = time.thread_time()
+        sweep = self._sweep(name)
+        group, held = desk.group_of(self.folder, name), desk.paused(self.folder)
+        trials = self._trials.trials(sweep)
+        begun(SweepNow(sweep, trials, group=group, held=held))
+        found = SweepNow(sweep, trials, self._cases.read(sweep, trials), group, held)
+        self._cost = min(time.thread_time() - since, self._cost or 0.1)  # the first time says nothing of the others
+        return found
+
+    def _sweep(self, name: str) -> Sweep:
+        path = sweeps.folder_of(self.folder) / name / "plan.json"
+        try:
+            stamp = name, path.stat().st_mtime_ns
+        except OSError:
+            raise RequestError(f"the plan of {name} is gone; S shows the sweeps there are") from None
+        if self._plan is None or self._plan[0] != stamp:
+            self._plan = stamp, sweeps.read(self.folder, name)
+        return self._plan[1]
