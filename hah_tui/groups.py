@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -28,6 +28,7 @@ class Group:
     name: str
     runs: tuple[ListedRun, ...]
     missing: tuple[int, ...] = ()
+    left_out: int = 0  # runs of it that do not fit the filter
 
     @property
     def id(self) -> str:
@@ -51,7 +52,14 @@ class Group:
                 others["older with a seed that is there"] += 1
             else:
                 counted[group, run.seed] = run
+        if self.left_out:
+            others["that the filter leaves out"] = self.left_out
         return tuple(counted.values()), dict(others)
+
+    @property
+    def size(self) -> int:
+        """How many runs it has, with those that the filter leaves out."""
+        return len(self.runs) + self.left_out
 
     @cached_property
     def seeds(self) -> frozenset[int]:
@@ -136,6 +144,19 @@ def grouped(runs: Iterable[ListedRun], by: str, before: Iterable[Entry] = ()) ->
     ]
     alone = [found[0] for found in members.values() if len(found) == 1]
     return [*_with_missing(groups), *alone]
+
+
+def narrowed(entries: Iterable[Entry], fits: Callable[[ListedRun], bool]) -> list[Entry]:
+    """The runs that fit, alone or in their groups, which say how many others they have."""
+    found: list[Entry] = []
+    for entry in entries:
+        if isinstance(entry, Group):
+            runs = tuple(filter(fits, entry.runs))
+            if runs:
+                found.append(replace(entry, runs=runs, left_out=len(entry.runs) - len(runs)))
+        elif fits(entry):
+            found.append(entry)
+    return found
 
 
 def _again(group: Group, known: Mapping[str, Group]) -> Group:

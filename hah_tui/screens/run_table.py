@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,6 +30,7 @@ from hah_tui.themes import MARKS, bar, line_of, mark
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_SETTING = re.compile(r"([A-Za-z_.]+)(?==)")  # in the name of a group
 _QUIET = ("preset", "device", "created")
 LOSS_SECONDS = 4.0  # between two looks at the losses of a run
 
@@ -281,7 +284,7 @@ def cells(
 def group_cells(group: Group, columns: Sequence[RunColumn], open: bool, picked: bool, app: BaseApp) -> list[RunCell]:
     """What stands in the columns of a group."""
     plain, colour = app.plain, app.colour
-    counted, every, live = len(group.counted), len(group.runs), sum(run.look.live for run in group.runs)
+    counted, every, live = len(group.counted), group.size, sum(run.look.live for run in group.runs)
 
     def cell(column: RunColumn) -> RunCell:
         width, by = column.width, column.attribute
@@ -297,7 +300,7 @@ def group_cells(group: Group, columns: Sequence[RunColumn], open: bool, picked: 
                     return (">" if plain else "▌") if picked else (".:" if plain else "▾▸")[not open], colour("accent")
             return "", ""
         if by.name == "name":
-            return cut_inside(group.name, width, plain), "bold"
+            return abridged(group.name, width, plain), "bold"
         if by.name == "status" and live:
             return cut(f"{live} live", width, plain), colour("live")
         if by.name in PROGRESS or column.spread:
@@ -307,7 +310,8 @@ def group_cells(group: Group, columns: Sequence[RunColumn], open: bool, picked: 
             if by.name == "progress":
                 return f"{100 * (mean or 0.0):3.0f}% ", ""
             spread = group.spread(by)
-            return column.placed(by.said(mean), "" if spread is None else f" {by.spread(spread)}"), ""
+            said = "" if spread is None else f" {by.spread(spread)}"
+            return column.placed(by.said(mean), said.replace("±", "+-") if plain else said), ""
         value = None if by.is_mean else group.value(by)
         said = "" if value is None else by.said(value)
         return column.placed(said) if column.right else cut(said, width, plain), colour("quiet")
@@ -334,6 +338,19 @@ def cut(said: str, width: int, plain: bool) -> str:
     """Text on a line of its column, a gap kept after it."""
     clean = shown_line(said, 120)
     return clean if len(clean) < width else clean[: width - 2] + ("~" if plain else "…")
+
+
+def abridged(name: str, width: int, plain: bool) -> str:
+    """The name of a group on a line of its column: names of settings get as short as they must, values stay whole."""
+    for letters in range(20, 0, -1):
+        short = _SETTING.sub(partial(_letters, letters), name)
+        if len(short) < width:
+            return shown_line(name if len(name) < width else short)
+    return cut_inside(name, width, plain)
+
+
+def _letters(most: int, setting: re.Match[str]) -> str:
+    return setting[1].rpartition(".")[2][:most]
 
 
 def cut_inside(said: str, width: int, plain: bool) -> str:

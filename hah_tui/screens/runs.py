@@ -71,7 +71,8 @@ class RunsScreen(ListActions):
         super().__init__()
         self._rows: dict[str, ListedRun] = {}
         self._losses: dict[str, list[float]] = {}
-        self._order: list[Entry] = []  # filtered, grouped and sorted
+        self._entries: list[Entry] = []  # all runs and groups
+        self._order: list[Entry] = []  # what fits the filter, sorted, with the runs of groups that are unfolded
         self._places: dict[str, int] = {}  # of each in it
         self._open: set[str] = set()  # ids of the groups whose runs are shown
         self._inside: set[str] = set()  # and ids of these runs
@@ -197,15 +198,19 @@ class RunsScreen(ListActions):
     def _sort(self) -> None:
         settings = self.hah.settings
         by = attributes.kept(settings.sort)
-        fitting = [run for run in self._rows.values() if self._filter.fits(run)]
-        entries = groups.grouped(fitting, settings.group, self._order) if self._grouped else fitting
+        if self._grouped:
+            self._entries = groups.grouped(self._rows.values(), settings.group, self._entries)
+        else:
+            self._entries = list(self._rows.values())
+        entries = groups.narrowed(self._entries, self._filter.fits) if self._filter.terms else self._entries
         self._order, self._inside = [], set()
         for entry in groups.ordered(entries, by, settings.reverse):
             self._order.append(entry)
             if isinstance(entry, Group) and entry.id in self._open:
                 self._inside.update(run.id for run in entry.runs)
                 self._order += attributes.ordered(entry.runs, by, settings.reverse)
-        self._fitting, self._made = len(fitting), sum(isinstance(entry, Group) for entry in entries)
+        self._fitting = sum(len(entry.runs) if isinstance(entry, Group) else 1 for entry in entries)
+        self._made = sum(isinstance(entry, Group) for entry in entries)
         self._live = sum(run.look.live for run in self._rows.values())
         self._places = {row.id: place for place, row in enumerate(self._order)}
         self._show()
@@ -393,7 +398,7 @@ class RunsScreen(ListActions):
         colour, (counted, others) = self.hah.colour, group.sorted_out
         detail = Text(no_wrap=True, overflow="ellipsis")
         detail.append(shown_line(group.name), "bold")
-        detail.append(f"  {len(counted)} of {len(group.runs)} runs in the means; ± is their sample standard deviation")
+        detail.append(f"  {len(counted)} of {group.size} in the means, {'+-' if self.hah.plain else '±'} sample sd")
         if others:
             told = ", ".join(f"{count} {why}" for why, count in others.items())
             detail.append(f"\nnot in the means: {told}", colour("waiting"))

@@ -16,6 +16,7 @@ from engine.runs import store
 from engine.runs.layout import create
 from engine.runs.process import identity
 from engine.runs.state import State
+from tests.tui.made import ablation
 
 
 def cpu_seconds(command):
@@ -146,6 +147,23 @@ def test_wrong_references_end_with_2(here, hostile):
         assert "\x1b" not in done.stderr
     assert here("tag", hostile.id, "a b", check=False).returncode == 2
     assert here("set", hostile.id, "hah.lambda", check=False).returncode == 2
+
+
+def test_ls_takes_the_filters_and_orders_of_the_terminal(here, runs):
+    ablation(runs)
+    done = here("ls", "--filter", "lambda>=0.5 clean>93% -status:failed", "--sort", "clean", "--json")
+    found = json.loads(done.stdout)
+    assert [run["id"][-4:] for run in found["runs"]] == ["nk2m", "hk2m", "dk2m", "mk2m"]
+    assert found["total"] == 4
+    lines = here("ls", "--filter", "seed=1", "--sort", "hah.lambda").stdout.splitlines()
+    assert lines[0].split()[-2:] == ["hah.lambda", "seed"]
+    assert [line.split()[-2] for line in lines[1:]] == ["0.0", "0.1", "0.5", "1.0"]
+    for wrong, said in {"foo>1": "no metric or setting is called 'foo'", "clean>90": "write 90% or 0.9"}.items():
+        done = here("ls", "--filter", wrong, check=False)
+        assert done.returncode == 2
+        assert f"--filter: {wrong}" in done.stderr
+        assert said in done.stderr
+    assert here("ls", "--sort", "lamda", check=False).returncode == 2
 
 
 def test_without_runs_commands_say_so(here, runs):

@@ -100,7 +100,7 @@ def test_groups_fold_and_unfold(runs):
         ]  # fmt: skip
         app.screen._current = app.screen._order[1].id
         app.screen._sort()
-        assert "2 of 3 runs in the means" in words(app, "#detail")
+        assert "2 of 3 in the means" in words(app, "#detail")
         assert "not in the means: 1 failed" in words(app, "#detail")
         assert "missing" not in words(app, "#detail")
         await pilot.press("right")
@@ -123,6 +123,19 @@ def test_groups_fold_and_unfold(runs):
         assert "n" not in names(app)
 
     drive(runs, kept, (160, 40))
+
+
+def test_groups_in_plain_characters(runs):
+    ablation(runs)
+    Settings(ascii=True, group="seed").save()
+
+    async def body(pilot, app):
+        await until(pilot, lambda: "13 in 4 groups" in words(app, "#head"))
+        await pilot.press("right", "down", "right")
+        assert all(text.isascii() and len(text) <= 60 for row in app.screen._cells for text, _ in row)
+        assert words(app, "#detail").isascii()
+
+    drive(runs, body, (160, 40))
 
 
 def test_what_is_done_with_a_group_is_done_with_its_runs(runs):
@@ -165,6 +178,11 @@ def test_groups_by_a_setting_and_a_filter(runs):
         await pilot.press("slash", *"seed", "less_than_sign", "2")
         await until(pilot, lambda: "4 of 13" in words(app, "#head"))
         assert [len(entry.runs) for entry in app.screen._order] == [1, 1, 1, 1]
+        place = next(place for place, entry in enumerate(app.screen._order) if entry.name == "lambda=0.0")
+        assert cell(app, place, "n").strip() == "1/4"  # a mean of those that fit says so
+        app.screen._current = app.screen._order[place].id
+        app.screen._sort()
+        assert "3 that the filter leaves out" in words(app, "#detail")
 
     drive(runs, body, (120, 40))
 
@@ -571,6 +589,16 @@ def test_columns_fill_the_width(width):
         assert all(column.width > 0 for column in found)
         assert all(len(column.heading) <= column.width for column in found)
         assert found[1].width >= run_table.LEAST
+
+
+def test_names_of_groups_get_short_where_values_do_not():
+    name = "width=0.125 threshold.keep=0.05 lambda=5.0"
+    assert run_table.abridged(name, 60, False) == name
+    for width in range(22, 44):
+        short = run_table.abridged(name, width, False)
+        assert len(short) < width
+        assert all(f"={value}" in short for value in ("0.125", "0.05", "5.0"))
+    assert len(run_table.abridged(name, 16, False)) < 16
 
 
 def test_plain_characters_and_themes(runs, three):
