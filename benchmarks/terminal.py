@@ -1,6 +1,6 @@
 """What the terminal costs: hah-tui in a pseudo-terminal, with a scripted engine that writes 200 records a second.
 
-    python benchmarks/terminal.py [--seconds 20] [--steps 1000000] [--only live,idle,list,form,keys]
+    python benchmarks/terminal.py [--seconds 20] [--steps 1000000] [--only live,idle,list,form,keys,sweep]
 
 A key has settled when nothing was written for 0.4 s; the median of several is told, and what it wrote.
 CPU seconds are those of the hah-tui process (/proc), bytes what it wrote to the terminal, memory its resident set.
@@ -317,11 +317,48 @@ def keys(folder: Path, settings: Path, size: tuple[int, int]) -> dict[str, Any]:
         terminal.close()
 
 
+def swept(folder: Path, settings: Path, seconds: float) -> dict[str, Any]:
+    """What a sweep of 1,000 runs costs to open, and then at rest; it is run seed by seed, and half of it is done."""
+    from engine.sweep import plan, sweeps
+
+    path = folder.parent / "thousand.yaml"
+    path.write_text("base: quickstart\naxes: {hah.lambda: {from: 0.1, to: 1.0, count: 200}}\nseeds: 5\n")
+    sweep = sweeps.of_plan(plan.load(path))
+    sweeps.write(folder, sweep)
+    config = presets.dumped(presets.load("quickstart"))
+    for number, (seed, point) in enumerate((seed, point) for seed in sweep.seeds for point in sweep.points):
+        done, metrics = number < 500, {"test/accuracy": 0.9 + 0.0001 * (number % 97), "test/noisy_accuracy": 0.8}
+        State(
+            name="trial", preset="quickstart", group=point.group, seed=seed, created=time.time(), updated=time.time(),
+            status="finished" if done else "queued", epoch=12 * done, epochs=12, metrics=metrics if done else {},
+        ).write(create(folder, "trial", config), durable=False)  # fmt: skip
+    terminal = Terminal(folder, SIZES["160x48"], settings)
+    try:
+        terminal.until("hah-tui")
+        terminal.read(10)
+        before, began = len(terminal.output), time.monotonic()
+        terminal.press("S")
+        while b"lambda=0.1" not in terminal.output[before:] and time.monotonic() - began < 60:
+            terminal.read(0.005)
+        rows = time.monotonic() - began
+        while b"90." not in terminal.output[before:] and time.monotonic() - began < 60:
+            terminal.read(0.01)
+        means = time.monotonic() - began
+        terminal.read(5)
+        opened = len(terminal.output) - before
+        return {
+            "first_rows_ms": round(1000 * rows), "means_ms": round(1000 * means),
+            "opening_kB": round(opened / 1000, 1), **terminal.over(seconds),
+        }  # fmt: skip
+    finally:
+        terminal.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--only", default="live,idle,list,form,keys")
+    parser.add_argument("--only", default="live,idle,list,form,keys,sweep")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
@@ -351,6 +388,8 @@ def main() -> None:
     if "keys" in asked:
         for name, size in SIZES.items():
             measure(f"keys {name}", lambda runs, settings, size=size: keys(runs, settings, size))
+    if "sweep" in asked:
+        measure("sweep of 1000", lambda runs, settings: swept(runs, settings, seconds))
     from machine import report  # only now: it imports torch
 
     report("terminal", {"records_per_second": RATE, "frames_per_second": 4, "results": results})

@@ -32,6 +32,7 @@ from hah_tui.base import BaseApp, Page
 from hah_tui.keys import Place
 from hah_tui.text import shown_line
 from hah_tui.themes import SERIES, THEMES
+from hah_tui.widgets.changed_cells import Picture
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 WARM_UP = 2.0  # seconds after the start
@@ -48,6 +49,7 @@ class HahApp(BaseApp):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self._picture = Picture()
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.settings.theme
@@ -59,6 +61,9 @@ class HahApp(BaseApp):
         from hah_tui.screens.dialogs import Message
 
         self.push_screen(Message(title, text))
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        super()._display(screen, self._picture.without(renderable))
 
     # Life
 
@@ -111,6 +116,8 @@ class HahApp(BaseApp):
         self.reap()
 
     async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Resize):
+            self._picture.forget()
         if isinstance(event, events.Paste):  # a paste may carry what a terminal would obey
             event = events.Paste(shown_line(event.text, 10_000))
         await super().on_event(event)

@@ -14,6 +14,7 @@ from engine.sweep.desk import Group
 from engine.sweep.sweeps import Sweep, Trial
 
 ROUND_SECONDS = 2.0  # between two looks at a sweep
+PATIENCE = 1.0  # seconds after which what is read already is shown
 SHARE = 0.01  # of a core, at most, goes into looking: beyond that it is done more rarely
 
 
@@ -39,13 +40,16 @@ class SweepReader:
         self._cost = 0.0
 
     def read(self, name: str, begun: Callable[[SweepNow], object]) -> SweepNow:
-        """A sweep as it is; ``begun`` has what there is before the results are read."""
+        """A sweep as it is; ``begun`` has its cases before its runs are read, and where that takes long its runs before
+        their results."""
         time.sleep(max(0.0, self._cost / SHARE - ROUND_SECONDS))
-        since = time.thread_time()
+        since, clock = time.thread_time(), time.monotonic()
         sweep = self._sweep(name)
         group, held = desk.group_of(self.folder, name), desk.paused(self.folder)
+        begun(SweepNow(sweep, group=group, held=held))
         trials = self._trials.trials(sweep)
-        begun(SweepNow(sweep, trials, group=group, held=held))
+        if time.monotonic() - clock > PATIENCE:
+            begun(SweepNow(sweep, trials, group=group, held=held))
         found = SweepNow(sweep, trials, self._cases.read(sweep, trials), group, held)
         self._cost = min(time.thread_time() - since, self._cost or 0.1)  # the first time says nothing of the others
         return found

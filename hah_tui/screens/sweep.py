@@ -180,6 +180,8 @@ class SweepScreen(RunActions):
             match kind:
                 case "case":
                     return shown_line(now.sweep.points[place].label), TEXT
+                case _ if not now.trials:
+                    return "", QUIET
                 case "seed":
                     return self._cell(place, seed, quantity)
                 case "n":
@@ -208,6 +210,8 @@ class SweepScreen(RunActions):
         """A trial: its mark, and its value of the metric, or how far it is."""
         assert self.known is not None
         trial, plain = self._trial(place, seed), self.hah.plain
+        if trial is None:
+            return "", QUIET
         sign, ink = mark(trial.status, plain), INKS[MARKS.get(trial.status, ("", "", "quiet"))[2]]
         if trial.look is None or trial.job is None:
             return sign, ink
@@ -217,7 +221,8 @@ class SweepScreen(RunActions):
         if quantity is not None and value is not None and trial.status in ("finished", "unevaluated"):
             said = f"{100 * value:.1f}" if quantity.percent else f"{value:.3g}"
             return f"{sign} {said:.{CELL - 2}}", ink
-        return f"{sign} {bar(trial.job.state.progress, CELL - 2, plain)}", ink
+        done = trial.job.state.progress
+        return f"{sign} {bar(done, CELL - 2, plain)}" if done or trial.status != "queued" else sign, ink
 
     def _show_head(self) -> None:
         colour, plain, now = self.hah.colour, self.hah.plain, self.known
@@ -231,6 +236,7 @@ class SweepScreen(RunActions):
         elif now.problem:
             head.append(f"  {now.problem}", f"bold {colour('bad')}")
         else:
+            head.append("" if now.trials else f"  {len(now.sweep.trials):,} runs, reading...")
             counts = Counter(trial.status for trial in now.trials).most_common()
             words = sum(len(f"  o {count:,} {status}") for status, count in counts) < self.size.width - len(head) - 20
             for status, count in counts:
@@ -281,7 +287,9 @@ class SweepScreen(RunActions):
         """The mean of a case, over what it is, and what is left out of it."""
         quantity, seeds = self.quantity, len(now.sweep.seeds)
         number = quantity.numbers[place] if quantity else None
-        whole = [self._trial(place, seed) for seed in range(seeds)]
+        if not now.trials:
+            return "reading..."
+        whole = now.trials[place * seeds : (place + 1) * seeds]
         left = Counter(one.status for one in whole if one.look is None or one.look.status != "finished")
         out = f"; left out: {', '.join(f'{count} {status}' for status, count in left.items())}" if left else ""
         if quantity is None or number is None:
@@ -305,9 +313,10 @@ class SweepScreen(RunActions):
         row = self.grid.row
         return self.order[row] if self.order and row < len(self.order) else None
 
-    def _trial(self, place: int, seed: int) -> Trial:
-        assert self.known is not None
-        return self.known.trials[place * len(self.known.sweep.seeds) + seed]
+    def _trial(self, place: int, seed: int) -> Trial | None:
+        """A trial by the places of its point and its seed; None where the runs are not read yet."""
+        now = self.known
+        return now.trials[place * len(now.sweep.seeds) + seed] if now is not None and now.trials else None
 
     def _under(self) -> Trial | None:
         place, column = self._point(), self.grid.column

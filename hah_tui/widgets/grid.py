@@ -73,7 +73,10 @@ class Grid(Canvas, can_focus=True):
         """Put the cursor on a cell, or the nearest there is, and draw what has changed."""
         self.row, self.column = max(0, min(row, self.count - 1)), max(0, min(column, len(self.columns) - 1))
         height, width = self.size.height, self.size.width
+        blank = canvas.row(width=width)
+        self.rows = self.rows or [blank] * height  # what Textual paints of nothing
         if height < 2 or not width or not self.columns:
+            self.show([blank] * height)
             return
         self._top = max(min(self._top, self.row, self.count - (height - 1)), self.row - (height - 2), 0)
         self._left = max(1, min(self._left, self.column or self._left))
@@ -81,7 +84,8 @@ class Grid(Canvas, can_focus=True):
             self._left += 1
         while self._left > 1 and self._last(self._left - 1) == len(self.columns) - 1:
             self._left -= 1  # there is room for one more
-        self.show([self._head(), *map(self._line, range(self._top, min(self._top + height - 1, self.count)))])
+        rows = [self._head(), *map(self._line, range(self._top, min(self._top + height - 1, self.count)))]
+        self.show([*rows, *[blank] * (height - len(rows))])  # always as many: what changes is sent alone
 
     def _last(self, left: int) -> int:
         """The last column in view where ``left`` is the first that scrolls: itself at least."""
@@ -111,9 +115,13 @@ class Grid(Canvas, can_focus=True):
         pieces: list[tuple[str, int]] = []
         for place in self._shown():
             text, ink = self._cell(row, place)
-            if row == self.row:
-                ink = CURSOR if place == self.column else BEHIND if place == 0 else ink
-            pieces += [(self.columns[place].fit(text), ink), (" ", 0)]
+            text = self.columns[place].fit(text)
+            if row == self.row and place in (0, self.column):
+                pieces.append((text, CURSOR if place == self.column else BEHIND))
+            else:  # blanks have no ink of their own, which would be sent
+                before, after = len(text) - len(text.lstrip()), len(text.rstrip())
+                pieces += [(text[:before], 0), (text[before:after], ink), (text[max(before, after) :], 0)]
+            pieces.append((" ", 0))
         return canvas.row(*pieces[:-1], width=self.size.width)
 
     def action_move(self, way: str) -> None:

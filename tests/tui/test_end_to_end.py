@@ -135,7 +135,7 @@ def test_open_change_alpha_launch_watch_detach_reopen_hang_up_stop_compare(tmux,
     terminal.press("*")
     terminal.until("2 selected")
     terminal.press("v")
-    terminal.until(lambda seen: "Settings that differ" in seen and "other-run" in seen)
+    terminal.until(lambda seen: "Settings that differ" in seen and " other " in seen)
     terminal.press("q")
     terminal.until("left with 0")
 
