@@ -176,8 +176,12 @@ class Chart(Canvas, can_focus=True):
         entries, flags = self._legend(), [(" ".join(self._flags()) + " ", QUIET)]
         if height >= 9:
             return [canvas.row(name, width=width, right=flags), _legend_row(entries, width)]
-        room = width - len(name[0]) - sum(len(text) for text, _ in flags)
-        pieces = [piece for entry in _fitting(_shorter(entries, room - 1), room) for piece in ((" ", 0), *entry)]
+        room, flagged = width - len(name[0]), len(flags[0][0])
+        if not self.outside and _length(_shorter(entries, room), 1) > room - flagged:
+            flags, flagged = [], 0  # the legend says more, unless something is not to be seen
+        shown = _fitting(_shorter(entries, room - flagged), room - flagged)
+        pieces = [piece for entry in shown for piece in ((" ", 0), *entry)]
+        pieces = [] if _length(shown, 1) > room - flagged else pieces
         return [canvas.row(name, *pieces, width=width, right=flags)]
 
     def _flags(self) -> list[str]:
@@ -504,11 +508,15 @@ def _legend_row(entries: list[list[tuple[str, int]]], width: int) -> InkedRow:
     return canvas.row((" ", 0), *(p for e in shown for p in (*e, ("  ", 0))), width=width)
 
 
+def _length(entries: list[list[tuple[str, int]]], gap: int) -> int:
+    return sum(gap + sum(len(text) for text, _ in entry) for entry in entries)
+
+
 def _fitting(entries: list[list[tuple[str, int]]], room: int, gap: int = 1) -> list[list[tuple[str, int]]]:
     """The entries of a legend that there is room for, and how many it leaves out."""
-    lengths = [gap + sum(len(text) for text, _ in entry) for entry in entries]
-    if sum(lengths) - gap <= room:
+    if _length(entries, gap) <= room:
         return entries
+    lengths = [gap + sum(len(text) for text, _ in entry) for entry in entries]
     fit, room = 0, room - len(f"+{len(entries)}") - gap
     while fit < len(entries) and sum(lengths[: fit + 1]) <= room:
         fit += 1
