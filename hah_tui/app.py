@@ -68,6 +68,7 @@ class HahApp(BaseApp):
         self.set_interval(5.0, self._look_after)
         if not self.is_headless:
             self._answer_signals()
+            self.set_timer(1.0, lambda: self.in_background(self, _get_ready))
         if self.settings_problem:
             self.say(self.settings_problem, "warning")
 
@@ -208,6 +209,14 @@ def screen_of(place: Place, *runs: RunDirectory) -> Page:
             from hah_tui.screens.queue import QueueScreen
 
             return QueueScreen()
+
+
+def _get_ready() -> None:
+    """Import what results stand on and read the paper's presets while nobody waits for it; for a thread."""
+    import hah_tui.screens.results  # noqa: F401
+    from engine.report import networks
+
+    networks.targets()
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

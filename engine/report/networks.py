@@ -58,7 +58,7 @@ def find(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> tuple[
     candidates, others = (chosen, Counter[str]()) if chosen else _candidates(folders)
     runs = [measured(run) for run in candidates]
     remarks = [remark for run in runs for remark in run.remarks]
-    found: dict[str, list[Measured]] = {preset: [] for preset in _targets()}
+    found: dict[str, list[Measured]] = {preset: [] for preset in targets()}
     for run in runs:
         presets = presets_of(run)
         for preset in presets:
@@ -79,7 +79,7 @@ def find(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> tuple[
 def presets_of(run: Measured) -> list[str]:
     """The paper's presets whose network, data and training are this run's; their names differ, nothing else."""
     group = store.group_of(run.run, run.state) if run.experiment else ""
-    return [preset for preset, target in _targets().items() if target == group]
+    return [preset for preset, target in targets().items() if target == group]
 
 
 def printed_as(run: Measured) -> str:
@@ -89,7 +89,7 @@ def printed_as(run: Measured) -> str:
 
 
 @cache
-def _targets() -> dict[str, str]:
+def targets() -> dict[str, str]:
     """The fingerprints of the paper's presets, as groups."""
     return {name: fingerprint(experiment, seed=False) for name, experiment in _presets().items()}
 
@@ -106,11 +106,11 @@ def _presets() -> dict[str, Experiment]:
 def _candidates(folders: Sequence[Path]) -> tuple[list[RunDirectory], Counter[str]]:
     """Runs of the paper's presets, and runs of other files that are the same experiments; of the other runs how many
     there are of each preset."""
-    groups = set(_targets().values())
+    groups = set(targets().values())
     found, others = [], Counter[str]()
     for run in store.runs_of(folders):
         state = read_state(run)
-        if state.preset in _targets() or store.group_of(run, state) in groups:
+        if state.preset in targets() or store.group_of(run, state) in groups:
             found.append(run)
         else:
             others[state.preset] += 1

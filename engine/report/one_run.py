@@ -48,7 +48,7 @@ class RunResults:
     """Everything measured of a run; ``files``: name and time (Unix seconds) of each result file.
 
     ``figures`` and ``corruptions`` (the accuracy in % by severity under each) have the series of the run, by its id,
-    and of what is ``behind`` it, by that group's name.
+    and of what is ``behind`` it, by that group's name. ``whole``: what other runs of its folder say is in it.
     """
 
     entries: list[Entry]
@@ -58,6 +58,7 @@ class RunResults:
     behind: Group | None = None
     figures: tuple[Figure, ...] = ()
     corruptions: tuple[tuple[str, tuple[Series, ...]], ...] = ()
+    whole: bool = False
 
 
 def read(run: RunDirectory, pinned: str = "") -> RunResults:
@@ -87,7 +88,7 @@ def beside(found: RunResults, pinned: str = "") -> RunResults:
     of_mce, of_curves = itertools.tee(_standards(known.run, pinned))
     behind = _behind(known, of_curves)
     rows = entries(known, _corruption_error(known, of_mce), "neither has these corruptions yet")
-    return replace(found, entries=rows, behind=behind, **_drawn(known, [behind] if behind else []))
+    return replace(found, entries=rows, behind=behind, whole=True, **_drawn(known, [behind] if behind else []))
 
 
 def _drawn(known: Measured, behind: Sequence[Group]) -> dict[str, Any]:

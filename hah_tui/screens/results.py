@@ -15,6 +15,7 @@ from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Static
 
 from engine.experiment.mistakes import RequestError
@@ -57,8 +58,10 @@ class ResultsScreen(Page):
         self.run_directory = run
         self.found = RunResults([], [], [])
         self.job: Look | None = None
-        self._read = self._beside = False  # the run, and what other runs of its folder have
+        self._shown = self._read = False  # its own results, and with what other runs of its folder have
         self._stamp: object = None  # of the results that were read last
+        self._table: list[Text] = []  # as it was drawn last: the heading and the rows
+        self._files = Text()
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
@@ -67,7 +70,7 @@ class ResultsScreen(Page):
         yield table
         yield Evaluated(id="plots")
         yield Static(id="note")
-        yield Static(id="files")
+        yield Static(self._files, id="files")
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
@@ -91,28 +94,28 @@ class ResultsScreen(Page):
     def _look(self, app: BaseApp, watcher: Watcher) -> tuple[RunResults | None, Look | None]:
         """The results where there are others, and the evaluation, if there is one; for a thread.
 
-        First the run's own, which is quick, then with what the other runs of the folder say of it.
+        When the screen opens first the run's own, which is quick, then what the other runs of the folder say of it.
         """
         run, found = self.run_directory, None
         job = watcher.look() if run.evaluation.state.exists() else None
-        stamp = _stamp(run)
+        pinned = app.settings.reference
+        stamp = pinned, *_stamp(run)
         try:
             if stamp != self._stamp:
-                self._stamp, self._beside = stamp, False
-                found = one_run.alone(run)
-            elif not self._beside:
-                self._beside = True
-                found = one_run.beside(self.found, app.settings.reference)
+                self._stamp = stamp
+                found = one_run.read(run, pinned) if self._shown else one_run.alone(run)
+            elif not self.found.whole:
+                found = one_run.beside(self.found, pinned)
         except (OSError, RequestError) as error:
-            found = RunResults([], [], [str(error)])
+            found = RunResults([], [], [str(error)], whole=True)
         return found, job
 
     def _looked(self, looked: tuple[RunResults | None, Look | None]) -> None:
         found, job = looked
         if found is not None:
-            self.found, self._read = found, True
+            self.found, self._shown, self._read = found, True, found.whole
             self._show()
-            if not self._beside:
+            if not found.whole:
                 self.wake()
         if job != self.job:
             self.job = job
@@ -131,55 +134,66 @@ class ResultsScreen(Page):
         head.append("hah-tui", f"bold {colour('primary')}")
         head.append("  Results  ", "bold")
         head.append(f"{shown_line(run.id)}  ", colour("accent"))
-        head.append("measured beside published" if self._read else "reading...", colour("quiet"))
+        head.append("measured beside published" if self._shown else "reading...", colour("quiet"))
         self.query_one("#head", Static).update(head, layout=False)
         self.plots.take(self.found)
-        self._show_table()
+        if self._shown:
+            self._show_table()
         self._show_note()
         self._show_files()
         self._show_job()
 
     def _show_table(self) -> None:
-        table, plain, colour = self.query_one(DataTable), self.hah.plain, self.hah.colour
-        width, row, lines = self.size.width, table.cursor_row, self.found.entries
+        """Rows of one cell each, which costs a quarter of what five do; only what differs is drawn again."""
+        table, width, lines = self.query_one(DataTable), self.size.width, self.found.entries
         narrow = width < 64
         number, sure = (7, 9) if narrow else (9, 14)  # cells of a measured number, and of its interval
         sure *= any(line.interval for line in lines)
-        beside = [8] * any(line.published is not None for line in lines) if narrow else [10, 7]
-        title = max(12, width - 1 - number - sure - sum(beside)) if narrow else 25
-        widths = [title, number + sure, *beside]
-        widths += [] if narrow else [max(10, width - 1 - sum(widths))]
-        ours = ("ours" if narrow else "measured").rjust(number - 1) + (" 95%" if sure else "")
-        titles = ["", ours, *(["paper".rjust(7)] if narrow else ["published", "diff.".rjust(6), "of it"])]
-        table.clear(columns=True)
-        for name, cells in zip(titles, widths, strict=False):
-            table.add_column(Text(name), width=cells)
-        for line in lines:
-            texts = []
-            said, measured, *rest = cells_of(line)
-            for place, (text, cells) in enumerate(zip((said, measured, *rest), widths, strict=False)):
-                clean = shown_line(text, 300)
-                if place == 1:
-                    clean = clean.rjust(number - 1) + (
-                        f" {interval_of(line, narrow)}" if line.interval and sure else ""
-                    )
-                elif place in (2, 3):
-                    clean = clean.rjust(cells - 1)
-                elif not place and not line.heads:
-                    clean = f"  {clean}"
-                clean = clean if len(clean) <= cells else clean[: cells - 2] + ("~" if plain else "…")
-                style = f"bold {colour('accent')}" if line.heads and place == 0 else ""
-                if place == 1 and line.verdict:
-                    style = colour(_HUES.get(line.verdict, "waiting"))
-                if place == 3 and text:
-                    style = colour("good" if not text.startswith("-") else "waiting")
-                shown = Text(clean, colour("quiet") if place == 4 else style, no_wrap=True)
-                if place == 1 and not line.verdict:
-                    shown.stylize(colour("quiet"), number - 1)
-                texts.append(shown)
-            table.add_row(*texts)
-        if lines:
-            table.move_cursor(row=min(row, len(lines) - 1), animate=False)
+        published, difference = (8, 0) if narrow else (10, 7)
+        if all(line.published is None for line in lines):
+            published = difference = 0
+        title = max(12, width - 1 - number - sure - published) if narrow else 25
+        row = partial(self._row, title, number, sure, published, difference)
+        ours, theirs = ("ours", "paper") if narrow else ("measured", "published")
+        head = Text(" " * title + (ours.rjust(number - 1) + " 95%" * bool(sure)).ljust(number + sure))
+        head.append(_right(theirs, published)).append(_right("diff.", difference)).append("" if narrow else "of it")
+        rows = [row(line) for line in lines]
+        if self._table and (head, len(rows)) == (self._table[0], len(self._table) - 1):
+            for place, (before, now) in enumerate(zip(self._table[1:], rows, strict=True)):
+                if before != now:
+                    table.update_cell_at(Coordinate(place, 0), now)
+        else:
+            cursor = table.cursor_row
+            table.clear(columns=True)
+            table.add_column(head, width=width - 1)
+            table.add_rows([each] for each in rows)
+            table.move_cursor(row=max(0, min(cursor, len(rows) - 1)), animate=False)
+        self._table = [head, *rows]
+
+    def _row(self, title: int, number: int, sure: int, published: int, difference: int, line: Entry) -> Text:
+        """A line in columns of so many cells; what is cut says so, a verdict never is."""
+        colour, plain, narrow = self.hah.colour, self.hah.plain, self.size.width < 64
+        name, ours, there, moved, note = (shown_line(cell, 300) for cell in cells_of(line))
+        row = Text(no_wrap=True, overflow="ellipsis")
+        if line.heads:
+            return row.append(name, f"bold {colour('accent')}")
+        if line.verdict:
+            end = max(title + number - 1, len(name) + len(ours) + 3)
+            row.append(f"  {name}".ljust(end - len(ours))).append(ours, colour(_HUES.get(line.verdict, "waiting")))
+        else:
+            short = name if len(name) <= title - 3 else name[: title - 4] + ("~" if plain else "…")
+            row.append(f"  {short}".ljust(title)).append(_right(ours, number))
+            row.append(interval_of(line, narrow) if line.interval else "", colour("quiet"))
+        row.pad_right(max(0, title + number + sure - len(row)))
+        row.append(_right(there, published))
+        row.append(_right(moved, difference), colour("waiting" if moved.startswith("-") else "good"))
+        if not narrow:
+            row.append(note, colour("quiet"))
+        row.rstrip()
+        if len(row) > self.size.width - 2:
+            row.right_crop(len(row) - self.size.width + 3)
+            row.append("~" if plain else "…", colour("quiet"))
+        return row
 
     def _show_note(self) -> None:
         """What the cursor is at in full: of a table, which cuts notes and whose headings scroll away, or of a plot."""
@@ -240,7 +254,9 @@ class ResultsScreen(Page):
             text.append(f"{shown_line(remark, 300)}\n", colour("waiting"))
         files = [f"{shown_line(name)} ({age(when)} ago)" for name, when in self.found.files]
         text.append("  ".join(files) or "no result files yet", colour("quiet"))
-        self.query_one("#files", Static).update(text)
+        if text != self._files:
+            self._files = text
+            self.query_one("#files", Static).update(text)
 
     def _show_job(self) -> None:
         box, look = self.query_one("#job", Static), self.job
@@ -300,16 +316,20 @@ class ResultsScreen(Page):
             table.move_cursor(row=table.cursor_row + by)
 
     def action_cursor_left(self) -> None:
-        self.plots.point(-1)
+        if self.has_class("plots"):
+            self.plots.point(-1)
 
     def action_cursor_right(self) -> None:
-        self.plots.point(1)
+        if self.has_class("plots"):
+            self.plots.point(1)
 
     def action_earlier(self) -> None:
-        self.plots.scroll_lines(-5)
+        if self.has_class("plots"):
+            self.plots.scroll_lines(-5)
 
     def action_later(self) -> None:
-        self.plots.scroll_lines(5)
+        if self.has_class("plots"):
+            self.plots.scroll_lines(5)
 
     def action_back(self) -> None:
         """Out of what was opened last: the cursor, a panel alone, the panels; then out of the screen."""
@@ -408,6 +428,11 @@ def _stamp(run: RunDirectory) -> tuple[Any, ...]:
         except OSError:
             found.append(None)
     return tuple(found)
+
+
+def _right(text: str, width: int) -> str:
+    """Text at the right of a column and a blank; '' of a column without cells."""
+    return f"{text:>{width - 1}} " if width else ""
 
 
 def cells_of(line: Entry) -> list[str]:

@@ -198,7 +198,8 @@ class Evaluated(Canvas, can_focus=True):
         self._top = len(rows)
         room, count = height - len(rows), len(self.panels)
         if not self.panels:
-            self.show((rows + [canvas.row(width=width)] * height)[:height])
+            empty = "no curves yet: nothing is measured at several places"
+            self.show([canvas.row(width=width), canvas.row((empty.center(width), QUIET), width=width)])
             return
         columns, down = self._shape = (1, 1) if self.full else _arranged(width, room, count)
         shown = self._page

@@ -20,6 +20,7 @@ WAYS = [
     "R e", "R e enter", "n", "n enter", "n enter ctrl+r", "n enter ctrl+s", "n enter ctrl+n ctrl+n", "c", "c ctrl+r",
     "space down space v", "space down space v p", "d", "d y", "t", "a", "e", "e enter", "s", "z", "r", "slash",
     "question_mark", "ctrl+p", "P", "T", "C", "Q", "Q l", "Q enter", "n enter ctrl+l", "n enter ctrl+l enter",
+    "R g", "R g f right",
 ]  # fmt: skip
 STAGES = [0.0, 0.1]  # seconds between keys, and to when it is left: before and after what is slow
 SLOW = 0.04  # seconds that a disk or an engine takes

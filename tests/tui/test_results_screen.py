@@ -2,6 +2,8 @@
 
 import csv
 import json
+import random
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +13,8 @@ from textual.widgets import DataTable, OptionList, Select
 from engine.experiment.datasets import PAPER_CORRUPTIONS, SUITE_NAMES
 from engine.experiment.mistakes import RequestError
 from engine.report import one_run
+from engine.report.figures import Figure, Point, Series
+from engine.results.estimates import Estimate
 from engine.results.measured import measured
 from engine.results.numbers import PAPER_EPS, Check, Masking, Number
 from engine.runs import launch
@@ -20,8 +24,10 @@ from hah_tui import engines
 from hah_tui.app import HahApp
 from hah_tui.screens import results as results_screen
 from hah_tui.screens.evaluate import EvaluateDialog
-from hah_tui.screens.results import cells_of
-from tests.report.conftest import corruptions, everything, write
+from hah_tui.screens.results import cells_of, interval_of
+from hah_tui.widgets.evaluated import key_of, panels_of
+from hah_tui.widgets.plot import Plot
+from tests.report.conftest import corruptions, everything, noise, write
 from tests.tui.driving import drive, retype, still, until, words
 from tests.tui.made import config, evaluated, made
 from tests.tui.snapshot import SIZES, check
@@ -44,6 +50,19 @@ def corrupted(runs, preset, at_5, source="official", missing=("frost",), sets=()
     run.config.write_text(config(preset, sets))
     write(run, "corruptions", corruptions(dict.fromkeys(PAPER_CORRUPTIONS, at_5), source=source, missing=missing))
     return run
+
+
+def sure_of(share, count):
+    """The 95% interval of a share, transcribed slowly: every p that lies at most 1.96 of its own deviations from it."""
+
+    def end(outside, inside):
+        for _ in range(60):
+            p = (outside + inside) / 2
+            far = abs(p - share) > 1.959963984540054 * (p * (1 - p) / count) ** 0.5
+            outside, inside = (p, inside) if far else (outside, p)
+        return inside
+
+    return end(0.0, share), end(1.0, share)
 
 
 async def opened(pilot, app):
@@ -227,9 +246,10 @@ def test_verdicts_on_masked_gradients(runs, tmp_path, monkeypatch, verdict, hue)
             "Masking, Linf 2/255", "Masking, L2 0.25",
         ]  # fmt: skip
         for row, title, note in ((-2, "all checks", "first 64 images"), (-1, "square", WORDS)):
-            cells = table.get_row_at(table.row_count + row)
-            assert [str(cell).strip() for cell in cells[:2]] == [title, verdict]
-            assert cells[1].style == app.colour(hue)
+            (shown,) = table.get_row_at(table.row_count + row)
+            assert shown.plain.split(maxsplit=len(title.split()))[-1] == verdict
+            assert any(shown.plain[span.start : span.end].strip() == verdict and span.style == app.colour(hue)
+                       for span in shown.spans)  # fmt: skip
             table.move_cursor(row=table.row_count + row)
             await until(pilot, partial(noted, app, f"Masking, L2 0.25, {title}  {note}"))
         await pilot.press("w")
@@ -237,8 +257,8 @@ def test_verdicts_on_masked_gradients(runs, tmp_path, monkeypatch, verdict, hue)
         await until(pilot, lambda: [note for note in app._notifications if note.message.startswith("saved")])
         rows = list(csv.reader(next(tmp_path.glob("*.csv")).read_text().splitlines()))
         assert rows[-2:] == [
-            ["Masking, L2 0.25", "all checks", verdict, "", "first 64 images"],
-            ["Masking, L2 0.25", "square", verdict, "", WORDS],
+            ["Masking, L2 0.25", "all checks", verdict, "", "", "", "", "first 64 images"],
+            ["Masking, L2 0.25", "square", verdict, "", "", "", "", WORDS],
         ]
 
     drive(runs, body, (40, 12))
@@ -266,9 +286,10 @@ def test_export_copy_reload_and_keys(runs, tmp_path, monkeypatch):
         await until(pilot, lambda: [note for note in app._notifications if note.message.startswith("saved")])
         with next(tmp_path.glob("*.csv")).open() as file:
             rows = list(csv.DictReader(file))
-        assert {"group": "Accuracy", "quantity": "clean", "measured": "0.871", "published": "0.873"}.items() <= rows[
-            0
-        ].items()
+        low, high = sure_of(0.871, 10000)
+        clean = {"group": "Accuracy", "quantity": "clean", "measured": "0.871", "low": f"{low:.6g}",
+                 "high": f"{high:.6g}", "images": "10000", "published": "0.873"}  # fmt: skip
+        assert clean.items() <= rows[0].items()
         await pilot.press("C")
         assert app.clipboard == run.id
         app.screen.action_copy_path()
@@ -495,3 +516,303 @@ def test_picture_of_what_to_measure(runs, asked, size, monkeypatch):
         check(app, "evaluate")
 
     drive(runs, body, size)
+
+
+# How sure an accuracy is
+
+
+def test_an_accuracy_of_few_images_does_not_look_like_one_of_many(runs):
+    many, few = made(runs, id="many"), made(runs, id="few")
+    for run, images in ((many, 10_000), (few, 64)):
+        write(run, "noise", noise({0.1: 62 / 64}), images=images, clean_accuracy=62 / 64)
+    shown = {}
+    for run, images in ((many, 10_000), (few, 64)):
+        clean = group(one_run.read(run).entries, "Accuracy")["clean"]
+        assert clean.interval == pytest.approx(sure_of(62 / 64, images))
+        assert clean.images == images
+        shown[run.id] = interval_of(clean), interval_of(clean, short=True)
+    assert shown == {"many": ("[96.5, 97.2]", "[96,98]"), "few": ("[89.3, 99.1]", "[89,100]")}
+
+    async def body(pilot, app):
+        app.push_screen(results_screen.ResultsScreen(few))
+        await until(pilot, lambda: getattr(app.screen, "_read", False))
+        assert any("96.9% [89,100]" in row for row in table_of(app))
+        app.screen.query_one(DataTable).move_cursor(row=1)
+        await until(pilot, lambda: "clean  96.9% [89.3, 99.1] of 64 images  first 64 images" in words(app, "#note"))
+
+    drive(runs, body, (40, 12))
+
+
+def table_of(app):
+    table = app.screen.query_one(DataTable)
+    return [table.get_row_at(row)[0].plain for row in range(table.row_count)]
+
+
+def test_means_over_corruptions_and_numbers_of_blocks_have_no_interval(runs):
+    lines = one_run.read(corrupted(runs, "paper-hah", 0.6)).entries
+    with_it = {line.title for line in lines if line.interval}
+    assert "fog" in with_it
+    assert not [title for title in with_it if title.startswith(("mean", "block", "mCE"))]
+
+
+# What is behind
+
+
+def measuring(runs, id, accuracy, **facts):
+    """A finished run under noise."""
+    sets = facts.pop("sets", [])
+    run = made(runs, id=id, **facts)
+    run.config.write_text(config(facts.get("preset", "quickstart"), sets))
+    write(run, "noise", noise({0.1: accuracy, 0.2: accuracy / 2}))
+    return run
+
+
+def behind(run, pinned=""):
+    found = one_run.read(run, pinned).behind
+    return (found.name, [one.run.id for one in found.runs]) if found else None
+
+
+def test_behind_is_the_pinned_run_else_the_standard_one_else_the_mean_of_the_seeds(runs):
+    run = measuring(runs, "hah", 0.6, preset="paper-hah")
+    assert behind(run) is None
+    other = measuring(runs, "hah-7", 0.5, preset="paper-hah", sets=["seed=7"])
+    measuring(runs, "hah-8", 0.1, preset="paper-hah", sets=["seed=8"], status="running")
+    measuring(runs, "hah-9", 0.1, preset="paper-hah", sets=["seed=9"], status="stopped")
+    assert behind(run) == ("mean of its 2 seeds", ["hah-7", "hah"])
+    noisy = next(figure for figure in one_run.read(run).figures if figure.key == "noise")
+    means = {one.title: {point.x: point.y.mean for point in one.points} for one in noisy.series}
+    assert means["hah"][0.1] == pytest.approx(60)
+    assert means["mean of its 2 seeds"][0.1] == pytest.approx(55)
+    standard = measuring(runs, "standard", 0.3, preset="paper-standard")
+    assert behind(run) == ("standard, standard", ["standard"])
+    assert behind(run, other.id) == ("hah-7, pinned", ["hah-7"])
+    unmeasured = made(runs, id="unmeasured").id
+    for unusable in (run.id, "gone", unmeasured, measuring(runs, "other-data", 0.5).id):
+        assert behind(run, unusable) == ("standard, standard", ["standard"])
+    assert behind(standard) is None
+
+
+def test_a_run_that_was_changed_while_it_trained_is_in_no_mean(runs):
+    run = measuring(runs, "hah", 0.6)
+    measuring(runs, "hah-7", 0.5, sets=["seed=7"], changed={"hah.lambda": 0.5})
+    assert behind(run) is None
+    measuring(runs, "hah-8", 0.5, sets=["seed=8"])
+    assert behind(run) == ("mean of its 2 seeds", ["hah-8", "hah"])
+
+
+# In panels
+
+
+def full(runs, **facts):
+    """A run with results of every suite, and a standard run beside it."""
+    run = evaluated(runs)
+    for suite, result in everything().items():
+        write(run, suite, result)
+    checks = [
+        {"name": name, "values": {}, "verdict": verdict, "words": said}
+        for name, verdict, said in (("noise", "clear", WORDS), ("square", "suspect", WORDS.upper()))
+    ]
+    write(run, "masking", {"norm": "linf", "eps": 2 / 255, "checks": checks, "verdict": "suspect"}, images=64)
+    standard = made(runs, id="paper-standard-ab12", preset="paper-standard", epoch=100, epochs=100, age=9e4)
+    standard.config.write_text(config("paper-standard"))
+    for suite, result in everything(hah=False).items():
+        write(standard, suite, result)
+    return run
+
+
+def test_every_panel_there_are_numbers_for(runs):
+    found = one_run.read(full(runs))
+    panels = panels_of(found)
+    assert [key_of(panel) for panel in panels] == [
+        "noise", "eps-linf", "eps-l2", "eps-l1", "eps-l0", "severity", "corruptions", "snr", "sparsity", "masking-linf",
+    ]  # fmt: skip
+    assert panels_of(one_run.RunResults([], [], [])) == []
+    table = panels[6].lines(80)
+    assert [text.split() for text, _ in table[1]][:1] == [["gaussian", "noise"]]
+    assert "".join(text for text, _ in table[1]).split()[2:] == [
+        "80.0",
+        "75.0",
+        "70.0",
+        "65.0",
+        "60.0",
+        "70.0",
+        "+30.0",
+    ]
+    assert "".join(text for text, _ in panels[6].lines(40)[1]).split()[2:] == ["80", "75", "70", "65", "60"]
+
+
+def test_the_axis_is_that_of_the_run_in_front():
+    def series(title, last):
+        return Series(title, tuple(Point(float(x), Estimate((50.0,))) for x in range(last + 1)))
+
+    plot = Plot(Figure("noise", "t", "x", "accuracy in %", (series("behind", 90), series("front", 9))), "front")
+    assert plot.places == [float(x) for x in range(10)]
+    rows = plot.rows(60, 12, False, False, None)
+    assert "8" in rows[-1][0].split()
+    assert "80" not in rows[-1][0].split()
+    lonely = Plot(Figure("noise", "t", "x", "accuracy in %", (series("behind", 90),)), "front")
+    assert lonely.places[-1] == 90
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_plot_fits_whatever_room_it_has(plain):
+    draw = random.Random(18)
+    for _ in range(300):
+        width, height = draw.randrange(10, 100), draw.randrange(1, 30)
+        key, unit = draw.choice([("noise", "accuracy in %"), ("eps-linf", "accuracy in %"), ("snr", "SNR in dB")])
+        every = [
+            Series(title, tuple(Point(x, Estimate((y,), interval=(y - 3, y + 2)))
+                                for x, y in zip(sorted({draw.random() * 20 for _ in range(count)}),
+                                                [draw.uniform(-20, 100) for _ in range(count)], strict=True)))
+            for title, count in (("behind", draw.randrange(1, 60)), ("front", draw.randrange(1, 60)))
+        ]  # fmt: skip
+        plot = Plot(Figure(key, "title", "x", unit, tuple(every)), "front")
+        cursor = draw.choice([None, *plot.places])
+        rows = plot.rows(width, height, plain, draw.random() < 0.5, cursor)
+        assert len(rows) == height
+        for text, inks in rows:
+            assert len(text) == len(inks) == width
+        if cursor is not None:
+            where, values = plot.at(cursor)
+            assert where
+            assert values
+
+
+def test_marks_stand_where_it_was_measured():
+    points = tuple(Point(float(x), Estimate((y,))) for x, y in ((0, 0.0), (1, 100.0), (2, 0.0)))
+    plot = Plot(Figure("noise", "t", "x", "accuracy in %", (Series("front", points),)), "front")
+    rows = [text for text, _ in plot.rows(46, 11, False, False, None)]
+    left = rows[0].index("100%") + 5
+    assert [(line, at) for line, text in enumerate(rows) for at, char in enumerate(text) if char == "●"] == [
+        (0, left + 20), (9, left), (9, left + 39),
+    ]  # fmt: skip
+
+
+def seen(app):
+    return app.screen.plots.text()
+
+
+def test_panels_are_walked_and_left_step_by_step(runs):
+    full(runs)
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        screen = app.screen
+        await pilot.press("g")
+        assert "● this run  ○ paper-standard-ab12, standard" in seen(app)
+        assert "1/10" in seen(app)
+        assert screen.focused is screen.plots
+        await pilot.press("right", "right")
+        note = words(app, "#note")
+        low, high = (100 * end for end in sure_of(0.82, 10_000))
+        assert note == (
+            f"std 0.02  this run 82.0% [{low:.1f}, {high:.1f}]  paper-standard-ab12, standard 80.0% [79.2, 80.8]"
+        )
+        await pilot.press("f")
+        assert screen.plots.full
+        await pilot.press("escape")
+        assert screen.plots.cursor is None
+        await pilot.press("escape")
+        assert not screen.plots.full
+        for _ in range(10):
+            await pilot.press("tab")
+        assert screen.plots.current == 0  # round
+        await pilot.press("k")
+        assert screen.plots.panel.title == "Masking, Linf 2/255"
+        assert not screen.query_one("#note").display
+        await pilot.press("left", "pageup", "escape")
+        assert screen.PLACE == "results"
+        assert screen.query_one(DataTable).has_focus
+        table = screen.query_one(DataTable)
+        row = next(n for n, one in enumerate(screen.found.entries) if one.title == "Hoyer sparsity") + 2
+        table.move_cursor(row=row)
+        await pilot.press("enter")
+        assert screen.plots.panel.title == "Sparsity of each block's output"
+        await pilot.press("g", "escape")
+        assert app.screen.PLACE == "runs"
+
+    drive(runs, body, (80, 24))
+
+
+def test_a_click_goes_to_a_panel_and_then_into_it(runs):
+    full(runs)
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        await pilot.press("g")
+        plots = app.screen.plots
+        await pilot.click(plots, offset=(60, 15))
+        assert (plots.current, plots.full) == (3, False)
+        await pilot.click(plots, offset=(60, 15))
+        assert plots.full
+        await pilot.click(plots, offset=(3, 0))  # the legend
+        assert plots.full
+
+    drive(runs, body, (80, 24))
+
+
+def test_verdicts_are_read_to_the_last_word_in_the_smallest_terminal(runs):
+    full(runs)
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        await pilot.press("g", "k")
+        read, pages = [], set()
+        while seen(app) not in pages:
+            pages.add(seen(app))
+            shown = [row.strip() for row in seen(app).splitlines()[3:]]
+            first = int(re.search(r"(\d+) to", seen(app))[1])
+            read[first - 1 :] = [row for row in shown if row]
+            await pilot.press("pagedown")
+        text = " ".join(read)
+        assert f"noise: clear {WORDS} square: suspect {WORDS.upper()}" in text
+        assert text.startswith("all checks: suspect first 64 images")
+        assert text.endswith("behind, paper-standard-ab12: clear")
+        assert all(len(row) <= 40 for page in pages for row in page.splitlines())
+
+    drive(runs, body, (40, 12))
+
+
+def test_nothing_measured_says_so_in_panels_too(runs):
+    made(runs, id="a-run", epoch=0)
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        await pilot.press("g", "right", "tab", "f", "pagedown")
+        assert "no curves yet" in seen(app)
+        await pilot.press("escape", "escape")
+        assert app.screen.PLACE == "runs"
+
+    drive(runs, body)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(("name", "keys"), [("results-plots", "g right right"), ("results-verdicts", "g k f")])
+def test_picture_of_panels(runs, size, name, keys):
+    full(runs)
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        await pilot.press(*keys.split())
+        await still(pilot, app)
+        check(app, name)
+
+    drive(runs, body, size)
+
+
+def test_picture_of_panels_without_colour_and_without_braille(runs, monkeypatch):
+    full(runs)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        await pilot.press("g", "f")
+        await still(pilot, app)
+        check(app, "results-plots-no-colour")
+        app.settings = replace(app.settings, ascii=True)
+        app.screen.redraw()
+        await still(pilot, app)
+        assert seen(app).isascii()
+        check(app, "results-plots-ascii")
+
+    drive(runs, body, (80, 24))
