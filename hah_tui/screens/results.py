@@ -30,7 +30,7 @@ from hah_tui.base import BaseApp, Page
 from hah_tui.screens.evaluate import EvaluateDialog
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, mark
-from hah_tui.widgets.evaluated import Evaluated
+from hah_tui.widgets.evaluated import Corrupted, Evaluated, Verdicts
 from hah_tui.widgets.plot import Plot
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 ROUND_SECONDS = 1.0  # between two looks at the evaluation that runs
 _PANELS = {  # by how a heading of the table begins
     "Accuracy": "noise", "Noise": "noise", "Corruptions, severity 5": "corruptions", "Corruptions": "severity",
-    "Attacks": "eps-", "Minimum": "eps-", "SNR": "snr", "Hoyer": "sparsity", "Active": "sparsity", "Silent": "sparsity",
+    "Attacks": "eps-linf", "Minimum": "eps-linf", "SNR": "snr",
+    "Hoyer": "sparsity", "Active": "sparsity", "Silent": "sparsity",
 }  # fmt: skip
 _HUES = {"clear": "good", "suspect": "bad"}  # of verdicts; every other one is a warning
 
@@ -208,29 +209,32 @@ class ResultsScreen(Page):
                 text.append(f"  {percent(line.ours)} {interval_of(line)} of {line.images:,} images")
             text.append(f"  {shown_line(line.note, 300)}", quiet)
         note = self.query_one("#note", Static)
-        note.display = not self.has_class("plots") or isinstance(self.plots.panel, Plot)
+        note.display = not self.has_class("plots") or not isinstance(self.plots.panel, Verdicts)
         note.update(text, layout=False)
 
     def _note_of_plot(self, text: Text) -> None:
         """Every series where the cursor is, else what has to be said of them."""
         panel, cursor, quiet = self.plots.panel, self.plots.cursor, self.hah.colour("quiet")
-        if not isinstance(panel, Plot):
+        if panel is None or isinstance(panel, Verdicts):
             return
-        unit = "%" * panel.figure.y_label.endswith("%")
-        alike = len({tuple(series.labels) for series in panel.figure.series}) == 1
-        if cursor is None:
-            for series in panel.figure.series[: 1 if alike else None]:
+        alike = len({tuple(series.labels) for series in panel.series}) == 1
+        if cursor is None or isinstance(panel, Corrupted):
+            for series in panel.series[: 1 if alike else None]:
                 text.append("" if alike else f"{self._called(series.title)}: ")
                 text.append(f"{shown_line(', '.join(series.labels) or 'measured in full', 300)}  ", quiet)
-            text.append("left, right: values" if self.hah.plain else "← →: values", quiet)
+            if isinstance(panel, Plot):
+                text.append("left, right: values" if self.hah.plain else "← →: values", quiet)
+            elif panel.unsure:
+                text.append(f"95% intervals up to {'+-' if self.hah.plain else '±'}{panel.unsure:.1f}", quiet)
             return
         where, found = panel.at(panel.places[cursor])
         text.append(where, self.hah.colour("accent"))
+        percents = panel.figure.y_label.endswith("%")
         for series, value in found:
             text.append(f"  {self._called(series.title)} ", quiet)
-            text.append(f"{value.mean:.1f}%" if unit else f"{value.mean:.3g}")
+            text.append(f"{value.mean:.1f}%" if percents else f"{value.mean:.3g}")
             if value.spread is not None:
-                text.append(f" {'+-' if self.hah.plain else '±'} {value.spread:.{'1f' if unit else '2g'}}", quiet)
+                text.append(f" {'+-' if self.hah.plain else '±'} {value.spread:.{'1f' if percents else '2g'}}", quiet)
             elif value.interval:
                 text.append(f" [{value.interval[0]:.1f}, {value.interval[1]:.1f}]", quiet)
             text.append("" if alike else f" {shown_line(', '.join(value.labels), 300)}", quiet)
@@ -299,7 +303,8 @@ class ResultsScreen(Page):
             return
         lines = self.found.entries[: self.query_one(DataTable).cursor_row + 1]
         group = next((line.title for line in reversed(lines) if line.heads), "")
-        self.plots.find(next((key for start, key in _PANELS.items() if group.startswith(start)), group))
+        norm = lines[-1].title.partition(" ")[0].lower() if lines else ""
+        self.plots.find(f"eps-{norm}", next((key for start, key in _PANELS.items() if group.startswith(start)), group))
         self._turn(True)
 
     def action_next_panel(self) -> None:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
 from textual.message import Message
 
-from engine.report.figures import Series
+from engine.report.figures import Point, Series
 from engine.report.one_run import RunResults
 from engine.results.corruptions import SEVERITIES
 from engine.results.groups import Group
@@ -34,6 +34,22 @@ class Corrupted:
     front: str
     title: str = "Accuracy under each corruption, %"
     key: str = "corruptions"
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """All points of each."""
+        found: dict[str, tuple[Point, ...]] = {}
+        for _, series in self.each:
+            for one in series:
+                found[one.title] = found.get(one.title, ()) + one.points
+        return tuple(Series(title, points) for title, points in found.items())
+
+    @property
+    def unsure(self) -> float:
+        """How far an interval of the run in front reaches at most; 0 of none."""
+        front = (point.y for one in self.series if one.title == self.front for point in one.points)
+        return max((max(one.mean - one.interval[0], one.interval[1] - one.mean) for one in front if one.interval),
+                   default=0.0)  # fmt: skip
 
     def lines(self, width: int) -> list[list[tuple[str, int]]]:
         """Rows of (text, ink), the first a heading; what has no room is left away, the difference last."""
@@ -146,12 +162,13 @@ class Evaluated(Canvas, can_focus=True):
     def panel(self) -> Panel | None:
         return self.panels[self.current] if self.current < len(self.panels) else None
 
-    def find(self, start: str) -> None:
-        """Make the first panel the current one whose key or title begins so, if there is any."""
-        for place, panel in enumerate(self.panels):
-            if key_of(panel).startswith(start) or panel.title == start:
-                self.go(place)
-                return
+    def find(self, *keys: str) -> None:
+        """Make a panel the current one: that of the first of these keys (or titles) that there is."""
+        for key in keys:
+            for place, panel in enumerate(self.panels):
+                if key in (key_of(panel), panel.title):
+                    self.go(place)
+                    return
 
     def go(self, to: int) -> None:
         """Make a panel the current one."""
@@ -194,7 +211,7 @@ class Evaluated(Canvas, can_focus=True):
         width, height = self.size.width, self.size.height
         if not width or not height:
             return
-        rows = self._legend(width)
+        rows = self._legend(width)[: max(0, height - 4)]
         self._top = len(rows)
         room, count = height - len(rows), len(self.panels)
         if not self.panels:
@@ -227,9 +244,11 @@ class Evaluated(Canvas, can_focus=True):
 
     def _picture(self, place: int, width: int, height: int) -> list[InkedRow]:
         panel, chosen = self.panels[place], place == self.current
-        body: list[InkedRow]
+        body: list[InkedRow] = []
         said = ""
-        if isinstance(panel, Plot):
+        if height < 2:
+            pass
+        elif isinstance(panel, Plot):
             cursor = panel.places[self.cursor] if chosen and self.cursor is not None else None
             body = panel.rows(width, height - 1, self.plain, bool(self.app.no_color), cursor)
         else:

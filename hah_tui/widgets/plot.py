@@ -30,13 +30,17 @@ class Plot:
         return self.figure.title
 
     @property
+    def series(self) -> tuple[Series, ...]:
+        return self.figure.series
+
+    @property
     def places(self) -> list[float]:
         """Where the series in front was measured, else that behind."""
         return [_x(point) for point in self._leading.points]
 
     @property
     def _leading(self) -> Series:
-        every = self.figure.series
+        every = self.series
         return next((one for one in every if one.title == self.front and len(one.points) > 1), every[0])
 
     def at(self, place: float) -> tuple[str, list[tuple[Series, Estimate]]]:
@@ -44,7 +48,7 @@ class Plot:
         key = self.figure.key
         where = ball("linf", place) if key == "eps-linf" else f"{place:.4g}"
         found = []
-        for one in self.figure.series:
+        for one in self.series:
             point = min(one.points, key=lambda point: abs(_x(point) - place))
             if math.isclose(_x(point), place) or len(one.points) > _MARKED:
                 found.append((one, point.y))
@@ -68,7 +72,7 @@ class Plot:
             return x.fraction(scale * place) * (drawn.columns - 1), (1 - y.fraction(value)) * (drawn.rows - 1)
 
         marks: dict[tuple[int, int], tuple[str, int]] = {}
-        for one in sorted(self.figure.series, key=lambda one: one.title == self.front):
+        for one in sorted(self.series, key=lambda one: one.title == self.front):
             front = one.title == self.front
             ink = FRONT if front else REFERENCE
             dash = raster.style(ink)[0] if colourless and not plain else ()
@@ -109,7 +113,7 @@ class Plot:
     def _down(self, x: Limits, scale: float) -> Limits:
         """Rounded limits around what lies between the ends of the axis; no accuracy is below 0% or above 100%."""
         values: list[float] = []
-        for one in self.figure.series:
+        for one in self.series:
             for point in one.points:
                 if x.low <= scale * _x(point) <= x.high:
                     values += [point.y.mean, *(reach(point.y) if one.title == self.front else ())]

@@ -773,6 +773,41 @@ def test_verdicts_are_read_to_the_last_word_in_the_smallest_terminal(runs):
     drive(runs, body, (40, 12))
 
 
+def test_panels_fit_every_terminal(runs):
+    full(runs)
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        await pilot.press("g")
+        for size in ((12, 6), (25, 9), (39, 12), (77, 17), (200, 70), (119, 8)):
+            await pilot.resize_terminal(*size)
+            for _ in app.screen.plots.panels:
+                await pilot.press("tab", "right", "f", "f")
+                rows, room = app.screen.plots.rows, app.screen.plots.size
+                assert {(len(text), len(inks)) for text, inks in rows} == {(room.width, room.width)}
+                assert len(rows) == room.height
+
+    drive(runs, body)
+
+
+def test_corruptions_say_how_sure_they_are(runs):
+    run = full(runs)
+    write(run, "corruptions", corruptions(dict.fromkeys(PAPER_CORRUPTIONS, 0.5), step=0), images=64)
+
+    async def body(pilot, app):
+        await opened(pilot, app)
+        app.screen.plots.find("corruptions")
+        await pilot.press("g")
+        low, high = sure_of(0.5, 64)
+        assert high - 0.5 == pytest.approx(0.5 - low)
+        assert words(app, "#note") == (
+            "this run: first 64 images  paper-standard-ab12, standard: measured in full"
+            f"  95% intervals up to ±{100 * (high - 0.5):.1f}"
+        )
+
+    drive(runs, body)
+
+
 def test_nothing_measured_says_so_in_panels_too(runs):
     made(runs, id="a-run", epoch=0)
 
