@@ -59,7 +59,7 @@ class ResultsScreen(Page):
         self.run_directory = run
         self.found = RunResults([], [], [])
         self.job: Look | None = None
-        self._shown = self._read = False  # its own results, and with what other runs of its folder have
+        self._shown = self._read = False  # its own results; all that is to be shown
         self._stamp: object = None  # of the results that were read last
         self._table: list[Text] = []  # as it was drawn last: the heading and the rows
         self._files = Text()
@@ -95,7 +95,7 @@ class ResultsScreen(Page):
     def _look(self, app: BaseApp, watcher: Watcher) -> tuple[RunResults | None, Look | None]:
         """The results where there are others, and the evaluation, if there is one; for a thread.
 
-        When the screen opens first the run's own, which is quick, then what the other runs of the folder say of it.
+        First the run's own, which is quick, then what the other runs of the folder say of it, where that is shown.
         """
         run, found = self.run_directory, None
         job = watcher.look() if run.evaluation.state.exists() else None
@@ -104,8 +104,8 @@ class ResultsScreen(Page):
         try:
             if stamp != self._stamp:
                 self._stamp = stamp
-                found = one_run.read(run, pinned) if self._shown else one_run.alone(run)
-            elif not self.found.whole:
+                found = one_run.read(run, pinned) if self.found.whole else one_run.alone(run)
+            elif self._lacks(self.found):
                 found = one_run.beside(self.found, pinned)
         except (OSError, RequestError) as error:
             found = RunResults([], [], [str(error)], whole=True)
@@ -114,14 +114,18 @@ class ResultsScreen(Page):
     def _looked(self, looked: tuple[RunResults | None, Look | None]) -> None:
         found, job = looked
         if found is not None:
-            self.found, self._shown, self._read = found, True, found.whole
+            self.found, self._shown, self._read = found, True, not self._lacks(found)
             self._show()
-            if not found.whole:
+            if not self._read:
                 self.wake()
         if job != self.job:
             self.job = job
             self._show_job()
             self.refresh_bindings()
+
+    def _lacks(self, found: RunResults) -> bool:
+        """Whether other runs are to be read: for mCE, or for what is behind the curves."""
+        return not found.whole and (self.has_class("plots") or any(line.title == "mCE" for line in found.entries))
 
     def idle(self) -> set[str]:
         live, narrow = self.job is not None and self.job.live, self.size.width < 64
@@ -289,6 +293,9 @@ class ResultsScreen(Page):
 
     def _turn(self, plots: bool) -> None:
         self.set_class(plots, "plots")
+        if self._shown and self._lacks(self.found):
+            self._read = False
+            self.wake()
         (self.plots if plots else self.query_one(DataTable)).focus()
         self._show_note()
         self.refresh_bindings()

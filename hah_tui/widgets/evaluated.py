@@ -155,6 +155,8 @@ class Evaluated(Canvas, can_focus=True):
         at = keys.index(key_of(before)) if before is not None and key_of(before) in keys else 0
         if at != self.current or before is None:
             self.go(at)
+        if self.cursor is not None and isinstance(self.panel, Plot):
+            self.cursor = min(self.cursor, len(self.panel.places) - 1)
         self.names = ("this run", _cells(shown_line(found.behind.name, 120)) if found.behind else "")
         self.draw()
 

@@ -65,9 +65,13 @@ def sure_of(share, count):
     return end(0.0, share), end(1.0, share)
 
 
-async def opened(pilot, app):
+async def opened(pilot, app, *keys):
+    """The results of the run in the list, and after these keys, read and shown."""
     await pilot.press("R")
     await until(pilot, lambda: getattr(app.screen, "_read", False))
+    for key in keys:
+        await pilot.press(key)
+    await until(pilot, lambda: app.screen._read)
 
 
 def test_measured_stands_beside_published(runs):
@@ -696,9 +700,8 @@ def test_panels_are_walked_and_left_step_by_step(runs):
     full(runs)
 
     async def body(pilot, app):
-        await opened(pilot, app)
+        await opened(pilot, app, "g")
         screen = app.screen
-        await pilot.press("g")
         assert "● this run  ○ paper-standard-ab12, standard" in seen(app)
         assert "1/10" in seen(app)
         assert screen.focused is screen.plots
@@ -738,8 +741,7 @@ def test_a_click_goes_to_a_panel_and_then_into_it(runs):
     full(runs)
 
     async def body(pilot, app):
-        await opened(pilot, app)
-        await pilot.press("g")
+        await opened(pilot, app, "g")
         plots = app.screen.plots
         await pilot.click(plots, offset=(60, 15))
         assert (plots.current, plots.full) == (3, False)
@@ -755,8 +757,7 @@ def test_verdicts_are_read_to_the_last_word_in_the_smallest_terminal(runs):
     full(runs)
 
     async def body(pilot, app):
-        await opened(pilot, app)
-        await pilot.press("g", "k")
+        await opened(pilot, app, "g", "k")
         read, pages = [], set()
         while seen(app) not in pages:
             pages.add(seen(app))
@@ -773,12 +774,27 @@ def test_verdicts_are_read_to_the_last_word_in_the_smallest_terminal(runs):
     drive(runs, body, (40, 12))
 
 
+def test_the_cursor_stays_where_there_is_something(runs):
+    run = full(runs)
+
+    async def body(pilot, app):
+        await opened(pilot, app, "g")
+        await pilot.press("left")  # from nowhere to the last
+        assert words(app, "#note").startswith("std 0.2 ")
+        for path in run.results.glob("noise-*"):
+            path.unlink()
+        write(run, "noise", noise({0.04: 0.7}))
+        await pilot.press("f5")
+        await until(pilot, lambda: words(app, "#note").startswith("std 0.1  this run 63.3%"))  # of the training
+
+    drive(runs, body)
+
+
 def test_panels_fit_every_terminal(runs):
     full(runs)
 
     async def body(pilot, app):
-        await opened(pilot, app)
-        await pilot.press("g")
+        await opened(pilot, app, "g")
         for size in ((12, 6), (25, 9), (39, 12), (77, 17), (200, 70), (119, 8)):
             await pilot.resize_terminal(*size)
             for _ in app.screen.plots.panels:
@@ -796,6 +812,7 @@ def test_corruptions_say_how_sure_they_are(runs):
 
     async def body(pilot, app):
         await opened(pilot, app)
+        await pilot.press("g", "g")
         app.screen.plots.find("corruptions")
         await pilot.press("g")
         low, high = sure_of(0.5, 64)
@@ -812,8 +829,7 @@ def test_nothing_measured_says_so_in_panels_too(runs):
     made(runs, id="a-run", epoch=0)
 
     async def body(pilot, app):
-        await opened(pilot, app)
-        await pilot.press("g", "right", "tab", "f", "pagedown")
+        await opened(pilot, app, "g", "right", "tab", "f", "pagedown")
         assert "no curves yet" in seen(app)
         await pilot.press("escape", "escape")
         assert app.screen.PLACE == "runs"
@@ -827,8 +843,7 @@ def test_picture_of_panels(runs, size, name, keys):
     full(runs)
 
     async def body(pilot, app):
-        await opened(pilot, app)
-        await pilot.press(*keys.split())
+        await opened(pilot, app, *keys.split())
         await still(pilot, app)
         check(app, name)
 
@@ -840,8 +855,7 @@ def test_picture_of_panels_without_colour_and_without_braille(runs, monkeypatch)
     monkeypatch.setenv("NO_COLOR", "1")
 
     async def body(pilot, app):
-        await opened(pilot, app)
-        await pilot.press("g", "f")
+        await opened(pilot, app, "g", "f")
         await still(pilot, app)
         check(app, "results-plots-no-colour")
         app.settings = replace(app.settings, ascii=True)
