@@ -630,6 +630,9 @@ def test_every_panel_there_are_numbers_for(runs):
     assert [key_of(panel) for panel in panels] == [
         "noise", "eps-linf", "eps-l2", "eps-l1", "eps-l0", "severity", "corruptions", "snr", "sparsity", "masking-linf",
     ]  # fmt: skip
+    said = {figure.key: [series.labels for series in figure.series] for figure in found.figures}
+    assert said["eps-linf"] == [[], []]  # attacked at several sizes
+    assert said["eps-l1"] == [["by minimum norms"], ["by minimum norms"]]
     assert panels_of(one_run.RunResults([], [], [])) == []
     table = panels[6].lines(80)
     assert [text.split() for text, _ in table[1]][:1] == [["gaussian", "noise"]]
