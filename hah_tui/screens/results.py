@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -108,7 +109,7 @@ class ResultsScreen(Page):
             elif self._lacks(self.found):
                 found = one_run.beside(self.found, pinned)
         except (OSError, RequestError) as error:
-            found = RunResults([], [], [str(error)], whole=True)
+            found = replace(self.found, remarks=[str(error)], whole=True)
         return found, job
 
     def _looked(self, looked: tuple[RunResults | None, Look | None]) -> None:

@@ -777,6 +777,24 @@ def test_verdicts_are_read_to_the_last_word_in_the_smallest_terminal(runs):
     drive(runs, body, (40, 12))
 
 
+def test_a_folder_that_cannot_be_read_takes_nothing_away(runs, monkeypatch):
+    full(runs)
+
+    def beside(found, pinned):
+        raise OSError("[b]the disk is gone[/b]")
+
+    monkeypatch.setattr(one_run, "beside", beside)
+
+    async def body(pilot, app):
+        await opened(pilot, app, "g")
+        assert "● this run" in seen(app)
+        await pilot.press("escape")
+        assert "[b]the disk is gone[/b]" in words(app, "#files")
+        assert table_of(app)[1].startswith("  clean")
+
+    drive(runs, body)
+
+
 def test_the_cursor_stays_where_there_is_something(runs):
     run = full(runs)
 
