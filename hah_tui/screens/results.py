@@ -150,7 +150,7 @@ class ResultsScreen(Page):
         self._show_job()
 
     def _show_table(self) -> None:
-        """Rows of one cell each, which costs a quarter of what five do; only what differs is drawn again."""
+        """Rows of one cell each, which are cheaper to draw than five; only what differs is drawn again."""
         table, width, lines = self.query_one(DataTable), self.size.width, self.found.entries
         narrow = width < 64
         number, sure = (7, 9) if narrow else (9, 14)  # cells of a measured number, and of its interval
