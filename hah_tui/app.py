@@ -242,6 +242,14 @@ def _get_ready() -> None:
     networks.targets()
 
 
+def _get_ready() -> None:
+    """Import what results stand on and read the paper's presets while nobody waits for it; for a thread."""
+    import hah_tui.screens.results  # noqa: F401
+    from engine.report import networks
+
+    networks.targets()
+
+
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
     """Where Textual's writer has failed nothing arrives any more, and the app would wait for it for ever."""
     if failure.thread is not None and failure.thread.name == "textual-output":

@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -108,7 +109,7 @@ class ResultsScreen(Page):
             elif self._lacks(self.found):
                 found = one_run.beside(self.found, pinned)
         except (OSError, RequestError) as error:
-            found = RunResults([], [], [str(error)], whole=True)
+            found = replace(self.found, remarks=[str(error)], whole=True)
         return found, job
 
     def _looked(self, looked: tuple[RunResults | None, Look | None]) -> None:
@@ -149,7 +150,7 @@ class ResultsScreen(Page):
         self._show_job()
 
     def _show_table(self) -> None:
-        """Rows of one cell each, which costs a quarter of what five do; only what differs is drawn again."""
+        """Rows of one cell each, which are cheaper to draw than five; only what differs is drawn again."""
         table, width, lines = self.query_one(DataTable), self.size.width, self.found.entries
         narrow = width < 64
         number, sure = (7, 9) if narrow else (9, 14)  # cells of a measured number, and of its interval

@@ -630,6 +630,9 @@ def test_every_panel_there_are_numbers_for(runs):
     assert [key_of(panel) for panel in panels] == [
         "noise", "eps-linf", "eps-l2", "eps-l1", "eps-l0", "severity", "corruptions", "snr", "sparsity", "masking-linf",
     ]  # fmt: skip
+    said = {figure.key: [series.labels for series in figure.series] for figure in found.figures}
+    assert said["eps-linf"] == [[], []]  # attacked at several sizes
+    assert said["eps-l1"] == [["by minimum norms"], ["by minimum norms"]]
     assert panels_of(one_run.RunResults([], [], [])) == []
     table = panels[6].lines(80)
     assert [text.split() for text, _ in table[1]][:1] == [["gaussian", "noise"]]
@@ -772,6 +775,24 @@ def test_verdicts_are_read_to_the_last_word_in_the_smallest_terminal(runs):
         assert all(len(row) <= 40 for page in pages for row in page.splitlines())
 
     drive(runs, body, (40, 12))
+
+
+def test_a_folder_that_cannot_be_read_takes_nothing_away(runs, monkeypatch):
+    full(runs)
+
+    def beside(found, pinned):
+        raise OSError("[b]the disk is gone[/b]")
+
+    monkeypatch.setattr(one_run, "beside", beside)
+
+    async def body(pilot, app):
+        await opened(pilot, app, "g")
+        assert "● this run" in seen(app)
+        await pilot.press("escape")
+        assert "[b]the disk is gone[/b]" in words(app, "#files")
+        assert table_of(app)[1].startswith("  clean")
+
+    drive(runs, body)
 
 
 def test_the_cursor_stays_where_there_is_something(runs):
