@@ -72,22 +72,11 @@ class HahApp(BaseApp):
         self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.open("runs")
         self.set_interval(5.0, self._look_after)
-        self.set_timer(WARM_UP, self._warm_up)
         if not self.is_headless:
             self._answer_signals()
-            self.set_timer(1.0, lambda: self.in_background(self, _get_ready))
+            self.set_timer(WARM_UP, partial(self.in_background, self, _get_ready, failed=lambda _: None))
         if self.settings_problem:
             self.say(self.settings_problem, "warning")
-
-    def _warm_up(self) -> None:
-        """Read what a new run starts from before somebody asks for it: the schema's import takes most of the time."""
-
-        def read() -> None:
-            from hah_tui.catalogue import catalogue
-
-            catalogue()
-
-        self.in_background(self, read, failed=lambda _: None)
 
     def _answer_signals(self) -> None:
         """Somebody ends this program: the terminal is left as it was, unless it takes nothing any more: then the app
@@ -235,18 +224,12 @@ def screen_of(place: Place, *runs: RunDirectory) -> Page:
 
 
 def _get_ready() -> None:
-    """Import what results stand on and read the paper's presets while nobody waits for it; for a thread."""
+    """Import and read what a new run and results start from while nobody waits for it; for a thread."""
     import hah_tui.screens.results  # noqa: F401
     from engine.report import networks
+    from hah_tui.catalogue import catalogue
 
-    networks.targets()
-
-
-def _get_ready() -> None:
-    """Import what results stand on and read the paper's presets while nobody waits for it; for a thread."""
-    import hah_tui.screens.results  # noqa: F401
-    from engine.report import networks
-
+    catalogue()
     networks.targets()
 
 

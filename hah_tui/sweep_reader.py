@@ -14,6 +14,7 @@ from engine.sweep.desk import Group
 from engine.sweep.sweeps import Sweep, Trial
 
 ROUND_SECONDS = 2.0  # between two looks at a sweep
+MANY = 500  # runs that are read in a tenth of a second
 PATIENCE = 1.0  # seconds after which what is read already is shown
 SHARE = 0.01  # of a core, at most, goes into looking: beyond that it is done more rarely
 
@@ -40,13 +41,14 @@ class SweepReader:
         self._cost = 0.0
 
     def read(self, name: str, begun: Callable[[SweepNow], object]) -> SweepNow:
-        """A sweep as it is; ``begun`` has its cases before its runs are read, and where that takes long its runs before
-        their results."""
+        """A sweep as it is; ``begun`` has the cases of a long one before its runs are read, and where that takes long
+        the runs before their results."""
         time.sleep(max(0.0, self._cost / SHARE - ROUND_SECONDS))
         since, clock = time.thread_time(), time.monotonic()
         sweep = self._sweep(name)
         group, held = desk.group_of(self.folder, name), desk.paused(self.folder)
-        begun(SweepNow(sweep, group=group, held=held))
+        if len(sweep.trials) > MANY:
+            begun(SweepNow(sweep, group=group, held=held))
         trials = self._trials.trials(sweep)
         if time.monotonic() - clock > PATIENCE:
             begun(SweepNow(sweep, trials, group=group, held=held))

@@ -74,7 +74,7 @@ class Grid(Canvas, can_focus=True):
         self.row, self.column = max(0, min(row, self.count - 1)), max(0, min(column, len(self.columns) - 1))
         height, width = self.size.height, self.size.width
         blank = canvas.row(width=width)
-        self.rows = self.rows or [blank] * height  # what Textual paints of nothing
+        self.rows = [*self.rows, *[blank] * height][:height]  # as Textual paints it in a new size
         if height < 2 or not width or not self.columns:
             self.show([blank] * height)
             return

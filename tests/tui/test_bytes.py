@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.terminal import Terminal
+from tests.tui import made as making
 from tests.tui.scripted import Scripted
 
 SECONDS = 3
@@ -36,3 +37,27 @@ def test_a_live_run_sends_few_bytes(runs, columns, lines, ceiling):
     finally:
         terminal.close()
         made.die()
+
+
+def test_a_sweep_opens_with_few_bytes(runs):
+    """Everything there is to draw of 300 runs at 160x48; then nothing is sent while nothing changes."""
+    sweep = making.sweep(runs, "base: quickstart\naxes: {hah.lambda: {from: 0.1, to: 1.0, count: 60}}\nseeds: 5\n")
+    for place in range(60):
+        for seed in sweep.seeds[:3]:
+            making.trial(runs, sweep, place, seed)
+    terminal = Terminal([str(Path(sys.executable).with_name("hah-tui"))], 160, 48, {"COLORTERM": "truecolor"})
+    try:
+        terminal.expect("-ab12")
+        terminal.read(3)
+        before = len(terminal.output)
+        terminal.send("S")
+        terminal.expect("90.0 ± 0.0")
+        terminal.read(1)
+        opened = len(terminal.output)
+        assert 2_000 < opened - before < 30_000
+        terminal.read(SECONDS)
+        assert len(terminal.output) - opened < 200
+        terminal.send("q")
+        assert terminal.wait(10) == 0
+    finally:
+        terminal.close()

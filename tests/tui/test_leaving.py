@@ -8,9 +8,11 @@ import pytest
 
 from engine.experiment.mistakes import RequestError
 from engine.runs import launch
+from engine.sweep import desk
 from hah_tui import engines
 from hah_tui.app import HahApp
 from hah_tui.screens.runs import RunsScreen
+from tests.tui import made as making
 from tests.tui.driving import drive, until
 from tests.tui.made import made
 
@@ -22,6 +24,7 @@ WAYS = [
     "question_mark", "ctrl+p", "P", "T", "C", "Q", "Q l", "Q enter", "n enter ctrl+l", "n enter ctrl+l enter",
     "enter slash", "enter slash enter", "n f2", "n enter f2", "n x", "n enter 5 escape delete",
     "R g", "R g f right",
+    "S", "S a", "S m", "S s", "S r", "S e", "S e enter", "Q S", "S right enter", "S r y",
 ]  # fmt: skip
 STAGES = [0.0, 0.1]  # seconds between keys, and to when it is left: before and after what is slow
 SLOW = 0.04  # seconds that a disk or an engine takes
@@ -54,9 +57,11 @@ def slow(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_whatever_is_open_can_be_left_at_any_moment(folder, slow, way):
+def test_whatever_is_open_can_be_left_at_any_moment(folder, slow, way, monkeypatch):
     for name in ("one", "two", "three"):
         (made(folder, name).checkpoints / "last.pt").write_bytes(b"x")
+    making.trial(folder, making.sweep(folder, "base: quickstart\nseeds: 2\n"), 0, 2023, "failed")
+    monkeypatch.setattr(desk, "ensure_dispatcher", lambda folder: None)
 
     async def body(pilot, app):
         for stage in STAGES:
