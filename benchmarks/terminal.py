@@ -1,6 +1,6 @@
 """What the terminal costs: hah-tui in a pseudo-terminal, with a scripted engine that writes 200 records a second.
 
-    python benchmarks/terminal.py [--seconds 20] [--steps 1000000] [--only live,idle,list,form,keys,sweep]
+    python benchmarks/terminal.py [--seconds 20] [--steps 1000000] [--only live,idle,list,form,keys,sweep,compare]
 
 A key has settled when nothing was written for 0.4 s; the median of several is told, and what it wrote.
 CPU seconds are those of the hah-tui process (/proc), bytes what it wrote to the terminal, memory its resident set.
@@ -21,6 +21,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,29 +152,33 @@ def made(folder: Path, steps: int, status: str, total: int) -> RunDirectory:
     return run
 
 
-def write(path: Path) -> None:
-    """The scripted engine: 200 records a second, state.json twice a second, until it is killed."""
-    run = RunDirectory(path)
-    lock, beat = Lock.take(run.lock), Heartbeat(run.heartbeat)
-    assert lock is not None
-    state = replace(read_state(run), engine=identity().dump())
-    step, said = state.step, 0.0
-    began, first = time.monotonic(), state.step
-    with run.events.open("a") as file:
+def write(paths: Sequence[Path]) -> None:
+    """The scripted engines: 200 records a second in all, state.json twice a second, until it is killed."""
+    runs = [RunDirectory(path) for path in paths]
+    locks = [Lock.take(run.lock) for run in runs]
+    assert all(lock is not None for lock in locks)
+    beats = [Heartbeat(run.heartbeat) for run in runs]
+    states = [replace(read_state(run), engine=identity().dump()) for run in runs]
+    steps, said = [state.step for state in states], 0.0
+    began, rate = time.monotonic(), RATE / len(runs)
+    with ExitStack() as stack:
+        files = [stack.enter_context(run.events.open("a")) for run in runs]
         while True:
-            due = first + LOG_EVERY * int(RATE * (time.monotonic() - began))
-            if due > step:
-                text = written(step, due)
-                for line in text.splitlines(keepends=True):
+            now = time.monotonic()
+            for n, (file, state) in enumerate(zip(files, states, strict=True)):
+                due = state.step + LOG_EVERY * int(rate * (now - began))
+                for line in written(steps[n], due).splitlines(keepends=True) if due > steps[n] else ():
                     file.write(line)
                     file.flush()  # the engine writes a record at a time
-                step = due
-            if time.monotonic() - said > 0.5:
-                said = time.monotonic()
-                beat.beat()
-                rate = 9000 + step % 777
-                epoch, eta = step // PER_EPOCH, max(0.0, (state.steps - step) / 2000)
-                replace(state, step=step, epoch=epoch, images_per_second=rate, eta_seconds=eta).write(run, False)
+                steps[n] = max(steps[n], due)
+            if now - said > 0.5:
+                said = now
+                for run, beat, state, step in zip(runs, beats, states, steps, strict=True):
+                    beat.beat()
+                    epoch, eta = step // PER_EPOCH, max(0.0, (state.steps - step) / 2000)
+                    replace(state, step=step, epoch=epoch, images_per_second=9000 + step % 777, eta_seconds=eta).write(
+                        run, False
+                    )
             time.sleep(0.01)
 
 
@@ -194,6 +199,26 @@ def live(folder: Path, settings: Path, size: tuple[int, int], steps: int, second
             terminal.read(2)
             idle = idle + 1 if terminal.cpu() - cpu < 0.6 else 0
         return {**terminal.over(seconds), "steps_before": steps}
+    finally:
+        terminal.close()
+        writer.kill()
+        writer.wait()
+
+
+def compared(folder: Path, settings: Path, count: int, steps: int, seconds: float) -> dict[str, Any]:
+    """So many live runs over each other."""
+    runs = [made(folder, steps, "running", 2 * steps) for _ in range(count)]
+    writer = subprocess.Popen([sys.executable, __file__, "--write", *(str(run.path) for run in runs)])
+    terminal = Terminal(folder, SIZES["160x48"], settings)
+    try:
+        terminal.until(runs[-1].id[:12])
+        terminal.read(4)
+        terminal.press("*")
+        terminal.read(1)
+        terminal.press("v")
+        terminal.until("Loss")
+        terminal.read(15)
+        return {**terminal.over(seconds), "runs": count, "steps_before": steps}
     finally:
         terminal.close()
         writer.kill()
@@ -358,8 +383,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--only", default="live,idle,list,form,keys,sweep")
-    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="live,idle,list,form,keys,sweep,compare")
+    parser.add_argument("--write", type=Path, nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
         write(arguments.write)
@@ -385,6 +410,8 @@ def main() -> None:
             measure(f"list of {count}", lambda runs, settings, count=count: listed(runs, settings, count, seconds))
     if "form" in asked:
         measure("form", form)
+    if "compare" in asked:
+        measure("compare 13", lambda runs, settings: compared(runs, settings, 13, 40_000, seconds))
     if "keys" in asked:
         for name, size in SIZES.items():
             measure(f"keys {name}", lambda runs, settings, size=size: keys(runs, settings, size))
