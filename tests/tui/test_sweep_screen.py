@@ -323,6 +323,7 @@ def test_the_whole_sweep_is_stopped_after_asking(runs):
         assert type(app.screen).__name__ == "Which"
         await pilot.press("a")
         await until(pilot, lambda: [t.status for t in app.screen.known.trials].count("stopped") == 1)
+        assert app.screen.grid.display  # the key was the answer's alone
 
     drive(runs, body)
 
