@@ -344,6 +344,9 @@ def test_what_failed_is_tried_again_and_what_is_missing_is_made(runs, nobody_sta
         await pilot.press("y")
         failed = app.screen.known.trials[6].look.run
         await until(pilot, lambda: queue.entry_of(failed) is not None)
+        await until(pilot, lambda: "○ ━┈┈┈┈" in grid(app)[3])  # it waits, which its own snapshot does not say
+        await pilot.press("down", "down", "right")
+        assert "failed, waits to go on" in words(app, "#detail")
 
     drive(runs, body)
     assert nobody_starts
