@@ -326,9 +326,12 @@ class SweepScreen(RunActions):
         return self._trial(place, self._kinds[column][1])
 
     def target(self) -> Look | None:
-        """The run of the cell under the cursor."""
+        """The run of the cell under the cursor; where there is none that is said."""
         trial = self._under()
-        return None if trial is None else trial.look
+        if trial is None or trial.look is None:
+            self.hah.say("that is done with the run of a cell: go to one that has a run", "warning")
+            return None
+        return trial.look
 
     def acted(self) -> None:
         """The sweep is read again now."""

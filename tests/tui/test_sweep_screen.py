@@ -157,6 +157,9 @@ def test_cells_say_how_far_each_run_is(runs):
 
     async def body(pilot, app):
         await opened(pilot, app)
+        await pilot.press("R", "z")
+        assert isinstance(app.screen, SweepScreen)
+        assert len(app._notifications) == 2  # which run is not to be guessed
         rows = grid(app)
         assert "✓ 91.2  ✓ 93.4  ✓ 92.0  3/3   92.2 ± 1.1" in rows[1]
         assert "✓ 95.5  ✓ 95.1  ● ━━╸┈┈ 2/3 ★ 95.3 ± 0.3" in rows[2]
