@@ -38,6 +38,7 @@ from hah_tui.widgets.figure import FigureChart
 from hah_tui.widgets.grid import Cell, Grid, GridColumn
 
 T = TypeVar("T")
+SETTLING = 0.1  # seconds until a screen that was opened is laid out
 CELL = 7  # cells of a trial
 
 
@@ -126,8 +127,12 @@ class SweepScreen(RunActions):
         if now is None or now.sweep.name != self._name or now == self.known:
             return
         self.known = now
-        if self.seen:
+        if not self.seen:
+            return
+        if now.trials or now.problem:
             self._show()
+        else:  # while a screen is laid out Textual sends whole rows, and these are soon filled
+            self.set_timer(SETTLING, self._show)
 
     # What is shown
 
