@@ -360,8 +360,11 @@ def swept(folder: Path, settings: Path, seconds: float) -> dict[str, Any]:
     terminal = Terminal(folder, SIZES["160x48"], settings)
     try:
         terminal.until("hah-tui")
-        terminal.read(10)
-        before, began = len(terminal.output), time.monotonic()
+        before = -1
+        while before != len(terminal.output):  # the list is read
+            before = len(terminal.output)
+            terminal.read(3)
+        began = time.monotonic()
         terminal.press("S")
         while b"lambda=0.1" not in terminal.output[before:] and time.monotonic() - began < 60:
             terminal.read(0.005)

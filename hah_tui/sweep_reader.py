@@ -9,7 +9,9 @@ from pathlib import Path
 
 from engine.experiment.mistakes import RequestError
 from engine.report.cases import CaseReader, Cases
-from engine.sweep import desk, sweeps
+from engine.runs.layout import RunDirectory
+from engine.runs.watcher import Look
+from engine.sweep import desk, queue, sweeps
 from engine.sweep.desk import Group
 from engine.sweep.sweeps import Sweep, Trial
 
@@ -29,6 +31,11 @@ class SweepNow:
     group: Group = field(default_factory=Group)
     held: bool = False
     problem: str = ""
+    again: frozenset[RunDirectory] = frozenset()  # runs that have ended and wait to be started again
+
+    def status(self, trial: Trial) -> str:
+        """How a trial stands, also for the queue."""
+        return "queued" if trial.look is not None and trial.look.run in self.again else trial.status
 
 
 class SweepReader:
@@ -38,6 +45,7 @@ class SweepReader:
         self.folder = folder
         self._trials, self._cases = sweeps.Reader([folder]), CaseReader()
         self._plan: tuple[object, Sweep] | None = None
+        self._ready: dict[RunDirectory, tuple[Trial, int, bool]] = {}
         self._cost = 0.0
 
     def read(self, name: str, begun: Callable[[SweepNow], object]) -> SweepNow:
@@ -52,9 +60,25 @@ class SweepReader:
         trials = self._trials.trials(sweep)
         if time.monotonic() - clock > PATIENCE:
             begun(SweepNow(sweep, trials, group=group, held=held))
-        found = SweepNow(sweep, trials, self._cases.read(sweep, trials), group, held)
+        again = frozenset(
+            trial.look.run for trial in trials if trial.look is not None and self._waits(trial, trial.look)
+        )
+        found = SweepNow(sweep, trials, self._cases.read(sweep, trials), group, held, again=again)
         self._cost = min(time.thread_time() - since, self._cost or 0.1)  # the first time says nothing of the others
         return found
+
+    def _waits(self, trial: Trial, look: Look) -> bool:
+        """Whether the queue is to start a run again that has ended."""
+        if trial.status not in ("stopped", "lost", "failed"):
+            return False
+        try:
+            asked = look.run.queue.stat().st_mtime_ns
+        except OSError:
+            return False
+        known = self._ready.get(look.run)
+        if known is None or known[0] is not trial or known[1] != asked:
+            known = self._ready[look.run] = (trial, asked, queue.item_of(look.run).standing == "ready")
+        return known[2]
 
     def _sweep(self, name: str) -> Sweep:
         path = sweeps.folder_of(self.folder) / name / "plan.json"

@@ -43,6 +43,7 @@ class Which(Dialog[str | None]):
 
     def on_key(self, event: Key) -> None:
         if event.key in self._answers:
+            event.stop()  # the screen below has keys of that name
             self.dismiss(event.key)
 
     def action_leave(self) -> None:

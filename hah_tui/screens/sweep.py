@@ -38,6 +38,7 @@ from hah_tui.widgets.figure import FigureChart
 from hah_tui.widgets.grid import Cell, Grid, GridColumn
 
 T = TypeVar("T")
+SETTLING = 0.1  # seconds until a screen that was opened is laid out
 CELL = 7  # cells of a trial
 
 
@@ -126,8 +127,12 @@ class SweepScreen(RunActions):
         if now is None or now.sweep.name != self._name or now == self.known:
             return
         self.known = now
-        if self.seen:
+        if not self.seen:
+            return
+        if now.trials or now.problem:
             self._show()
+        else:  # while a screen is laid out Textual sends whole rows, and these are soon filled
+            self.set_timer(SETTLING, self._show)
 
     # What is shown
 
@@ -212,7 +217,8 @@ class SweepScreen(RunActions):
         trial, plain = self._trial(place, seed), self.hah.plain
         if trial is None:
             return "", QUIET
-        sign, ink = mark(trial.status, plain), INKS[MARKS.get(trial.status, ("", "", "quiet"))[2]]
+        status = self.known.status(trial)
+        sign, ink = mark(status, plain), INKS[MARKS.get(status, ("", "", "quiet"))[2]]
         if trial.look is None or trial.job is None:
             return sign, ink
         group = self.known.cases.groups[place] if self.known.cases.groups else None
@@ -222,7 +228,7 @@ class SweepScreen(RunActions):
             said = f"{100 * value:.1f}" if quantity.percent else f"{value:.3g}"
             return f"{sign} {said:.{CELL - 2}}", ink
         done = trial.job.state.progress
-        return f"{sign} {bar(done, CELL - 2, plain)}" if done or trial.status != "queued" else sign, ink
+        return f"{sign} {bar(done, CELL - 2, plain)}" if done or status != "queued" else sign, ink
 
     def _show_head(self) -> None:
         colour, plain, now = self.hah.colour, self.hah.plain, self.known
@@ -237,7 +243,7 @@ class SweepScreen(RunActions):
             head.append(f"  {now.problem}", f"bold {colour('bad')}")
         else:
             head.append("" if now.trials else f"  {len(now.sweep.trials):,} runs, reading...")
-            counts = Counter(trial.status for trial in now.trials).most_common()
+            counts = Counter(map(now.status, now.trials)).most_common()
             words = sum(len(f"  o {count:,} {status}") for status, count in counts) < self.size.width - len(head) - 20
             for status, count in counts:
                 hue = colour(MARKS.get(status, ("", "", "quiet"))[2])
@@ -264,9 +270,9 @@ class SweepScreen(RunActions):
             differs = "  ".join(f"{name}={value}" for name, value in point.differs.items())
             text.append(f"  {shown_line(differs, 300)}", colour("quiet"))
         else:
-            hue = colour(MARKS.get(trial.status, ("", "", "quiet"))[2])
+            hue = colour(MARKS.get(now.status(trial), ("", "", "quiet"))[2])
             text.append(f"{shown_line(point.label)} seed {trial.seed}  ", "bold")
-            text.append(trial.status, hue)
+            text.append(trial.status if now.status(trial) == trial.status else f"{trial.status}, waits to go on", hue)
             if trial.look is not None and trial.job is not None:
                 state = trial.job.state
                 evaluates = trial.job is not trial.look
@@ -290,7 +296,7 @@ class SweepScreen(RunActions):
         if not now.trials:
             return "reading..."
         whole = now.trials[place * seeds : (place + 1) * seeds]
-        left = Counter(one.status for one in whole if one.look is None or one.look.status != "finished")
+        left = Counter(now.status(one) for one in whole if one.look is None or one.look.status != "finished")
         out = f"; left out: {', '.join(f'{count} {status}' for status, count in left.items())}" if left else ""
         if quantity is None or number is None:
             return f"nothing measured of it yet{out}"
@@ -325,9 +331,12 @@ class SweepScreen(RunActions):
         return self._trial(place, self._kinds[column][1])
 
     def target(self) -> Look | None:
-        """The run of the cell under the cursor."""
+        """The run of the cell under the cursor; where there is none that is said."""
         trial = self._under()
-        return None if trial is None else trial.look
+        if trial is None or trial.look is None:
+            self.hah.say("that is done with the run of a cell: go to one that has a run", "warning")
+            return None
+        return trial.look
 
     def acted(self) -> None:
         """The sweep is read again now."""
@@ -366,10 +375,10 @@ class SweepScreen(RunActions):
         now, trial = self.known, self._under()
         if now is None:
             return
-        waiting = sum(one.status == "queued" for one in now.trials)
-        live = sum(one.job is not None and one.job.live for one in now.trials) - waiting
+        waiting = sum(now.status(one) == "queued" for one in now.trials)
+        live = sum(one.job is not None and one.job.live and one.status != "queued" for one in now.trials)
         answers = {}
-        if trial is not None and trial.job is not None and trial.job.live:
+        if trial is not None and trial.job is not None and (trial.job.live or now.status(trial) == "queued"):
             answers["y"] = f"stop {trial.look.run.id if trial.look else ''}"
         if live + waiting > 0:
             answers["a"] = "stop all"
@@ -395,7 +404,7 @@ class SweepScreen(RunActions):
     def action_retry(self) -> None:
         """Ask what of it is to be gone on with."""
         if self.known is not None:
-            trials = self.known.trials
+            trials = [one for one in self.known.trials if one.look is None or one.look.run not in self.known.again]
             self.hah.in_background(self, partial(_to_do, trials), partial(self._ask_retry, self.known.sweep))
 
     def _ask_retry(self, sweep: Sweep, counts: Counter[str]) -> None:

@@ -157,6 +157,9 @@ def test_cells_say_how_far_each_run_is(runs):
 
     async def body(pilot, app):
         await opened(pilot, app)
+        await pilot.press("R", "z")
+        assert isinstance(app.screen, SweepScreen)
+        assert len(app._notifications) == 2  # which run is not to be guessed
         rows = grid(app)
         assert "✓ 91.2  ✓ 93.4  ✓ 92.0  3/3   92.2 ± 1.1" in rows[1]
         assert "✓ 95.5  ✓ 95.1  ● ━━╸┈┈ 2/3 ★ 95.3 ± 0.3" in rows[2]
@@ -323,6 +326,7 @@ def test_the_whole_sweep_is_stopped_after_asking(runs):
         assert type(app.screen).__name__ == "Which"
         await pilot.press("a")
         await until(pilot, lambda: [t.status for t in app.screen.known.trials].count("stopped") == 1)
+        assert app.screen.grid.display  # the key was the answer's alone
 
     drive(runs, body)
 
@@ -343,6 +347,9 @@ def test_what_failed_is_tried_again_and_what_is_missing_is_made(runs, nobody_sta
         await pilot.press("y")
         failed = app.screen.known.trials[6].look.run
         await until(pilot, lambda: queue.entry_of(failed) is not None)
+        await until(pilot, lambda: "○ ━┈┈┈┈" in grid(app)[3])  # it waits, which its own snapshot does not say
+        await pilot.press("down", "down", "right")
+        assert "failed, waits to go on" in words(app, "#detail")
 
     drive(runs, body)
     assert nobody_starts
