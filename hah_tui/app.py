@@ -153,6 +153,10 @@ class HahApp(BaseApp):
         self.set_class(self.plain, "-ascii")
         self._redraw()
 
+    def action_repaint(self) -> None:
+        self._picture.forget()
+        self.screen.refresh(layout=True)
+
     def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
         from hah_tui.widgets.picture import placed
 

@@ -55,6 +55,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("command_palette", "ctrl+p", "palette", "all", "find an action by its name", priority=True),
     Action("next_theme", "T", "theme", "all", "next theme: dark, light, colour-blind-safe"),
     Action("ascii", "", "ASCII", "all", "plain characters for fonts without braille and blocks, on or off"),
+    Action("repaint", "", "repaint", "all", "draw the whole screen again, where something else wrote over it"),
     Action("screenshot", "P", "picture", "all", "save the screen as an SVG picture"),
     Action("slower_frames", "", "fewer frames", "all", "draw half as often, for thin connections"),
     Action("faster_frames", "", "more frames", "all", "draw twice as often"),

@@ -141,13 +141,12 @@ class Listing:
         """Bring a row up to date; ``hasty``: with no more than its snapshot, so that there is something to be seen."""
         known, wants = self.rows.get(run.id), frozenset[Wants]() if hasty else self.wants
         stamp = _stamp(run, wants)
-        settled = known is not None and not known.look.live and known.look.verified and known.look.status != "lost"
-        if settled and stamp == self._stamps.get(run.id):
+        if known is not None and _settled(known.look) and stamp == self._stamps.get(run.id):
             return
         watcher = self._watchers.setdefault(run.id, Watcher(run))
         row = read(watcher.look(), wants, known)
         self._stamps[run.id] = stamp
-        if row.look.live or not row.look.verified:
+        if not _settled(row.look) and row.look.status != "lost":
             self._unsettled[run.id] = None
         else:
             self._unsettled.pop(run.id, None)
@@ -177,6 +176,11 @@ def read(look: Look, wants: Collection[Wants], known: ListedRun | None = None) -
         configured = run_facts.configured(look.run, look.state)
     results = run_facts.evaluated(look.run) if "results" in wants else {}
     return ListedRun(look, store.labels(look.run), configured, results)
+
+
+def _settled(look: Look) -> bool:
+    """Whether its snapshot says all until that is replaced: nobody writes it, or it waits to be taken up."""
+    return look.status == "queued" or (not look.live and look.verified and look.status != "lost")
 
 
 def _stamp(run: RunDirectory, wants: Collection[Wants]) -> tuple[int, ...]:

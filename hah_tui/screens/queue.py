@@ -13,7 +13,7 @@ from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from engine.runs.watcher import Look
 from engine.sweep import desk, queue
@@ -24,6 +24,7 @@ from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.run_actions import RunActions
 from hah_tui.text import age, shown_line
 from hah_tui.themes import MARKS, bar, mark
+from hah_tui.widgets.key_bar import KeyBar
 
 ROUND_SECONDS = 1.0  # between two looks at the queue
 
@@ -57,7 +58,7 @@ class QueueScreen(RunActions):
         table: DataTable[Text] = DataTable(cursor_type="row", cell_padding=0, cursor_foreground_priority="renderable")
         yield table
         yield Static(id="detail")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(self.PLACE)
 
     def on_mount(self) -> None:
         self.query_one(DataTable).focus()

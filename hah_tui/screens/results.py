@@ -17,7 +17,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from engine.experiment.mistakes import RequestError
 from engine.report import one_run
@@ -32,6 +32,7 @@ from hah_tui.screens.evaluate import EvaluateDialog
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets.evaluated import Corrupted, Evaluated, Verdicts
+from hah_tui.widgets.key_bar import KeyBar
 from hah_tui.widgets.plot import Plot
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ResultsScreen(Page):
         yield Evaluated(id="plots")
         yield Static(id="note")
         yield Static(self._files, id="files")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(self.PLACE)
 
     def on_mount(self) -> None:
         self.query_one(DataTable).focus()

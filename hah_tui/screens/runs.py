@@ -13,7 +13,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
-from textual.widgets import DataTable, Footer, Input, Static
+from textual.widgets import DataTable, Input, Static
 
 from engine.experiment.mistakes import RequestError
 from engine.runs import store
@@ -32,6 +32,7 @@ from hah_tui.screens.run_table import Losses, RunCell, RunColumn, RunTable
 from hah_tui.text import home, shown_line
 from hah_tui.themes import MARKS, mark
 from hah_tui.widgets.changed_cells import send_changed_cells
+from hah_tui.widgets.key_bar import KeyBar
 from hah_tui.widgets.line import Line
 
 PAGE = 100  # rows the table holds; a longer list slides through them
@@ -106,7 +107,7 @@ class RunsScreen(ListActions):
         yield table
         yield Static(id="empty")
         yield Static(id="detail")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(self.PLACE)
 
     def on_mount(self) -> None:
         send_changed_cells(self)

@@ -14,7 +14,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Resize
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.experiment.mistakes import Mistake, RequestError
 from engine.report import cases, formats
@@ -36,6 +36,7 @@ from hah_tui.widgets.canvas import GOOD, INKS, QUIET, TEXT
 from hah_tui.widgets.changed_cells import send_changed_cells
 from hah_tui.widgets.figure import FigureChart
 from hah_tui.widgets.grid import Cell, Grid, GridColumn
+from hah_tui.widgets.key_bar import KeyBar
 
 T = TypeVar("T")
 SETTLING = 0.1  # seconds until a screen that was opened is laid out
@@ -66,7 +67,7 @@ class SweepScreen(RunActions):
         yield Grid()
         yield FigureChart()
         yield Static(id="detail")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(self.PLACE)
 
     @property
     def grid(self) -> Grid:

@@ -9,6 +9,7 @@ from hah_tui import keys
 from hah_tui.widgets import canvas
 from hah_tui.widgets.canvas import MARK, TEXT, Canvas
 
+ALSO = {"back": "leave", "open": "select_cursor"}  # what screens and tables call these
 LAST = ("back", "help", "quit")  # at the right end; the first two have room at any width
 
 
@@ -44,7 +45,7 @@ class KeyBar(Canvas):
         active = {key: one.binding.action for key, one in self.screen.active_bindings.items() if one.enabled}
         bound: dict[str, str] = {}  # the first key of each action that does something now
         for action in self._order:
-            ways = {action.id, "leave"} if action.id == "back" else {action.id}
+            ways = {action.id, ALSO.get(action.id, "")}
             key = next((key for key in action.keys.split(",") if active.get(key) in ways), "")
             bound |= {action.id: key} if key else {}
         words = {

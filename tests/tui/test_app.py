@@ -52,7 +52,7 @@ def test_a_hang_up_touches_no_engine_and_keeps_the_draft(runs, terminal):
     screen.send("n")
     screen.expect("handwritten")
     screen.send("\r")
-    screen.expect("ctrl+r")
+    screen.expect("compute.device")
     screen.expect("seed")
     screen.send("zz")
     screen.expect("1 change")
