@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,6 +29,7 @@ _WIDE = 120  # columns from which intervals are shown
 _TITLES = 34  # columns that the names of quantities take
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+Forms = dict[Format, Callable[[], str | dict[str, Any]]]  # of a report, made when asked for
 Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)]
 Compared = Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", autocompletion=output.complete_run)]
 By = Annotated[
@@ -73,33 +74,20 @@ def paper(
 
     Runs are found by their presets; naming some restricts it to those. What is missing names the command for it.
     """
-    from engine.report import figures, formats, tables
+    from engine.report import figures, files, formats, tables
 
     folders = _folders(runs_dir, results)
     chosen = [store.resolve(reference, *folders) for reference in references or []]
     report = tables.paper(folders, list(dict.fromkeys(chosen)))
     drawn = figures.figures(report.networks)
-    chosen_form = "json" if json else form
-    document = formats.document(report, drawn) if chosen_form == "json" else {}
-    if to is not None:
-        from engine.report import files
-
-        written = [str(path) for path in files.write(files.of_paper(report, drawn), to.absolute())]
-        if chosen_form is None:
-            print("\n".join(shown_line(path, 4096) for path in written))
-            return
-        document["files"] = written
-    match chosen_form:
-        case "json":
-            print_json(document)
-        case "markdown":
-            print(shown(formats.markdown(report, drawn), 1 << 20), end="")
-        case "latex":
-            print(shown("\n".join(formats.latex(table) for table in report.tables), 1 << 20), end="")
-        case "csv":
-            print(shown(formats.csv_table(report.tables), 1 << 20), end="")
-        case _:
-            _print_report(report, drawn)
+    forms: Forms = {
+        "json": lambda: formats.document(report, drawn),
+        "markdown": lambda: formats.markdown(report, drawn),
+        "latex": lambda: "\n".join(formats.latex(table) for table in report.tables),
+        "csv": lambda: formats.csv_table(report.tables),
+    }
+    if not _delivered("json" if json else form, forms, to, files.of_paper(report, drawn)):
+        _print_report(report, drawn)
 
 
 def compare(
@@ -139,29 +127,32 @@ def runs(
 
     found = _compared(references, by, _folders(runs_dir, results))
     drawn = own.figures(found)
-    chosen = "json" if json else form
-    document = own.document(found, drawn) if chosen == "json" else {}
-    if to is not None:
-        from engine.report import files
+    forms: Forms = {
+        "json": lambda: own.document(found, drawn),
+        "markdown": lambda: own.markdown(found, drawn),
+        "latex": lambda: own.latex(found),
+        "csv": lambda: own.csv_table(found),
+    }
+    if not _delivered("json" if json else form, forms, to, own.files(found, drawn)):
+        _print_comparison(found)
+        if drawn:
+            print("\nfigures (--to DIR draws them): " + ", ".join(figure.title for figure in drawn))
 
-        written = [str(path) for path in files.write(own.files(found, drawn), to.absolute())]
-        if chosen is None:
-            print("\n".join(shown_line(path, 4096) for path in written))
-            return
-        document["files"] = written
-    match chosen:
-        case "json":
-            print_json(document)
-        case "markdown":
-            print(shown(own.markdown(found, drawn), 1 << 20), end="")
-        case "latex":
-            print(shown(own.latex(found), 1 << 20), end="")
-        case "csv":
-            print(shown(own.csv_table(found), 1 << 20), end="")
-        case _:
-            _print_comparison(found)
-            if drawn:
-                print("\nfigures (--to DIR draws them): " + ", ".join(figure.title for figure in drawn))
+
+def _delivered(form: Format | None, forms: Forms, to: Path | None, contents: Iterator[tuple[str, bytes]]) -> bool:
+    """Write the files of a report into a folder, print one of its forms; whether that was all that was asked for."""
+    from engine.report import files
+
+    written = [] if to is None else [str(path) for path in files.write(contents, to.absolute())]
+    if form in forms:
+        text = forms[form]()
+        if isinstance(text, str):
+            print(shown(text, 1 << 20), end="")
+        else:
+            print_json(text | ({"files": written} if written else {}))
+    elif form is None and to is not None:
+        print("\n".join(shown_line(path, 4096) for path in written))
+    return form in forms or (form is None and to is not None)
 
 
 def _compared(references: Sequence[str], by: str, folders: Sequence[Path]) -> Comparison:
