@@ -41,10 +41,6 @@ class Terminal:
                 self.output += data
         return True
 
-    def unread(self):
-        """How many bytes have been written that nobody has read yet."""
-        return struct.unpack("i", fcntl.ioctl(self.master, termios.FIONREAD, b"\0" * 4))[0]
-
     def expect(self, text, seconds=60):
         """Wait until ``text`` has been written."""
         deadline = time.monotonic() + seconds
