@@ -54,22 +54,19 @@ def _capital(text: str) -> str:
 def _table(title: str, quantities: Sequence[Quantity], groups: Sequence[Group]) -> GroupTable:
     notes, rows = Footnotes(), []
     for place, group in enumerate(groups):
-        cells = [cell(one, place, len(group.runs), notes) for one in quantities]
+        cells = [_cell(one, place, group, notes) for one in quantities]
         seeds = f" ({len(group.runs)} seeds)" if len(group.runs) > 1 else ""
         rows.append((group.name + seeds, tuple(cells)))
     return GroupTable(title, tuple(one.title for one in quantities), tuple(rows), tuple(notes))
 
 
-def cell(quantity: Quantity, place: int, seeds: int, notes: Footnotes) -> Shown:
+def _cell(quantity: Quantity, place: int, group: Group, notes: Footnotes) -> Shown:
     """A group's number in percent or as it is, with the spread of runs or the interval of one."""
     number = quantity.numbers[place]
     if number is None:
         return Shown(formats.NOTHING)
-    labels = list(number.labels)
-    if len(number.values) < seeds:
-        labels.append(f"{len(number.values)} of {seeds} seeds")
     best = place in quantity.best and bool(quantity.name)
-    return Shown(formats.said(number, quantity.percent), best, notes.mark(labels))
+    return Shown(formats.said(number, quantity.percent), best, notes.mark(group.labels(number)))
 
 
 def markdown(comparison: Comparison, figures: Sequence[Figure], drawn: Sequence[str] = ()) -> str:

@@ -42,6 +42,11 @@ class Group:
         """The numbers that an estimate of a metric goes over."""
         return best(run.numbers.get(name) for run in self.runs)
 
+    def labels(self, number: Estimate) -> list[str]:
+        """What has to be said of a number of this group, also where it is not over all of its runs."""
+        few = [f"{len(number.values)} of {len(self.runs)} seeds"] if len(number.values) < len(self.runs) else []
+        return [*number.labels, *few]
+
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(run.seed for run in self.runs if run.seed is not None)

@@ -29,6 +29,10 @@ _WIDE = 120  # columns from which intervals are shown
 _TITLES = 34  # columns that the names of quantities take
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
+Form = Annotated[Format | None, typer.Option("--format", help="How the tables are printed.")]
+To = Annotated[
+    Path | None, typer.Option("--to", help="Write tables (all formats) and figures (SVG, PNG) into this folder.")
+]
 Forms = dict[Format, Callable[[], str | dict[str, Any]]]  # of a report, made when asked for
 Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)]
 Compared = Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", autocompletion=output.complete_run)]
@@ -62,10 +66,8 @@ def report_group() -> None:
 @report_app.command()
 def paper(
     references: Runs = None,
-    form: Annotated[Format | None, typer.Option("--format", help="How the tables are printed.")] = None,
-    to: Annotated[
-        Path | None, typer.Option("--to", help="Write tables (all formats) and figures (SVG, PNG) into this folder.")
-    ] = None,
+    form: Form = None,
+    to: To = None,
     results: Results = None,
     runs_dir: RunsDir = None,
     json: Json = False,
@@ -114,10 +116,8 @@ def compare(
 def runs(
     references: Compared,
     by: By = "",
-    form: Annotated[Format | None, typer.Option("--format", help="How the tables are printed.")] = None,
-    to: Annotated[
-        Path | None, typer.Option("--to", help="Write tables (all formats) and figures (SVG, PNG) into this folder.")
-    ] = None,
+    form: Form = None,
+    to: To = None,
     results: Results = None,
     runs_dir: RunsDir = None,
     json: Json = False,
@@ -281,7 +281,7 @@ def _print_comparison(found: Comparison) -> None:
         for place, one in enumerate(quantity.numbers):
             text = "-" if one is None else _said(one, quantity.percent, room)
             star = "*" if place in quantity.best else " "
-            cells.append(f"{text}{star}{marks(one.labels if one else ())}")
+            cells.append(f"{text}{star}{marks(found.groups[place].labels(one) if one else ())}")
         rows.append([quantity.title, *cells])
     for norm, checks in found.masking.items():
         cells = [f"{one.verdict} at {ball(norm, one.eps)}{marks(one.labels)}" if one else "-" for one in checks]

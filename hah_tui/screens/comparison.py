@@ -99,10 +99,17 @@ class CompareScreen(PanelScreen):
         """Make the entries: each run, or the groups of runs that are equal but for their seed."""
         hidden = {id(source) for entry in self.entries if entry.hidden for source in entry.members}
         groups: dict[str, list[Source]] = {}
-        for source in self.runs:
+        seeds = set[tuple[str, int | None]]()
+        for source in sorted(self.runs, key=lambda source: _status(source) != "finished"):
             facts = self.facts.get(source.run.id, Facts())
-            alone = not self.grouped or not facts.group
+            again = (facts.group, facts.seed) in seeds  # of one seed the first that has finished is in the mean
+            seeds.add((facts.group, facts.seed))
+            alone = not self.grouped or not facts.group or again
             groups.setdefault(source.run.id if alone else facts.group, []).append(source)
+        place = {id(source): number for number, source in enumerate(self.runs)}
+        for members in groups.values():
+            members.sort(key=lambda source: place[id(source)])
+        groups = dict(sorted(groups.items(), key=lambda item: place[id(item[1][0])]))
         self.entries = [Compared(members, number) for number, members in enumerate(groups.values())]
         for entry in self.entries:
             entry.hidden = all(id(source) in hidden for source in entry.members)

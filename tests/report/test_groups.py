@@ -78,6 +78,15 @@ def test_what_must_not_enter_a_mean_is_left_out_and_said(made):
     assert f"{changed.id}: hah.lambda changed while it trained" in found.remarks
 
 
+def test_a_number_that_not_all_seeds_have_says_so(made):
+    runs = [made("paper-hah", seed=seed, results=level(0.5) if seed < 3 else None) for seed in (1, 2, 3)]
+    other = made("paper-standard", results=level(0.4))
+    found = compare.compare([*runs, other])
+    first = quantity(found, "noise 0.1").numbers[0]
+    assert found.groups[0].labels(first) == ["2 of 3 seeds"]
+    assert "2 of 3 seeds" in own.markdown(found, [])
+
+
 def test_runs_of_one_seed_are_not_averaged(made):
     twice = [made("paper-hah", seed=1, results=level(value), created=when) for value, when in ((0.4, 1.0), (0.6, 2.0))]
     third = made("paper-hah", seed=2, results=level(0.8))

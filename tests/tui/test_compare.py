@@ -225,6 +225,24 @@ def test_seeds_as_one_and_runs_in_front_alone_and_hidden(thirteen):
     compare(thirteen, body)
 
 
+def test_a_seed_is_in_a_mean_once(folder):
+    """Of two finished runs of a seed the first counts, and the other stands alone."""
+    made = [Scripted(folder, f"a-{n}aaa", shift=0.1 * n, sets=[f"seed={seed}"]).run for n, seed in enumerate((1, 1, 2))]
+    other = Scripted(folder, "b-aaaa", sets=["hah.lambda=1.0"]).run
+
+    async def body(pilot, app, screen):
+        await pilot.press("g")
+        await until(pilot, lambda: len(screen.entries) == 3)
+        together, again, different = screen.entries
+        assert [source.run.id for source in together.members] == ["a-0aaa", "a-2aaa"]
+        assert together.title.endswith("(2 seeds)")
+        assert [source.run.id for source in again.members] == ["a-1aaa"]
+        assert [source.run.id for source in different.members] == ["b-aaaa"]
+        assert together.value("test/accuracy")[0] == pytest.approx(0.95 - 0.5 * math.exp(-4) - 0.1, abs=1e-6)
+
+    compare([*made, other], body)
+
+
 def test_the_axis_is_that_of_the_runs_in_front(pair, runs):
     Scripted(runs, "longer-cccc", epochs=60)
 
