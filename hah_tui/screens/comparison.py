@@ -182,8 +182,8 @@ class CompareScreen(PanelScreen):
         self.redraw()
 
     def action_group_seeds(self) -> None:
-        groups = {facts.group for facts in self.facts.values() if facts.group}
-        if not self.grouped and len(groups) + sum(not f.group for f in self.facts.values()) == len(self.facts):
+        seeds = {(facts.group, facts.seed) for facts in self.facts.values() if facts.group}
+        if not self.grouped and len({group for group, _ in seeds}) == len(seeds):
             self.hah.say("no two of these runs are equal but for their seed", "warning")
             return
         self.grouped = not self.grouped

@@ -319,7 +319,12 @@ class RunsScreen(ListActions):
         some = f"{self._fitting:,} of {len(self._rows):,}" if self._filter.terms else f"{len(self._rows):,}"
         head.append(some if self._loaded else f"{some} and counting")
         if app.settings.group:
-            head.append(f" in {self._made:,} groups" if self._grouped else " and reading settings", colour("quiet"))
+            head.append(
+                f" in {self._made:,} group{'' if self._made == 1 else 's'}"
+                if self._grouped
+                else " and reading settings",
+                colour("quiet"),
+            )
         if self._live:
             head.append(f"  {mark('running', plain)} {self._live} live", colour("live"))
         if self._selected:

@@ -185,6 +185,11 @@ def test_what_shows_many_runs_shows_the_good_one(read_only):
     assert good.id in _shown("compare", *listed)
     assert good.id in json.dumps(strict(_shown("compare", *listed, "--json")))
     assert "Table 1" in _shown("report", "paper")
+    assert good.id in json.dumps(strict(_shown("report", "runs", *listed, "--json")))
+    for form in ("markdown", "latex", "csv"):
+        assert _shown("report", "runs", *listed, "--format", form)
+    assert good.id in _shown("compare", *listed, "--by", "hah.lambda")
+    assert good.id in _shown("ls", "--all", "--sort", "hah.lambda", "--filter", "hah.lambda>0 clean>0")
     # What is whole in a broken one is still told: only what was damaged is not known.
     for damage in DAMAGE:
         name = f"state-json-{damage.__name__.replace('_', '-')}"

@@ -140,6 +140,10 @@ def test_the_same_settings_are_said_to_be_so(folder):
     async def body(pilot, app, screen):
         assert "the same settings" in screen.query_one("#differences").text()
         assert "★" not in screen.query_one("#results").text()
+        await pilot.press("g")  # all of one seed
+        await pilot.pause()
+        assert not screen.grouped
+        assert len(screen.entries) == 3
 
     compare(made, body)
 
