@@ -45,7 +45,9 @@ def mean_of(names: Sequence[str], run: Measured, severities: Sequence[int]) -> N
     if not found or len(found) < len(numbers):
         return None
     labels = dict.fromkeys(label for number in found for label in number.labels)
-    return Number(fmean(number.value for number in found), tuple(labels), min(number.rank for number in found))
+    over = min((number.over or 0 for number in found), default=0) or None
+    value, rank = fmean(number.value for number in found), min(number.rank for number in found)
+    return Number(value, tuple(labels), rank, over=over, file=found[0].file)
 
 
 def _below(rank: tuple[float, ...]) -> tuple[float, ...]:
