@@ -28,12 +28,12 @@ def write(files: Iterable[tuple[str, bytes]], folder: Path) -> list[Path]:
 
 def of_paper(report: Report, figures: Sequence[Figure]) -> Iterator[tuple[str, bytes]]:
     """report.md, report.json, tables.csv, a .tex of each table and a .svg and .png of each figure that has data."""
-    drawn = {figure.key: draw(figure) for figure in figures}
+    drawn = {figure.file: draw(figure) for figure in figures}
     keys = [key for key, files in drawn.items() if files]
     yield "report.md", formats.markdown(report, figures, keys).encode()
     yield "report.json", formats.json_bytes(formats.document(report, figures))
-    yield "tables.csv", formats.csv_table(report.tables).encode()
-    for table in report.tables:
+    yield "tables.csv", formats.csv_table(report.every_table).encode()
+    for table in report.every_table:
         yield f"{table.key}.tex", formats.latex(table).encode()
     for key, files in drawn.items():
         for kind, content in files.items():

@@ -81,12 +81,12 @@ def paper(
     folders = _folders(runs_dir, results)
     chosen = [store.resolve(reference, *folders) for reference in references or []]
     report = tables.paper(folders, list(dict.fromkeys(chosen)))
-    drawn = figures.figures(report.networks)
+    drawn = figures.every(report)
     forms: Forms = {
         "json": lambda: formats.document(report, drawn),
         "markdown": lambda: formats.markdown(report, drawn),
-        "latex": lambda: "\n".join(formats.latex(table) for table in report.tables),
-        "csv": lambda: formats.csv_table(report.tables),
+        "latex": lambda: "\n".join(formats.latex(table) for table in report.every_table),
+        "csv": lambda: formats.csv_table(report.every_table),
     }
     if not _delivered("json" if json else form, forms, to, files.of_paper(report, drawn)):
         _print_report(report, drawn)
@@ -184,10 +184,10 @@ def _print_report(report: Report, figures: Sequence[Figure]) -> None:
     from engine.report.formats import MASKING_TITLE, sentences, verdicts
 
     paint = _Paint()
-    for table in report.tables:
+    for table in report.every_table:
         _print_table_of_paper(table, paint)
     paint(f"{MASKING_TITLE}", "bold")
-    for suspicion in report.suspicions:
+    for suspicion in report.every_suspicion:
         first = ""
         for run, check, verdict, words in verdicts(suspicion):
             style = {"suspect": "yellow", "incomplete": "yellow", "clear": "green"}.get(verdict, "dim")
@@ -199,12 +199,12 @@ def _print_report(report: Report, figures: Sequence[Figure]) -> None:
                 paint(f"  {check}: {verdict}. {words}", style)
         if not suspicion.found:
             paint(f"{suspicion.title}: not checked")
-    _missing([c for suspicion in report.suspicions for c in suspicion.missing], paint)
+    _missing([c for suspicion in report.every_suspicion for c in suspicion.missing], paint)
     print()
     paint("Figures (--to DIR draws them)", "bold")
     for figure in figures:
         state = "" if figure.series else " (no data yet)"
-        paint(f"{figure.title}{state}")
+        paint(f"{figure.title}{f' At {figure.where}.' if figure.where else state}")
         for sentence in sentences(figure):
             paint(f"  {sentence}", "dim" if sentence.startswith("The paper") else "")
         _missing(figure.missing, paint)

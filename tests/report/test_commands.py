@@ -26,7 +26,7 @@ def two(made):
 def test_json_is_one_document_and_nothing_else(hah, two):
     done = hah("report", "paper", "--json")
     document = json.loads(done.stdout)
-    assert set(document) == {"tables", "masking", "figures", "remarks"}
+    assert set(document) == {"tables", "studies", "effects", "explanations", "rule", "masking", "figures", "remarks"}
     [row] = [row for row in document["tables"][0]["rows"] if row["preset"] == "paper-hah"]
     assert row["runs"] == [two[0].id]
     assert row["cells"]["noise-0.1"]["ours"]["mean"] == 0.87 - 2.5 * 0.1
