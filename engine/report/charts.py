@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from html import escape
 
 from engine.report.figures import NORMS, Figure, Point, Series
+from engine.report.published import TABLE_1
+from engine.report.tables import ACCURACIES, title_of
 
 WIDTH, HEIGHT = 400.0, 260.0
 _SMALL = 220.0, 160.0
@@ -24,6 +26,9 @@ LOOKS = {  # class of the colour, marker, dashes: the colours of the figures as 
     "Linf 2/255": ("hah", "o", "5 3"),
     "L2 0.25": ("green", "D", "6 2 1 2"),
 }
+
+
+_OTHER = ("clean", "o", "")
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def charts(figure: Figure) -> list[str]:
         ]  # fmt: skip
     highest = {"figure-2": (0.0, 1.0)}.get(figure.key) or ((0.0, 100.0) if figure.y_label.endswith("%") else None)
     blocks = figure.key in ("figure-2", "figure-3b")
-    found = [_lines(figure.title, figure.series, highest, figure.x_label, blocks=blocks)]
+    crosses = [] if figure.where else list(_published(figure))
+    found = [_lines(figure.title, figure.series, highest, figure.x_label, blocks=blocks, crosses=crosses)]
     for block, series in figure.curves:
         found.append(_lines(f"density of Hoyer ratios, block {block}", series, None, f"Hoyer ratio, block {block}",
                             steps=True))  # fmt: skip
@@ -72,7 +78,7 @@ def legend(figure: Figure) -> str:
     """The networks of a figure, as the lines of its drawings are, and what has to be said of their numbers."""
     rows = []
     for one in figure.series:
-        look = LOOKS.get(one.title, ("clean", "o", ""))
+        look = LOOKS.get(one.title, _OTHER)
         said = f" <small>{escape(', '.join(one.labels))}</small>" if one.labels else ""
         line = f'<line x1="1" y1="6" x2="27" y2="6" class="line {look[0]}"{_dash(look[2])}/>{_marker(look, 14, 6)}'
         rows.append(
@@ -88,6 +94,7 @@ def _lines(
     x_label: str,
     blocks: bool = False,
     steps: bool = False,
+    crosses: Sequence[tuple[float, float, str]] = (),
 ) -> str:
     points = [point for one in series for point in one.points]
     xs = [float(point.x) for point in points]
@@ -103,11 +110,26 @@ def _lines(
         parts.insert(0, f'<rect {place} class="blocks"/>{text}')
     for one in series:
         parts += _steps(one, x, y) if steps else _line(one, x, y)
+    for at, value, name in crosses:
+        across, up, colour = x(at), y(value), LOOKS.get(name, _OTHER)[0]
+        path = f"M{across - 4:.1f},{up - 4:.1f}l8,8m0,-8l-8,8"
+        said = f"{name}, {at:g}: {_number(value)}, published"
+        parts.append(f'<g><title>{escape(said)}</title><path d="{path}" class="line cross {colour}"/></g>')
     return _svg(title, parts, width, height)
 
 
+def _published(figure: Figure) -> Iterator[tuple[float, float, str]]:
+    """What the paper prints of it, as crosses: Figure 4 two accuracies of the text, Figure 6 Table 1 at its ends."""
+    if figure.key == "figure-4" and figure.statement:
+        yield from ((0.1, 100 * value, title_of(preset)) for preset, value in figure.statement.numbers)
+    elif figure.key == "figure-6":
+        for column in ACCURACIES:
+            yield from ((at, 100 * TABLE_1[preset][column.name].value, column.title)
+                        for at, preset in ((0, "paper-standard"), (6, "paper-hah")))  # fmt: skip
+
+
 def _line(one: Series, x: Axis, y: Axis) -> Iterator[str]:
-    look = LOOKS.get(one.title, ("clean", "o", ""))
+    look = LOOKS.get(one.title, _OTHER)
     places = [(x(float(point.x)), y(point.y.mean), point) for point in one.points]
     path = " ".join(f"{across:.1f},{up:.1f}" for across, up, _ in places)
     yield f'<polyline points="{path}" class="line {look[0]}"{_dash(look[2])}/>'
@@ -123,7 +145,7 @@ def _line(one: Series, x: Axis, y: Axis) -> Iterator[str]:
 
 
 def _steps(one: Series, x: Axis, y: Axis) -> Iterator[str]:
-    look = LOOKS.get(one.title, ("clean", "o", ""))
+    look = LOOKS.get(one.title, _OTHER)
     path: list[str] = []
     before: float | None = None
     for point in one.points:
@@ -131,6 +153,8 @@ def _steps(one: Series, x: Axis, y: Axis) -> Iterator[str]:
         path += [f"{across:.1f},{before:.1f}"] if before is not None else []
         path.append(f"{across:.1f},{up:.1f}")
         before = up
+    ends = f"{x(float(one.points[0].x)):.1f},{y.start:.1f}", f"{x(float(one.points[-1].x)):.1f},{y.start:.1f}"
+    yield f'<polygon points="{" ".join((ends[0], *path, ends[1]))}" class="area {look[0]}"/>'
     yield f'<polyline points="{" ".join(path)}" class="line {look[0]}"{_dash(look[2])}/>'
 
 
@@ -144,9 +168,10 @@ def _bars(figure: Figure, norm: str) -> str:
     slot = (x.end - x.start) / len(there)
     for place, (title, point) in enumerate(there):
         left, wide, up = _LEFT + slot * (place + 0.25), slot / 2, y(point.y.mean)
-        look = LOOKS.get(title, ("clean", "o", ""))
+        look = LOOKS.get(title, _OTHER)
         parts.append(
-            f'<g><rect x="{left:.1f}" y="{up:.1f}" width="{wide:.1f}" height="{y.start - up:.1f}" class="fill {look[0]}"/>'
+            f'<g><rect x="{left:.1f}" y="{up:.1f}" width="{wide:.1f}" height="{y.start - up:.1f}" '
+            f'class="fill {look[0]}"/>'
             f'<text x="{left + wide / 2:.1f}" y="{up - 4:.1f}" class="mid strong">{_number(point.y.mean)}</text>'
             f"<title>{escape(title)}</title></g>"
         )
@@ -164,7 +189,8 @@ def _frame(x: Axis, y: Axis, x_label: str, ticks: Sequence[float]) -> Iterator[s
 
 
 def _svg(title: str, parts: Sequence[str], width: float, height: float) -> str:
-    return (f'<svg viewBox="0 0 {width:g} {height:g}" class="chart" role="img" aria-label="{escape(title)}">'
+    kind = "chart small" if width < WIDTH else "chart"
+    return (f'<svg viewBox="0 0 {width:g} {height:g}" class="{kind}" role="img" aria-label="{escape(title)}">'
             f"<title>{escape(title)}</title>{''.join(parts)}</svg>")  # fmt: skip
 
 

@@ -295,3 +295,21 @@ def published_size(effect: Effect, finding: Finding) -> float | None:
     tables = (published.TABLE_2[name] for name in (effect.one, effect.other))
     one, other = (published.mean_beside(table, (WITHOUT_FROST,)) for table in tables)
     return one.value - other.value if one and other else None
+
+
+def signed(effect: Effect, value: float) -> str:
+    """A difference in its unit: '+37.4' points, '-0.499'."""
+    return f"{value * effect.scale:+.1f}" if effect.unit == "points" else f"{value:+.3g}"
+
+
+def size_of(effect: Effect, one: Finding) -> str:
+    """What was found of an effect: '+16.4 [14.4, 18.3]'; '' of nothing."""
+    if one.size is None:
+        return ""
+    ends = (
+        f" [{signed(effect, one.low)}, {signed(effect, one.high)}]"
+        if one.low is not None and one.high is not None
+        else (" (sign only)" if one.basis == SIGN else "")
+    )
+    unit = "" if effect.unit == "points" else f" {effect.unit}"
+    return signed(effect, one.size) + unit + ends

@@ -88,6 +88,11 @@ def _e(text: object, limit: int = 1000) -> str:
     return escape(plain(text, limit))
 
 
+def _n(text: str) -> str:
+    """A text of numbers, with real minus signs."""
+    return _e(text).replace("-", "\N{MINUS SIGN}")
+
+
 def lead(report: Report) -> list[str]:
     """What was run and what was not, in sentences."""
     own = {run.run.id: run for preset in report.networks for run in report.networks[preset].runs}
@@ -172,29 +177,13 @@ def _effect(effect: Effect, views: Sequence[View], found: dict[tuple[str, str], 
     for view in views:
         one = found[effect.key, view.title]
         chip = f'<span class="chip {_CHIPS[one.verdict]}">{one.verdict}</span>'
-        cells.append(f"<td>{_e(size_of(effect, one))}{chip}{_small(one.labels)}</td>")
+        cells.append(f"<td>{_n(effects.size_of(effect, one))}{chip}{_small(one.labels)}</td>")
     sizes = {effects.published_size(effect, found[effect.key, view.title]) for view in views} - {None}
-    printed = " / ".join(signed(effect, one) for one in sorted(sizes, key=lambda one: one or 0) if one is not None)
-    printed = printed or ("less" if effect.sign < 0 else "more")
-    return f"<tr><th scope=row>{_e(effect.says)}</th><td class=published>{_e(printed)}</td>{''.join(cells)}</tr>"
-
-
-def signed(effect: Effect, value: float) -> str:
-    """A difference in its unit: '+37.4' points, '-0.499'."""
-    return f"{value * effect.scale:+.1f}" if effect.unit == "points" else f"{value:+.3g}"
-
-
-def size_of(effect: Effect, one: Finding) -> str:
-    """What was found of an effect: '+16.4 [14.4, 18.3]'; '' of nothing."""
-    if one.size is None:
-        return ""
-    ends = (
-        f" [{signed(effect, one.low)}, {signed(effect, one.high)}]"
-        if one.low is not None and one.high is not None
-        else (" (sign only)" if one.basis == effects.SIGN else "")
+    printed = " / ".join(
+        effects.signed(effect, one) for one in sorted(sizes, key=lambda one: one or 0) if one is not None
     )
-    unit = "" if effect.unit == "points" else f" {effect.unit}"
-    return signed(effect, one.size) + unit + ends
+    printed = printed or ("less" if effect.sign < 0 else "more")
+    return f"<tr><th scope=row>{_e(effect.says)}</th><td class=published>{_n(printed)}</td>{''.join(cells)}</tr>"
 
 
 def _small(labels: Sequence[str]) -> str:
@@ -210,6 +199,8 @@ def _of_table(report: Report, table: Table, sources: Sources) -> str:
     notes = "".join(f"<p class=note>{_e(note)}</p>" for note in table.notes)
     said = "Percent. Below a number is its 95% interval over images (one run), or ± the spread of seeds; the raised "
     said += "number leads to how it was measured."
+    if any(row.network.preset == "paper-hah" for row in table.rows):
+        notes += "<p class=note>HaH without more is lambda 0.1, as the paper prints it; 1.0 probably acted there.</p>"
     return _table("corruption" if table.by_severity else "network", rows, groups) + f"<p class=note>{said}</p>{notes}"
 
 
@@ -250,7 +241,7 @@ def _corruption_rows() -> Iterator[str]:
         for place, name in enumerate(names):
             over = f"<em>{_e(group)}</em>" if place == 0 else ""
             yield over + _e(name.removesuffix(f"_{group}").removesuffix("_transform").replace("_", " "))
-    yield "<em>all</em>mean of 16"
+    yield "<em>all of them</em>mean of 16"
     yield "mean without frost"
     yield "clean"
     yield "mCE"
@@ -342,7 +333,11 @@ def _table(corner: str, rows: Sequence[str], groups: Sequence[Columns]) -> str:
     lines = []
     for place, row in enumerate(rows):
         cells = "".join(f'<td class="{kind}">{cells[place]}</td>' for kind, _, cells in flat)
-        lines.append(f"<tr{' class=opens' if row.startswith('<em>') else ''}><th scope=row>{row}</th>{cells}</tr>")
+        over, _, title = row.rpartition("</em>")
+        if over:
+            blank = "".join(f'<td class="{kind}"></td>' for kind, _, _ in flat)
+            lines.append(f"<tr class=opens><th>{over}</em></th>{blank}</tr>")
+        lines.append(f"<tr><th scope=row>{title}</th>{cells}</tr>")
     head = f"<thead><tr><th rowspan=2 scope=col>{_e(corner)}</th>{spans}</tr><tr>{heads}</tr></thead>"
     return _scroll(f"<table class=numbers>{head}<tbody>{''.join(lines)}</tbody></table>")
 
@@ -378,19 +373,20 @@ def _explanations(report: Report) -> str:
     parts = [f"<p>{_e(explained.HOW)}</p>"]
     for one in explained.explanations(report):
         effect = one.effect
-        lines = [f"<tr><th scope=row>as in the paper</th><td>{_e(size_of(effect, one.found))}</td><td></td></tr>"]
+        lines = [f"<tr><th scope=row>as it is</th><td>{_n(effects.size_of(effect, one.found))}</td><td></td></tr>"]
         lines += [
-            f"<tr><th scope=row>{_e(switch.title)}</th><td>{_e(size_of(effect, switch.found))}</td>"
-            f"<td>{_e(size_of(effect, switch.moved))} {'explains a part' if switch.explains else ''}</td></tr>"
+            f"<tr><th scope=row>{_e(switch.title)}</th><td>{_n(effects.size_of(effect, switch.found))}</td>"
+            f"<td>{_n(effects.size_of(effect, switch.moved))} {'explains a part' if switch.explains else ''}</td></tr>"
             for switch in one.switches
         ]
         head = (
             "<thead><tr><th scope=col>HaH network</th><th scope=col>effect</th><th scope=col>moved by</th></tr></thead>"
         )
+        printed = _n(effects.signed(effect, one.published))
         parts.append(
-            f"<h3>{_e(effect.says)} ({_e(effect.place)})</h3><p>Published {_e(signed(effect, one.published))}, found "
-            f"{_e(size_of(effect, one.found))} at {_e(one.view.title)}: {_e(one.verdict)}.</p>"
-            + _scroll(f"<table class=numbers>{head}<tbody>{''.join(lines)}</tbody></table>")
+            f"<h3>{_e(effect.says)} ({_e(effect.place)})</h3><p>Published {printed}, found "
+            f"{_n(effects.size_of(effect, one.found))} at {_e(one.view.title)}. {_e(one.verdict.capitalize())}.</p>"
+            + (_scroll(f"<table class=numbers>{head}<tbody>{''.join(lines)}</tbody></table>") if one.switches else "")
         )
     return "".join(parts) if len(parts) > 1 else parts[0] + "<p class=quiet>nothing was measured yet</p>"
 

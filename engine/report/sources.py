@@ -6,12 +6,13 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from engine.disk import read_json
 from engine.experiment import naming
 from engine.results.measured import LARGEST, Measured
-from engine.results.numbers import GENERATED, Number, plain
+from engine.results.numbers import GENERATED, PAPER_EPS, Number, ball, plain
 from engine.results.suites import suite_title
 
 
@@ -99,7 +100,8 @@ def _settings(settings: dict[str, Any]) -> Iterator[str]:
         if name == "names" and isinstance(value, list):
             yield f"{len(value)} corruptions"
         elif name != "examples":
-            shown = ", ".join(map(naming.text, value)) if isinstance(value, list) else naming.text(value)
+            form = partial(ball, name) if name in PAPER_EPS else naming.text
+            shown = ", ".join(map(form, value)) if isinstance(value, list) else naming.text(value)
             yield f"{name.replace('_', ' ')} {shown}"
 
 

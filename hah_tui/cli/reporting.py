@@ -83,8 +83,8 @@ def paper(
     report = tables.paper(folders, list(dict.fromkeys(chosen)))
     drawn = figures.every(report)
     forms: Forms = {
-        "json": lambda: formats.document(report, drawn),
-        "markdown": lambda: formats.markdown(report, drawn),
+        "json": lambda: files.document(report, drawn),
+        "markdown": lambda: files.markdown(report, drawn),
         "latex": lambda: "\n".join(formats.latex(table) for table in report.every_table),
         "csv": lambda: formats.csv_table(report.every_table),
     }
@@ -181,6 +181,7 @@ def _folders(runs_dir: Path | None, results: Sequence[Path] | None) -> list[Path
 
 
 def _print_report(report: Report, figures: Sequence[Figure]) -> None:
+    from engine.report import directions
     from engine.report.formats import MASKING_TITLE, sentences, verdicts
 
     paint = _Paint()
@@ -208,6 +209,11 @@ def _print_report(report: Report, figures: Sequence[Figure]) -> None:
         for sentence in sentences(figure):
             paint(f"  {sentence}", "dim" if sentence.startswith("The paper") else "")
         _missing(figure.missing, paint)
+    if said := list(directions.lines(report)):
+        print()
+        paint("Effects that the paper states", "bold")
+        for text, style in said:
+            paint(text, style)
     for remark in report.remarks:
         note(shown_line(remark, 600))
 
