@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from engine.experiment.datasets import PAPER_CORRUPTIONS
-from engine.report import effects, explained, formats, published
+from engine.report import effects, explained, formats, published, sources
 from engine.report.effects import Effect, Finding, View
 from engine.report.explained import Explanation
 from engine.report.formats import md
 from engine.report.networks import Network
-from engine.report.sources import Sources, trained, training
 from engine.report.tables import Report, Table, title_of
 from engine.results.corruptions import WITHOUT_FROST, corruption_name, mean_of
 from engine.results.estimates import Estimate
@@ -25,6 +24,7 @@ def document(report: Report) -> dict[str, Any]:
     views = effects.views(report)
     return {
         "rule": list(effects.RULE),
+        "sources": sources.document(report),
         "effects": [
             {
                 "key": effect.key,
@@ -225,14 +225,11 @@ def _said(one: Estimate | None) -> str:
 
 def sources_markdown(report: Report) -> str:
     """Every run and result file, how it was measured, and the commands that repeat it."""
-    sources, parts = Sources(), []
-    runs = {run.run.id: run for network in report.networks.values() for run in network.runs}
-    runs |= {run.run.id: run for study in report.studies for run in study.study.runs}
-    for run in runs.values():
-        parts.append(f"**{md(run.run.id)}**: {md(trained(run))}. `{training(run)}`")
-        for file in sorted({number.file for number in run.numbers.values()} - {""}):
-            sources.key(run, file)
-        rows = [[one.title, one.how, f"`{one.command}`"] for _, one in sources.of(run.run.id)]
+    parts = []
+    for run in sources.document(report):
+        note = "" if run["width"] == 1 else f", width {run['width']:g}, not the paper's network"
+        parts.append(f"**{md(run['run'])}**{note}: {md(run['trained'])}. `{run['command']}`")
+        rows = [[one["suite"], one["how"], f"`{one['command']}`"] for one in run["results"] if one["file"]]
         parts.append(_grid(["", "how", "again"], rows, raw=(2,)))
     return "\n\n".join(parts)
 

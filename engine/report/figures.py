@@ -102,6 +102,12 @@ class Figure:
     suffix: str = ""
 
     @property
+    def heading(self) -> str:
+        """Its title, of a study with what stands over it: 'Figure 2 at width 1/4, not ... . Sparsity ...'."""
+        number, _, title = self.title.partition(". ")
+        return f"{number} at {self.where}. {title}" if self.where else self.title
+
+    @property
     def file(self) -> str:
         """What its files are called."""
         return self.key + self.suffix

@@ -177,7 +177,7 @@ def markdown(report: Report, figures: Sequence[Figure], drawn: Sequence[str] = (
             what = f"Missing of {suspicion.title}" if found else f"{suspicion.title} is not checked"
             parts.append(f"{md(what)}: {_commands(suspicion.missing)}")
     for figure in figures:
-        parts.append(f"## {md(figure.title + (f' At {figure.where}' if figure.where else ''))}")
+        parts.append(f"## {md(figure.heading)}")
         if figure.file in drawn:
             parts.append(f"![{md(figure.title)}]({figure.file}.svg)")
         parts += [f"- {md(sentence)}" for sentence in sentences(figure)]

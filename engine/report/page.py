@@ -14,9 +14,9 @@ from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
 from engine.report import charts, effects, explained, formats, published
 from engine.report.effects import Effect, Finding, View
 from engine.report.figures import Figure
-from engine.report.networks import TABLE_PRESETS, Network
+from engine.report.networks import TABLE_PRESETS, Network, width_title
 from engine.report.published import Published
-from engine.report.sources import Sources, trained, training
+from engine.report.sources import Sources, runs_of, trained, training, width
 from engine.report.tables import Report, Suspicion, Table, title_of
 from engine.results.corruptions import SEVERITIES, WITHOUT_FROST, corruption_error, corruption_name, mean_of
 from engine.results.estimates import best
@@ -54,9 +54,9 @@ def page(report: Report, figures: Sequence[Figure]) -> str:
     sections = [
         ("Effects", "effects", _effects(seen, found)),
         *((table.title, table.key, _of_table(report, table, sources)) for table in report.tables),
-        *_figures(figures),
+        *_figures(report, figures, sources),
         ("Explanations that were tried", "explanations", _explanations(report)),
-        (formats.MASKING_TITLE, "masking", _masking(report)),
+        (formats.MASKING_TITLE, "masking", _masking(report, sources)),
         ("How it was measured", "measured", _measured(report, sources)),
         ("What is missing, and remarks", "missing", _missing(report, figures)),
     ]
@@ -349,7 +349,13 @@ def _scroll(table: str) -> str:
 # Figures, explanations, checks
 
 
-def _figures(figures: Sequence[Figure]) -> Iterator[tuple[str, str, str]]:
+_MEASURED_BY = {  # the names of the numbers of a figure begin so
+    "figure-2": ("eval/sparsity/",), "figure-3b": ("eval/noise/",), "figure-4": ("eval/noise/", CLEAN),
+    "figure-5": ("eval/minimum_norm/",), "figure-6": (CLEAN, "eval/noise/0.1/", "eval/attacks/"),
+}  # fmt: skip
+
+
+def _figures(report: Report, figures: Sequence[Figure], sources: Sources) -> Iterator[tuple[str, str, str]]:
     for figure in (one for one in figures if not one.where):
         statement = figure.statement
         parts = [f"<p>The paper: {_e(statement.text)} <small>({_e(statement.place)})</small>.</p>"] if statement else []
@@ -360,13 +366,34 @@ def _figures(figures: Sequence[Figure]) -> Iterator[tuple[str, str, str]]:
             if one.series:
                 drawn = "".join(f"<figure>{svg}</figure>" for svg in charts.charts(one))
                 parts.append(f'{charts.legend(one)}<div class="charts {figure.key}">{drawn}</div>')
-                parts += [
-                    f"<p class=note>{_e(said)}</p>" for said in one.sentences() if not said.startswith("The paper")
-                ]
+                said = [text for text in one.sentences() if not text.startswith("The paper")]
+                parts += [f"<p class=note>{_e(text)}</p>" for text in said]
+                study = [other for other in report.studies if other.title == one.where]
+                parts.append(_links(_places(one, study[0].networks if study else report.networks, sources)))
             else:
                 parts.append("<p class=quiet>not run</p>")
             parts.append("</div>")
         yield figure.title, figure.key, "".join(parts)
+
+
+def _places(figure: Figure, networks: dict[str, Network], sources: Sources) -> list[int]:
+    """The sources of the numbers of a figure."""
+    titles = {one.title for one in figure.series}
+    drawn = [one for preset, one in networks.items() if figure.key == "figure-6" or title_of(preset) in titles]
+    pairs = [
+        (run, number)
+        for network in drawn
+        for run in network.runs
+        for name, number in run.numbers.items()
+        if name.startswith(_MEASURED_BY[figure.key])
+    ]
+    return sources.places(pairs)
+
+
+def _links(places: Sequence[int]) -> str:
+    """Where numbers were measured."""
+    links = ", ".join(f'<a href="#m{place}">{place}</a>' for place in places)
+    return f"<p class=note>Measured as in {links}.</p>"
 
 
 def _explanations(report: Report) -> str:
@@ -391,17 +418,17 @@ def _explanations(report: Report) -> str:
     return "".join(parts) if len(parts) > 1 else parts[0] + "<p class=quiet>nothing was measured yet</p>"
 
 
-def _masking(report: Report) -> str:
+def _masking(report: Report, sources: Sources) -> str:
     parts = []
     for suspicion in report.every_suspicion:
-        parts += list(_suspicion(suspicion))
+        parts += list(_suspicion(suspicion, sources))
     unchecked = [suspicion.title for suspicion in report.every_suspicion if not suspicion.found]
     if unchecked:
         parts.append(f"<p class=quiet>Not checked: {_e(', '.join(unchecked))}.</p>")
     return "".join(parts)
 
 
-def _suspicion(suspicion: Suspicion) -> Iterator[str]:
+def _suspicion(suspicion: Suspicion, sources: Sources) -> Iterator[str]:
     for run, masking in suspicion.found:
         lines = "".join(
             f"<tr><th scope=row>{_e(check.name)}</th><td>{_e(check.verdict)}</td>"
@@ -409,7 +436,8 @@ def _suspicion(suspicion: Suspicion) -> Iterator[str]:
             for check in masking.checks
         )
         title = f"{suspicion.title}, {run.run.id}, {masking.title}: {masking.verdict}"
-        yield (f"<details><summary>{_e(title)}</summary>{_small(masking.labels)}"
+        place = sources.place(run, masking.file)
+        yield (f"<details><summary>{_e(title)}</summary>{_small(masking.labels)}{_links([place])}"
                + _scroll(f"<table class=checks><tbody>{lines}</tbody></table>") + "</details>")  # fmt: skip
 
 
@@ -417,18 +445,14 @@ def _suspicion(suspicion: Suspicion) -> Iterator[str]:
 
 
 def _measured(report: Report, sources: Sources) -> str:
-    every = {run.run.id: run for networks in (report.networks, *(study.networks for study in report.studies))
-             for network in networks.values() for run in network.runs}  # fmt: skip
-    every |= {run.run.id: run for study in report.studies for run in study.study.runs}
     parts = [
         "<p>Each run with the command that trains it again, and each result with the command that measures it again in "
         "that run. The numbers are those behind the numbers of the tables.</p>"
     ]
-    for run in every.values():
+    for run in runs_of(report):
         for file in sorted({number.file for number in run.numbers.values()}):
             sources.key(run, file)  # what no table needs: sparsity, SNR, minimum norms
-        width = run.experiment.get("model", {}).get("width", 1.0) if run.experiment else 1.0
-        note = "" if width == 1 else f", width {width:g}: not the paper's network"
+        note = "" if width(run) == 1 else f", {width_title(width(run))}: not the paper's network"
         parts.append(
             f"<h3>{_e(run.run.id)}{_e(note)}</h3><p>{_e(trained(run))}</p><pre><code>{_e(training(run))}</code></pre><dl>"
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.disk import read_json
 from engine.experiment import naming
+from engine.report.tables import Report
 from engine.results.measured import LARGEST, Measured
 from engine.results.numbers import GENERATED, PAPER_EPS, Number, ball, plain
 from engine.results.suites import suite_title
@@ -25,6 +26,35 @@ class Source:
     command: str
 
 
+def runs_of(report: Report) -> list[Measured]:
+    """Every run of a report, each once: the paper's networks, then the studies'."""
+    own = {run.run: run for network in report.networks.values() for run in network.runs}
+    return list((own | {run.run: run for study in report.studies for run in study.study.runs}).values())
+
+
+def width(run: Measured) -> float:
+    """The width of its network as a multiple of the paper's."""
+    return float(run.experiment["model"]["width"]) if run.experiment else 1.0
+
+
+def document(report: Report) -> list[dict[str, Any]]:
+    """Every run with how it was trained and measured, and the commands that do it again."""
+    return [
+        {
+            "run": run.run.id,
+            "width": width(run),
+            "trained": trained(run),
+            "command": training(run),
+            "results": [
+                {"file": file, "suite": one.title, "how": one.how, "command": one.command}
+                for file in sorted({number.file for number in run.numbers.values()})
+                for one in [source(run, file)]
+            ],
+        }
+        for run in runs_of(report)
+    ]
+
+
 @dataclass
 class Sources:
     """The sources of a page in the order in which its numbers need them."""
@@ -36,6 +66,10 @@ class Sources:
         """The numbers, from 1, of the sources of these numbers."""
         keys = dict.fromkeys(self.key(run, number.file) for run, number in pairs)
         return [1 + list(self.found).index(key) for key in keys]
+
+    def place(self, run: Measured, file: str) -> int:
+        """The number of one source."""
+        return 1 + list(self.found).index(self.key(run, file))
 
     def key(self, run: Measured, file: str) -> tuple[str, str]:
         key = run.run.id, file
@@ -88,11 +122,16 @@ def trained(run: Measured) -> str:
     said = [
         f"{network:,} parameters" if type(network) is int else "",
         f"seed {run.seed}",
-        f"epoch {run.state.epoch} of {run.state.epochs}, {run.state.status}",
+        f"epoch {run.state.epoch} of {run.state.epochs}, {run.state.status}{_time(run.state.trained_seconds)}",
         f"{where}, torch {versions.get('torch')}" if device else "",
         f"commit {str(_group(manifest, 'source').get('commit'))[:10]}" if _group(manifest, "source") else "",
     ]
     return plain("; ".join(one for one in said if one), 600)
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f" after {minutes // 60}:{minutes % 60:02} hours" if minutes else ""
 
 
 def _settings(settings: dict[str, Any]) -> Iterator[str]:
