@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from engine.experiment.datasets import PAPER_CORRUPTIONS
@@ -12,11 +13,14 @@ from engine.report import effects, explained, formats, published, sources
 from engine.report.effects import Effect, Finding, View
 from engine.report.explained import Explanation
 from engine.report.formats import md
-from engine.report.networks import Network
+from engine.report.networks import TABLE_PRESETS, Network
 from engine.report.tables import Report, Table, title_of
-from engine.results.corruptions import WITHOUT_FROST, corruption_name, mean_of
+from engine.results.corruptions import SEVERITIES, WITHOUT_FROST, corruption_name, mean_of
 from engine.results.estimates import Estimate
-from engine.results.numbers import CLEAN
+from engine.results.measured import Measured
+from engine.results.numbers import CLEAN, Number
+
+_NO_FROST = tuple(name for name in PAPER_CORRUPTIONS if name != "frost")
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -25,6 +29,18 @@ def document(report: Report) -> dict[str, Any]:
     return {
         "rule": list(effects.RULE),
         "sources": sources.document(report),
+        "published_means_without_frost": {
+            preset: one.value
+            for preset, printed in published.TABLE_2.items()
+            if (one := published.mean_beside(printed, (WITHOUT_FROST,)))
+        },
+        "means_without_frost": [
+            {"width": network.width, "preset": network.preset, "severity_5": at_5.mean, "severities_1_to_5": over.mean}
+            for networks in (report.networks, *(study.networks for study in report.studies))
+            for network in networks.values()
+            if (at_5 := network.over(partial(_without_frost, severities=(5,))))
+            and (over := network.over(partial(_without_frost, severities=SEVERITIES)))
+        ],
         "effects": [
             {
                 "key": effect.key,
@@ -57,6 +73,10 @@ def document(report: Report) -> dict[str, Any]:
             for one in explained.explanations(report)
         ],
     }
+
+
+def _without_frost(run: Measured, severities: Sequence[int]) -> Number | None:
+    return mean_of(_NO_FROST, run, severities)
 
 
 def _finding(effect: Effect, one: Finding, view: View) -> dict[str, Any]:
@@ -188,11 +208,9 @@ def _corruptions(sets: Sequence[tuple[str, dict[str, Network]]]) -> str:
     there = [
         (title, network)
         for title, networks in sets
-        for network in networks.values()
+        for network in (networks[preset] for preset in TABLE_PRESETS)
         if network.estimate(corruption_name("fog", 5))
     ]
-    there = list({(title, network.runs): (title, network) for title, network in reversed(there)}.values())[::-1]
-    without = tuple(name for name in PAPER_CORRUPTIONS if name != "frost")
     lines: list[tuple[str, Sequence[published.Published | None], Callable[[Network], Estimate | None]]] = [
         (name.replace("_", " "), [published.TABLE_2[preset][name] for preset in presets],
          lambda network, name=name: network.estimate(corruption_name(name, 5)))  # type: ignore[misc]
@@ -203,7 +221,7 @@ def _corruptions(sets: Sequence[tuple[str, dict[str, Network]]]) -> str:
          lambda network, names=names: network.over(lambda run: mean_of(names, run, (5,))))  # type: ignore[misc]
         for title, names, printed in (
             ("mean of 16", PAPER_CORRUPTIONS, lambda one: one[published.MEAN]),
-            ("mean without frost", without, lambda one: published.mean_beside(one, (WITHOUT_FROST,))),
+            ("mean without frost", _NO_FROST, lambda one: published.mean_beside(one, (WITHOUT_FROST,))),
         )
     ]  # fmt: skip
     lines.append(("clean", [published.TABLE_2[preset][published.CLEAN] for preset in presets],
@@ -221,6 +239,17 @@ def _printed(one: published.Published | None) -> str:
 
 def _said(one: Estimate | None) -> str:
     return formats.said(one) if one else formats.NOTHING
+
+
+def masking_markdown(report: Report) -> str:
+    """The verdicts on masked gradients of every network that was checked, and the checks that are not clear."""
+    rows = []
+    for suspicion in report.every_suspicion:
+        for run, masking in suspicion.found:
+            doubts = [f"{check.name} {check.verdict}" for check in masking.checks if check.verdict != "clear"]
+            said = ", ".join((*masking.labels, *doubts)) or f"all {len(masking.checks)} checks"
+            rows.append([suspicion.title, run.run.id, masking.title, masking.verdict, said])
+    return _grid(["network", "run", "at", "verdict", ""], rows) if rows else "No network was checked yet."
 
 
 def sources_markdown(report: Report) -> str:

@@ -299,7 +299,8 @@ def published_size(effect: Effect, finding: Finding) -> float | None:
 
 def signed(effect: Effect, value: float) -> str:
     """A difference in its unit: '+37.4' points, '-0.499'."""
-    return f"{value * effect.scale:+.1f}" if effect.unit == "points" else f"{value:+.3g}"
+    form = {"points": "+.1f", "dB": "+.2f", "Hoyer ratio": "+.3f"}.get(effect.unit, "+.3g")
+    return format(value * effect.scale, form)
 
 
 def size_of(effect: Effect, one: Finding) -> str:

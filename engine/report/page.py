@@ -16,7 +16,7 @@ from engine.report.effects import Effect, Finding, View
 from engine.report.figures import Figure
 from engine.report.networks import TABLE_PRESETS, Network, width_title
 from engine.report.published import Published
-from engine.report.sources import Sources, runs_of, trained, training, width
+from engine.report.sources import Sources, files_of, runs_of, trained, training, width
 from engine.report.tables import Report, Suspicion, Table, title_of
 from engine.results.corruptions import SEVERITIES, WITHOUT_FROST, corruption_error, corruption_name, mean_of
 from engine.results.estimates import best
@@ -450,7 +450,7 @@ def _measured(report: Report, sources: Sources) -> str:
         "that run. The numbers are those behind the numbers of the tables.</p>"
     ]
     for run in runs_of(report):
-        for file in sorted({number.file for number in run.numbers.values()}):
+        for file in files_of(run):
             sources.key(run, file)  # what no table needs: sparsity, SNR, minimum norms
         note = "" if width(run) == 1 else f", {width_title(width(run))}: not the paper's network"
         parts.append(

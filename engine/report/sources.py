@@ -37,6 +37,12 @@ def width(run: Measured) -> float:
     return float(run.experiment["model"]["width"]) if run.experiment else 1.0
 
 
+def files_of(run: Measured) -> list[str]:
+    """The result files that numbers or checks of a run are from, '' for its training."""
+    found = {number.file for number in run.numbers.values()} | {one.file for one in run.maskings.values()}
+    return sorted(found)
+
+
 def document(report: Report) -> list[dict[str, Any]]:
     """Every run with how it was trained and measured, and the commands that do it again."""
     return [
@@ -47,7 +53,7 @@ def document(report: Report) -> list[dict[str, Any]]:
             "command": training(run),
             "results": [
                 {"file": file, "suite": one.title, "how": one.how, "command": one.command}
-                for file in sorted({number.file for number in run.numbers.values()})
+                for file in files_of(run)
                 for one in [source(run, file)]
             ],
         }
