@@ -255,10 +255,13 @@ def latex(table: Table) -> str:
     said = [rf"\textsuperscript{{{letter}}} {tex(text)}" for letter, text in notes]
     said += [tex(note) for note in table.notes]
     under = "".join(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {text}}}" + "\n" for text in said)
+    head, _, caption = table.title.partition(". ")
+    apart = head.partition(" at ")[2]  # of a study, that it is not the paper's network
+    caption += f", at {apart}" if apart else ""
     missing = "".join(f"% missing: {command}\n" for command in table.commands)
     return (
         f"\\begin{{table}}\n\\centering\n{small}"
-        f"\\caption{{{tex(table.title.partition('. ')[2])} (percent)}}\n\\label{{tab:{table.key}}}\n"
+        f"\\caption{{{tex(caption)} (percent)}}\n\\label{{tab:{table.key}}}\n"
         f"\\begin{{tabular}}{{l{'r' * width}}}\n" + "\n".join(body) + "\n\\bottomrule\n\\end{tabular}\n"
         f"{under}\\end{{table}}\n{missing}"
     )

@@ -75,7 +75,8 @@ class Sources:
 
     def place(self, run: Measured, file: str) -> int:
         """The number of one source."""
-        return 1 + list(self.found).index(self.key(run, file))
+        key = self.key(run, file)
+        return 1 + list(self.found).index(key)
 
     def key(self, run: Measured, file: str) -> tuple[str, str]:
         key = run.run.id, file
