@@ -84,6 +84,9 @@ def legend(figure: Figure) -> str:
         rows.append(
             f'<li><svg viewBox="0 0 28 12" class="key" aria-hidden="true">{line}</svg>{escape(one.title)}{said}'
         )
+    if not figure.where and list(_published(figure)):
+        cross = '<path d="M10,2l8,8m0,-8l-8,8" class="line cross clean"/>'
+        rows.append(f'<li><svg viewBox="0 0 28 12" class="key" aria-hidden="true">{cross}</svg>published')
     return f'<ul class="legend">{"".join(rows)}</ul>'
 
 

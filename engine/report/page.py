@@ -107,7 +107,7 @@ def lead(report: Report) -> list[str]:
         count = f"{study.parameters[-1]:,} parameters" if study.parameters else "fewer parameters"
         seeds = {run.seed for run in study.study.runs}
         said.append(
-            f"What was trained is the same recipe at {study.width} of the filters ({count}): another network, in "
+            f"{'Beside them' if own else 'What was trained'} is the same recipe at {study.width} of the filters ({count}): another network, in "
             f"{len(study.study.runs)} runs, {'one seed' if len(seeds) == 1 else f'{len(seeds)} seeds'}. It says which "
             "way effects go, not how large they are in the paper's network."
         )
@@ -146,7 +146,9 @@ def _effects(views: Sequence[View], found: dict[tuple[str, str], Finding]) -> st
         head = f"<thead><tr><th scope=col>effect</th><th scope=col class=published>published</th>{heads}</tr></thead>"
         table = _scroll(f"<table class=effects>{head}<tbody>{''.join(lines)}</tbody></table>")
         shown = " open" if place == places[0] else ""
-        parts.append(f"<details{shown}><summary>{_e(place)}: {len(lines)} effects</summary>{table}</details>")
+        parts.append(
+            f"<details{shown}><summary>{_e(place)}: {len(lines)} effect{'s' if len(lines) > 1 else ''}</summary>{table}</details>"
+        )
     return "".join(parts)
 
 
@@ -177,7 +179,7 @@ def _effect(effect: Effect, views: Sequence[View], found: dict[tuple[str, str], 
     for view in views:
         one = found[effect.key, view.title]
         chip = f'<span class="chip {_CHIPS[one.verdict]}">{one.verdict}</span>'
-        cells.append(f"<td>{_n(effects.size_of(effect, one))}{chip}{_small(one.labels)}</td>")
+        cells.append(f"<td>{chip}{_n(effects.size_of(effect, one))}{_small(one.labels)}</td>")
     sizes = {effects.published_size(effect, found[effect.key, view.title]) for view in views} - {None}
     printed = " / ".join(
         effects.signed(effect, one) for one in sorted(sizes, key=lambda one: one or 0) if one is not None
@@ -317,7 +319,9 @@ def _cell(network: Network, pick: Pick, sources: Sources) -> str:
         ends = f"± {form(found.spread)}, {len(found.values)} seeds"
     elif found.interval:
         ends = f"{form(found.interval[0])} to {form(found.interval[1])}"
-    links = ",".join(f'<a href="#m{place}">{place}</a>' for place in sources.places(pairs))
+    first, *more = sources.places(pairs)  # of seeds, which were measured alike, the first
+    every = ", ".join(map(str, (first, *more)))
+    links = f'<a href="#m{first}" title="{every}">{first}{"…" if more else ""}</a>'
     title = _e(", ".join(network.labels(found)) or "all test images")
     return f'<b title="{title}">{form(found.mean)}</b><sup>{links}</sup>' + (f"<small>{ends}</small>" if ends else "")
 
@@ -392,7 +396,7 @@ def _places(figure: Figure, networks: dict[str, Network], sources: Sources) -> l
 
 def _links(places: Sequence[int]) -> str:
     """Where numbers were measured."""
-    links = ", ".join(f'<a href="#m{place}">{place}</a>' for place in places)
+    links = ", ".join(f'<a href="#m{place}">{place}</a>' for place in sorted(places))
     return f"<p class=note>Measured as in {links}.</p>"
 
 
