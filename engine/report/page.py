@@ -103,11 +103,12 @@ def lead(report: Report) -> list[str]:
         said = [
             "No network of the paper's own size was trained here, so none of its numbers is reproduced or contradicted."
         ]
+    what = "Beside them" if own else "What was trained"
     for study in report.studies:
         count = f"{study.parameters[-1]:,} parameters" if study.parameters else "fewer parameters"
         seeds = {run.seed for run in study.study.runs}
         said.append(
-            f"{'Beside them' if own else 'What was trained'} is the same recipe at {study.width} of the filters ({count}): another network, in "
+            f"{what} is the same recipe at {study.width} of the filters ({count}): another network, in "
             f"{len(study.study.runs)} runs, {'one seed' if len(seeds) == 1 else f'{len(seeds)} seeds'}. It says which "
             "way effects go, not how large they are in the paper's network."
         )
@@ -146,9 +147,8 @@ def _effects(views: Sequence[View], found: dict[tuple[str, str], Finding]) -> st
         head = f"<thead><tr><th scope=col>effect</th><th scope=col class=published>published</th>{heads}</tr></thead>"
         table = _scroll(f"<table class=effects>{head}<tbody>{''.join(lines)}</tbody></table>")
         shown = " open" if place == places[0] else ""
-        parts.append(
-            f"<details{shown}><summary>{_e(place)}: {len(lines)} effect{'s' if len(lines) > 1 else ''}</summary>{table}</details>"
-        )
+        count = "1 effect" if len(lines) == 1 else f"{len(lines)} effects"
+        parts.append(f"<details{shown}><summary>{_e(place)}: {count}</summary>{table}</details>")
     return "".join(parts)
 
 
