@@ -33,6 +33,8 @@ def test_json_is_one_document_and_nothing_else(hah, two):
         "explanations",
         "rule",
         "sources",
+        "means_without_frost",
+        "published_means_without_frost",
         "masking",
         "figures",
         "remarks",
