@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.report.networks import BLOCKS_PRESETS, PRINTED, Network
+from engine.report.networks import BLOCKS_LAMBDA_1, BLOCKS_PRESETS, PRINTED, Network
 from engine.report.published import STATEMENTS, TABLE_1, Statement
-from engine.report.tables import ACCURACIES, command, title_of
+from engine.report.tables import ACCURACIES, Report, StudyReport, command, title_of
 from engine.results.estimates import Estimate
 from engine.results.groups import Group
 from engine.results.numbers import CLEAN, found_for, noise_name
@@ -84,7 +84,8 @@ class Figure:
     anybody can tell.
 
     ``curves``: step functions, of Figure 5 accuracy against eps by norm, of Figure 2 the density of Hoyer ratios by
-    block. ``notes``: sentences about all its numbers.
+    block. ``notes``: sentences about all its numbers. ``where``: what stands over a study's, and ``suffix`` in the name
+    of its files.
     """
 
     key: str
@@ -97,6 +98,19 @@ class Figure:
     curves: tuple[tuple[str, tuple[Series, ...]], ...] = ()
     notes: tuple[str, ...] = ()
     log: bool = False  # the x axis
+    where: str = ""
+    suffix: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Its title, of a study with what stands over it: 'Figure 2 at width 1/4, not ... . Sparsity ...'."""
+        number, _, title = self.title.partition(". ")
+        return f"{number} at {self.where}. {title}" if self.where else self.title
+
+    @property
+    def file(self) -> str:
+        """What its files are called."""
+        return self.key + self.suffix
 
     @property
     def statement(self) -> Statement | None:
@@ -106,13 +120,24 @@ class Figure:
     def sentences(self, where: str = "") -> list[str]:
         """What the text states, and ``where``, how ours fares, and what else has to be said."""
         said = [f"The paper: {self.statement.text}{where}"] if self.statement else []
-        said += [f"Ours: {self.ours}"] if self.ours else []
+        said += [f"{self.where.partition(',')[0].capitalize() or 'Ours'}: {self.ours}"] if self.ours else []
         return [f"{text}." for text in (*said, *self.notes)]
 
 
 def figures(networks: dict[str, Network]) -> list[Figure]:
     """The data of every figure; series without any point are left out."""
     return [_sparsity(networks), _snr(networks), _noise(networks), _minimum_norms(networks), _blocks(networks)]
+
+
+def of_study(study: StudyReport) -> list[Figure]:
+    """The same figures of a study, as far as there is anything to draw."""
+    every = (replace(one, where=study.title, suffix=study.suffix) for one in figures(study.networks))
+    return [one for one in every if one.series and (one.key != "figure-6" or len(one.series[0].points) > 2)]
+
+
+def every(report: Report) -> list[Figure]:
+    """The paper's figures, then those of the studies."""
+    return [*figures(report.networks), *(one for study in report.studies for one in of_study(study))]
 
 
 def series_of(title: str, group: Group, names: Iterable[tuple[float | str, str]], scale: float = 1.0) -> Series:
@@ -252,20 +277,21 @@ def mean_curve(title: str, group: Group, name: str, scale: float) -> Series:
 
 def _blocks(networks: dict[str, Network]) -> Figure:
     series = []
+    there = {presets: sum(bool(networks[one].runs) for one in presets) for presets in (BLOCKS_PRESETS, BLOCKS_LAMBDA_1)}
+    presets = max(there, key=lambda one: there[one])  # as printed, unless there are more runs with lambda 1.0
     for column in ACCURACIES:
         points = []
-        for count, preset in enumerate(BLOCKS_PRESETS):
+        for count, preset in enumerate(presets):
             found = networks[preset].estimate(column.metric)
             if found:
                 points.append(Point(float(count), found.scaled(100)))
         if points:
             series.append(Series(column.title, tuple(points)))
-    missing = [
-        c for preset in BLOCKS_PRESETS for col in ACCURACIES for c in command(networks[preset], col.metric, col.suite)
-    ]
+    missing = [c for preset in presets for col in ACCURACIES for c in command(networks[preset], col.metric, col.suite)]
     return Figure(
         "figure-6", "Figure 6. Accuracy against the number of HaH blocks", "HaH blocks", "accuracy in %",
         tuple(series), _steps(series), tuple(dict.fromkeys(missing)),
+        notes=("HaH networks with lambda 1.0",) if presets == BLOCKS_LAMBDA_1 else (),
     )  # fmt: skip
 
 
@@ -330,7 +356,8 @@ def draw(figure: Figure, kinds: Sequence[str] = ("svg", "png")) -> dict[str, byt
         room = 145 if wide else 98
         said = "\n".join(line for sentence in figure.sentences() for line in textwrap.wrap(sentence, room))
         (_draw_norms if wide else _draw_lines)(drawing, figure, said)
-        drawing.suptitle(figure.title, fontsize=10.5, fontweight="bold")
+        title = f"{figure.title}\n{figure.where}" if figure.where else figure.title
+        drawing.suptitle(title, fontsize=10.5, fontweight="bold")
         files = {}
         for kind in kinds:
             file = io.BytesIO()
@@ -362,19 +389,20 @@ def _draw_lines(drawing: Drawing, figure: Figure, said: str) -> None:
         axes.set_xticks(range(1, last + 1))
     elif figure.key == "figure-6":
         axes.set_xticks(places)
-        for column in ACCURACIES:
+        for column in () if figure.where else ACCURACIES:  # what is published is of no such network
             if any(one.title == column.title for one in figure.series):
                 ends = [100 * TABLE_1[preset][column.name].value for preset in ("paper-standard", "paper-hah")]
                 axes.plot((0, 6), ends, "x", color=_STYLES[column.title][0], markersize=7,
                           markeredgewidth=1.6, gid=f"{figure.key}/published/{column.title}")  # fmt: skip
-        axes.plot((), (), "kx", label="the paper's Table 1")
+        if not figure.where:
+            axes.plot((), (), "kx", label="the paper's Table 1")
     if figure.key == "figure-2":
         axes.set_ylim(0, 1)
     if figure.y_label.endswith("%"):
         axes.set_ylim(0, 100)
     if figure.log:
         axes.set_xscale("log")
-    if figure.key == "figure-4":
+    if figure.key == "figure-4" and not figure.where:
         for preset, value in figure.statement.numbers if figure.statement else ():
             title = title_of(preset)
             axes.plot(0.1, 100 * value, "x", color=_STYLES[title][0], markersize=7, markeredgewidth=1.6,

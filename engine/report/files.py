@@ -1,14 +1,16 @@
-"""The report as files: tables in every format, figures as SVG and PNG."""
+"""The report as files: one page, tables in every format, figures as SVG and PNG."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.disk import replacing
 from engine.experiment.mistakes import RequestError
-from engine.report import formats
+from engine.report import directions, formats
 from engine.report.figures import Figure, draw
+from engine.report.page import page
 from engine.report.tables import Report
 
 
@@ -26,14 +28,26 @@ def write(files: Iterable[tuple[str, bytes]], folder: Path) -> list[Path]:
     return written
 
 
+def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
+    """Everything as one JSON document: tables and figures, effects and explanations."""
+    return formats.document(report, figures) | directions.document(report)
+
+
+def markdown(report: Report, figures: Sequence[Figure], drawn: Sequence[str] = ()) -> str:
+    """Everything as Markdown; ``drawn``: the figures whose SVG lies beside it."""
+    return formats.markdown(report, figures, drawn) + "\n" + directions.markdown(report)
+
+
 def of_paper(report: Report, figures: Sequence[Figure]) -> Iterator[tuple[str, bytes]]:
-    """report.md, report.json, tables.csv, a .tex of each table and a .svg and .png of each figure that has data."""
-    drawn = {figure.key: draw(figure) for figure in figures}
+    """index.html, report.md, report.json, tables.csv, a .tex of each table and a .svg and .png of each figure that has
+    data."""
+    yield "index.html", page(report, figures).encode()
+    drawn = {figure.file: draw(figure) for figure in figures}
     keys = [key for key, files in drawn.items() if files]
-    yield "report.md", formats.markdown(report, figures, keys).encode()
-    yield "report.json", formats.json_bytes(formats.document(report, figures))
-    yield "tables.csv", formats.csv_table(report.tables).encode()
-    for table in report.tables:
+    yield "report.md", markdown(report, figures, keys).encode()
+    yield "report.json", formats.json_bytes(document(report, figures))
+    yield "tables.csv", formats.csv_table(report.every_table).encode()
+    for table in report.every_table:
         yield f"{table.key}.tex", formats.latex(table).encode()
     for key, files in drawn.items():
         for kind, content in files.items():

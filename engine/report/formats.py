@@ -109,7 +109,8 @@ def blocks(
             Shown(percent(there.value), mark=notes.mark(there.labels)) if there else Shown("")
             for there in (cell.published for cell in cells)
         ]
-        lines += [("published", tuple(published)), ("difference", tuple(map(_difference, cells)))]
+        if any(cell.published for cell in row.cells.values()):
+            lines += [("published", tuple(published)), ("difference", tuple(map(_difference, cells)))]
         said = ([f"{seeds} seeds"] if seeds > 1 else []) + shared
         yield NetworkLines(row.title, tuple(said), tuple(lines))
 
@@ -165,9 +166,9 @@ MASKING_TITLE = "Signs of masked gradients"
 def markdown(report: Report, figures: Sequence[Figure], drawn: Sequence[str] = ()) -> str:
     """The whole report; ``drawn``: keys of the figures whose SVG lies beside it."""
     parts = ["# The paper's tables and figures, and ours", "Accuracies in percent. ▲ ▼: at least one point off."]
-    parts += [markdown_table(table) for table in report.tables]
+    parts += [markdown_table(table) for table in report.every_table]
     parts.append(f"## {MASKING_TITLE}")
-    for suspicion in report.suspicions:
+    for suspicion in report.every_suspicion:
         found = verdicts(suspicion)
         if found:
             head = f"| {md(suspicion.title)} | check | verdict | |\n|---|---|---|---|"
@@ -176,9 +177,9 @@ def markdown(report: Report, figures: Sequence[Figure], drawn: Sequence[str] = (
             what = f"Missing of {suspicion.title}" if found else f"{suspicion.title} is not checked"
             parts.append(f"{md(what)}: {_commands(suspicion.missing)}")
     for figure in figures:
-        parts.append(f"## {md(figure.title)}")
-        if figure.key in drawn:
-            parts.append(f"![{md(figure.title)}]({figure.key}.svg)")
+        parts.append(f"## {md(figure.heading)}")
+        if figure.file in drawn:
+            parts.append(f"![{md(figure.title)}]({figure.file}.svg)")
         parts += [f"- {md(sentence)}" for sentence in sentences(figure)]
         if figure.missing:
             parts.append(f"Missing: {_commands(figure.missing)}")
@@ -254,10 +255,13 @@ def latex(table: Table) -> str:
     said = [rf"\textsuperscript{{{letter}}} {tex(text)}" for letter, text in notes]
     said += [tex(note) for note in table.notes]
     under = "".join(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {text}}}" + "\n" for text in said)
+    head, _, caption = table.title.partition(". ")
+    apart = head.partition(" at ")[2]  # of a study, that it is not the paper's network
+    caption += f", at {apart}" if apart else ""
     missing = "".join(f"% missing: {command}\n" for command in table.commands)
     return (
         f"\\begin{{table}}\n\\centering\n{small}"
-        f"\\caption{{{tex(table.title.partition('. ')[2])} (percent)}}\n\\label{{tab:{table.key}}}\n"
+        f"\\caption{{{tex(caption)} (percent)}}\n\\label{{tab:{table.key}}}\n"
         f"\\begin{{tabular}}{{l{'r' * width}}}\n" + "\n".join(body) + "\n\\bottomrule\n\\end{tabular}\n"
         f"{under}\\end{{table}}\n{missing}"
     )
@@ -328,7 +332,16 @@ def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
                 "notes": list(table.notes),
                 "missing": table.commands,
             }
-            for table in report.tables
+            for table in report.every_table
+        ],
+        "studies": [
+            {
+                "width": study.study.width,
+                "title": study.title,
+                "parameters": list(study.parameters),
+                "runs": [run.run.id for run in study.study.runs],
+            }
+            for study in report.studies
         ],
         "masking": [
             {
@@ -349,7 +362,7 @@ def document(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
                 ],
                 "missing": list(suspicion.missing),
             }
-            for suspicion in report.suspicions
+            for suspicion in report.every_suspicion
         ],
         "figures": [figure_document(figure) for figure in figures],
         "remarks": list(report.remarks),
@@ -360,8 +373,9 @@ def figure_document(figure: Figure) -> dict[str, Any]:
     """The data of a figure."""
     statement = figure.statement
     return {
-        "key": figure.key,
+        "key": figure.file,
         "title": figure.title,
+        "where": figure.where,
         "x": figure.x_label,
         "y": figure.y_label,
         "series": [_series(series) for series in figure.series],

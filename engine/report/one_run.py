@@ -225,7 +225,7 @@ def _standards(run: RunDirectory, pinned: str) -> Iterator[Group]:
         yield Group(f"{pinned}, pinned", (measured(RunDirectory(folder / pinned)),))
     standard = [other for other in store.all_runs(folder) if read_state(other).preset == "paper-standard"]
     if standard:
-        runs = networks.find([folder], standard)[0]["paper-standard"].runs
+        runs = networks.find([folder], standard).networks["paper-standard"].runs
         name = f"mean of {len(runs)} seeds" if len(runs) > 1 else "".join(run.run.id for run in runs)
         yield Group(f"{name}, standard", runs)
 

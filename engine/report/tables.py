@@ -12,9 +12,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from engine.disk import read_json
 from engine.experiment.datasets import CORRUPTION_GROUPS, PAPER_CORRUPTIONS
 from engine.report import published
-from engine.report.networks import BLOCKS_PRESETS, PRINTED, TABLE_PRESETS, Network, find
+from engine.report.networks import BLOCKS_PRESETS, PRINTED, TABLE_PRESETS, Network, Study, find, width_title
 from engine.report.published import CLEAN, L2, LINF, MCE, MEAN, NOISY, Published
 from engine.results.corruptions import SEVERITIES, corruption_error, corruption_name, mean_of, mean_over
 from engine.results.estimates import Estimate, best, estimate
@@ -112,7 +113,7 @@ class Table:
     @property
     def by_severity(self) -> bool:
         """Whether its numbers are of corruptions, each with five severities."""
-        return self.key == "table-2"
+        return self.key.startswith("table-2")
 
     def best(self, column: str) -> set[str]:
         """Titles of the networks with the highest value of ours; nobody where there is nothing to compare."""
@@ -131,6 +132,41 @@ class Suspicion:
 
 
 @dataclass(frozen=True)
+class StudyReport:
+    """What was measured of the paper's networks at another width: the same tables without a published number, since
+    none is of such a network. ``parameters``: how many its networks have, where their manifests say so."""
+
+    study: Study
+    tables: tuple[Table, ...]
+    suspicions: tuple[Suspicion, ...]
+    parameters: tuple[int, ...]
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        return self.study.networks
+
+    @property
+    def width(self) -> str:
+        """'width 1/4'."""
+        return width_title(self.study.width)
+
+    @property
+    def title(self) -> str:
+        """What stands over its numbers wherever they are shown."""
+        counts = (
+            " to ".join(f"{one:,}" for one in dict.fromkeys((self.parameters[0], self.parameters[-1])))
+            if (self.parameters)
+            else ""
+        )
+        return f"{self.width}, not the paper's network" + (f" ({counts} parameters)" if counts else "")
+
+    @property
+    def suffix(self) -> str:
+        """What tells its tables and files from the paper's."""
+        return f"-width-{self.study.width:g}"
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything `hah report paper` says, but for the figures."""
 
@@ -138,25 +174,67 @@ class Report:
     tables: tuple[Table, ...]
     suspicions: tuple[Suspicion, ...]
     remarks: tuple[str, ...]
+    studies: tuple[StudyReport, ...] = ()
+
+    @property
+    def every_table(self) -> tuple[Table, ...]:
+        """The paper's, then those of the studies."""
+        return (*self.tables, *(table for study in self.studies for table in study.tables))
+
+    @property
+    def every_suspicion(self) -> tuple[Suspicion, ...]:
+        """The paper's networks', then those of the studies."""
+        return (*self.suspicions, *(one for study in self.studies for one in study.suspicions))
 
 
 def paper(folders: Sequence[Path], chosen: Sequence[RunDirectory] = ()) -> Report:
     """The paper's tables from the runs of ``folders``, or from ``chosen`` only."""
-    networks, remarks = find(folders, chosen)
-    tables = (_accuracies("table-1", networks), _corruptions(networks), _accuracies("table-3", networks))
-    return Report(networks, tables, tuple(_suspicions(networks)), tuple(remarks))
+    networks, studies, remarks = find(folders, chosen)
+    return Report(
+        networks, _tables(networks), tuple(_suspicions(networks)), tuple(remarks), tuple(map(_of_study, studies))
+    )
+
+
+def _tables(networks: dict[str, Network]) -> tuple[Table, ...]:
+    return _accuracies("table-1", networks), _corruptions(networks), _accuracies("table-3", networks)
+
+
+def _of_study(study: Study) -> StudyReport:
+    """The tables of a study, of those networks that have runs."""
+    counted = {read_json(run.run.manifest).get("network", {}).get("parameters") for run in study.runs}
+    parameters = tuple(sorted(one for one in counted if type(one) is int and one > 0))
+    bare = StudyReport(study, (), (), parameters)
+    suspicions = tuple(
+        replace(one, title=f"{one.title}, {bare.width}") for one in _suspicions(study.networks) if one.network.runs
+    )
+    tables = []
+    for table in _tables(study.networks):
+        rows = tuple(
+            replace(row, cells={name: replace(cell, published=None) for name, cell in row.cells.items()})
+            for row in table.rows
+            if row.network.runs
+        )
+        number, _, title = table.title.partition(". ")
+        head = f"{number} at {bare.title}. {title}"
+        notes = table.notes[1:] if table.by_severity else table.notes
+        tables += [replace(table, key=table.key + bare.suffix, title=head, rows=rows, notes=notes)] if rows else []
+    return replace(bare, tables=tuple(tables), suspicions=suspicions)
 
 
 def title_of(preset: str) -> str:
     """What tables and figures call the network of a preset."""
-    return TITLES.get(preset) or f"{preset.removeprefix('blocks-')} HaH blocks"
+    if preset in TITLES or not preset.startswith("blocks-"):
+        return TITLES.get(preset, preset)
+    count = preset.removeprefix("blocks-")
+    blocks, lambda_1 = count.removesuffix("-lambda-1"), count.endswith("-lambda-1")
+    return f"{blocks} HaH blocks" + (", lambda 1.0" if lambda_1 else "")
 
 
 def command(network: Network, name: str, suite: str) -> tuple[str, ...]:
     """What would measure a metric: a run where there is none, evaluations of the runs that lack it or have it measured
     in a weaker way than others."""
     if not network.runs:
-        return (f"hah run {network.preset}",)
+        return (network.command,)
     lacking = network.without(name)
     return tuple(_evaluation(run, suite, name) for run in network.runs if run.run.id in lacking)
 

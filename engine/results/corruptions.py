@@ -45,7 +45,9 @@ def mean_of(names: Sequence[str], run: Measured, severities: Sequence[int]) -> N
     if not found or len(found) < len(numbers):
         return None
     labels = dict.fromkeys(label for number in found for label in number.labels)
-    return Number(fmean(number.value for number in found), tuple(labels), min(number.rank for number in found))
+    over = min((number.over or 0 for number in found), default=0) or None
+    value, rank = fmean(number.value for number in found), min(number.rank for number in found)
+    return Number(value, tuple(labels), rank, over=over, file=found[0].file)
 
 
 def _below(rank: tuple[float, ...]) -> tuple[float, ...]:
@@ -56,7 +58,7 @@ def _below(rank: tuple[float, ...]) -> tuple[float, ...]:
 def corruption_error(run: Measured, standards: Sequence[Measured]) -> Number | None:
     """mCE of a run: of each corruption its error, summed over severities, over that of the standard runs (their mean);
     then the mean over corruptions (Hendrycks and Dietterich 2019, section 4.2). 1 is the standard network's own."""
-    ratios, labels, ranks = [], dict[str, None](), []
+    ratios, labels, ranks, file = [], dict[str, None](), [], ""
     for name in _present(run):
         ours = mean_of([name], run, SEVERITIES)
         theirs = estimate(mean_of([name], other, SEVERITIES) for other in standards)
@@ -65,9 +67,10 @@ def corruption_error(run: Measured, standards: Sequence[Measured]) -> Number | N
         ratios.append((1 - ours.value) / (1 - theirs.mean))
         labels.update(dict.fromkeys((*ours.labels, *theirs.labels)))
         ranks.append(ours.rank)
+        file = ours.file
     if not ratios:
         return None
     if len(ratios) < len(PAPER_CORRUPTIONS):
         labels[WITHOUT_FROST] = None
         ranks.append(_below(min(ranks)))
-    return Number(fmean(ratios), tuple(labels), min(ranks))
+    return Number(fmean(ratios), tuple(labels), min(ranks), file=file)

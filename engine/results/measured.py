@@ -18,6 +18,7 @@ from engine.results.numbers import CLEAN, FROM_TRAINING, PAPER_EPS, Masking, Num
 from engine.results.parsers import Broken, Parsed
 from engine.results.suites import SUITES
 from engine.runs import store
+from engine.runs.kept import CURVES
 from engine.runs.layout import RunDirectory
 from engine.runs.state import State, read_state
 
@@ -77,12 +78,16 @@ def measured(run: RunDirectory, experiment: dict[str, Any] | None = None) -> Mea
             path = run.results / file
             document = read_json(path, LARGEST)
             suite = cast("Suite", file.rpartition("-")[0])
-            new, masking, fell = parsed(document, suite, state, path.stat().st_mtime)
+            # Of what is kept in a repository nobody knows when it was written: there its name decides.
+            written = 0.0 if _is_kept(run) else path.stat().st_mtime
+            new, masking, fell = parsed(document, suite, state, written)
         except ValueError as error:
             remarks.append(f"{run.id}: results/{file} is no result and was left out: {plain(error)}")
             continue
-        numbers |= {name: one for name, one in new.items() if name not in numbers or one.rank >= numbers[name].rank}
-        found += [masking] if masking else []
+        for name, one in new.items():
+            if name not in numbers or one.rank >= numbers[name].rank:
+                numbers[name] = replace(one, file=file)
+        found += [replace(masking, file=file)] if masking else []
         broken += fell
     numbers |= worst_cases(broken)
     by_norm = {one.norm: one for one in sorted(found, key=lambda one: one.rank)}
@@ -92,7 +97,7 @@ def measured(run: RunDirectory, experiment: dict[str, Any] | None = None) -> Mea
 
 def _files(run: RunDirectory, remarks: list[str]) -> list[str]:
     """Names of the run's result files, the newest last; links and what is not called like one are passed over."""
-    found = []
+    found, kept = [], _is_kept(run)
     try:
         if not stat.S_ISDIR(os.lstat(run.results).st_mode):
             raise ValueError("results is no folder of its own and was not read")
@@ -105,7 +110,7 @@ def _files(run: RunDirectory, remarks: list[str]) -> list[str]:
                     elif facts.st_size > LARGEST:
                         remarks.append(f"{run.id}: results/{entry.name} is over {LARGEST >> 20} MiB and was left out")
                     else:
-                        found.append((facts.st_mtime_ns, entry.name))
+                        found.append((0 if kept else facts.st_mtime_ns, entry.name))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
@@ -114,6 +119,11 @@ def _files(run: RunDirectory, remarks: list[str]) -> list[str]:
     if len(found) > MOST_FILES:
         remarks.append(f"{run.id}: only the newest {MOST_FILES} of {len(found):,} result files were read")
     return [name for _, name in sorted(found)[-MOST_FILES:]]
+
+
+def _is_kept(run: RunDirectory) -> bool:
+    """Whether it is what a repository keeps of a run."""
+    return (run.path / CURVES).exists()
 
 
 def parsed(document: dict[str, Any], suite: Suite, state: State, written: float) -> Parsed:
@@ -144,6 +154,7 @@ def parsed(document: dict[str, Any], suite: Suite, state: State, written: float)
             one,
             rank=(one.rank[0], *place[:-1], *one.rank[1:], place[-1]),
             images=images if _COUNTED.search(name) else None,
+            over=images,
         )
         for name, one in {CLEAN: clean, **numbers}.items()
     }

@@ -38,7 +38,8 @@ class Number:
     Numbers with the same labels were measured in the same way. ``draws``: the standard deviation over draws of the
     noise. ``curve``: of a success rate, accuracy against eps; of a Hoyer sparsity, its density over locations.
     ``images``: how many distinct images an accuracy was counted over; None of what is no count, as a mean over
-    corruptions.
+    corruptions. ``over``: how many images were looked at, whatever was measured. ``error``: the standard error over
+    images of a mean that is no fraction. ``file``: the name of the result file that it is from.
     """
 
     value: float
@@ -47,6 +48,9 @@ class Number:
     draws: float | None = None
     curve: Curve = ()
     images: int | None = None
+    over: int | None = None
+    error: float | None = None
+    file: str = ""
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -81,6 +85,7 @@ class Masking:
     checks: tuple[Check, ...]
     labels: tuple[str, ...] = ()
     rank: tuple[float, ...] = ()
+    file: str = ""
 
     @property
     def title(self) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from engine.experiment.datasets import CORRUPTIONS, UNDIVIDED
@@ -195,7 +196,9 @@ def minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tupl
             raise ValueError("norms: not one of l0, l1, l2, linf with its numbers")
         for name in ("median", "mean"):
             if values.get(name) is not None:  # a median of failures is infinite
-                numbers[f"eval/minimum_norm/{norm}/{name}"] = Number(checked.number(values, name, 0, 1e6), labels, rank)
+                value = checked.number(values, name, 0, 1e6)
+                error = _error(values, value) if name == "mean" else None
+                numbers[f"eval/minimum_norm/{norm}/{name}"] = Number(value, labels, rank, error=error)
         if images and values.get("misclassified") is not None:
             fraction = checked.number(values, "misclassified", 0, images) / images
             numbers[f"eval/minimum_norm/{norm}/misclassified"] = Number(fraction, labels, rank)
@@ -212,6 +215,17 @@ def minimum_norm(content: dict[str, Any], document: dict[str, Any], labels: tupl
             found = (math.inf if value is None else checked.finite(value, "values", 0, 1e6) for value in every)
             broken.append(Broken(norm, f"minimum norm ({', '.join(said)})" if said else "minimum norm", tuple(found)))
     return Parsed(numbers, broken=broken)
+
+
+def _error(values: dict[str, Any], mean: float) -> float | None:
+    """The standard error over images of a mean norm; None where the norms of each image do not say."""
+    every = values.get("values")
+    if not isinstance(every, list):
+        return None
+    fell = [float(one) for one in every if isinstance(one, int | float) and 0 < one < math.inf]
+    if len(fell) < 2 or not math.isclose(fmean(fell), mean, rel_tol=1e-4):
+        return None
+    return stdev(fell) / math.sqrt(len(fell))
 
 
 def masking(content: dict[str, Any], document: dict[str, Any], labels: tuple[str, ...]) -> Parsed:

@@ -34,7 +34,7 @@ To = Annotated[
     Path | None, typer.Option("--to", help="Write tables (all formats) and figures (SVG, PNG) into this folder.")
 ]
 Forms = dict[Format, Callable[[], str | dict[str, Any]]]  # of a report, made when asked for
-Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)]
+Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN|SWEEP]...", autocompletion=output.complete_run)]
 Compared = Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", autocompletion=output.complete_run)]
 By = Annotated[
     str,
@@ -79,14 +79,13 @@ def paper(
     from engine.report import figures, files, formats, tables
 
     folders = _folders(runs_dir, results)
-    chosen = [store.resolve(reference, *folders) for reference in references or []]
-    report = tables.paper(folders, list(dict.fromkeys(chosen)))
-    drawn = figures.figures(report.networks)
+    report = tables.paper(folders, list(_chosen(references or [], folders)[0]))
+    drawn = figures.every(report)
     forms: Forms = {
-        "json": lambda: formats.document(report, drawn),
-        "markdown": lambda: formats.markdown(report, drawn),
-        "latex": lambda: "\n".join(formats.latex(table) for table in report.tables),
-        "csv": lambda: formats.csv_table(report.tables),
+        "json": lambda: files.document(report, drawn),
+        "markdown": lambda: files.markdown(report, drawn),
+        "latex": lambda: "\n".join(formats.latex(table) for table in report.every_table),
+        "csv": lambda: formats.csv_table(report.every_table),
     }
     if not _delivered("json" if json else form, forms, to, files.of_paper(report, drawn)):
         _print_report(report, drawn)
@@ -158,6 +157,13 @@ def _delivered(form: Format | None, forms: Forms, to: Path | None, contents: Ite
 def _compared(references: Sequence[str], by: str, folders: Sequence[Path]) -> Comparison:
     """The runs of ids and of sweeps, side by side; a sweep's are called as it calls them."""
     from engine.report import compare as comparing
+
+    chosen, titles = _chosen(references, folders)
+    return comparing.compare(list(chosen), by, titles)
+
+
+def _chosen(references: Sequence[str], folders: Sequence[Path]) -> tuple[dict[RunDirectory, None], dict[str, str]]:
+    """The runs of ids and of sweeps, and what sweeps call them, by fingerprint."""
     from engine.sweep import sweeps
 
     chosen: dict[RunDirectory, None] = {}
@@ -172,7 +178,21 @@ def _compared(references: Sequence[str], by: str, folders: Sequence[Path]) -> Co
             chosen |= dict.fromkeys(there)
         else:
             chosen[store.resolve(reference, *folders)] = None
-    return comparing.compare(list(chosen), by, titles)
+    return chosen, titles
+
+
+def write_of_sweep(name: str, folder: Path, to: Path) -> list[Path]:
+    """Write the report of a sweep: the paper's where its runs are the paper's networks, also at another width, else
+    that of its own runs."""
+    from engine.report import compare as comparing
+    from engine.report import figures, files, own, tables
+
+    chosen, titles = _chosen([name], [folder])
+    report = tables.paper([folder], list(chosen))
+    if report.studies or any(network.runs for network in report.networks.values()):
+        return files.write(files.of_paper(report, figures.every(report)), to.absolute())
+    found = comparing.compare(list(chosen), "", titles)
+    return files.write(own.files(found, own.figures(found)), to.absolute())
 
 
 def _folders(runs_dir: Path | None, results: Sequence[Path] | None) -> list[Path]:
@@ -181,13 +201,14 @@ def _folders(runs_dir: Path | None, results: Sequence[Path] | None) -> list[Path
 
 
 def _print_report(report: Report, figures: Sequence[Figure]) -> None:
+    from engine.report import directions
     from engine.report.formats import MASKING_TITLE, sentences, verdicts
 
     paint = _Paint()
-    for table in report.tables:
+    for table in report.every_table:
         _print_table_of_paper(table, paint)
     paint(f"{MASKING_TITLE}", "bold")
-    for suspicion in report.suspicions:
+    for suspicion in report.every_suspicion:
         first = ""
         for run, check, verdict, words in verdicts(suspicion):
             style = {"suspect": "yellow", "incomplete": "yellow", "clear": "green"}.get(verdict, "dim")
@@ -199,15 +220,20 @@ def _print_report(report: Report, figures: Sequence[Figure]) -> None:
                 paint(f"  {check}: {verdict}. {words}", style)
         if not suspicion.found:
             paint(f"{suspicion.title}: not checked")
-    _missing([c for suspicion in report.suspicions for c in suspicion.missing], paint)
+    _missing([c for suspicion in report.every_suspicion for c in suspicion.missing], paint)
     print()
     paint("Figures (--to DIR draws them)", "bold")
     for figure in figures:
         state = "" if figure.series else " (no data yet)"
-        paint(f"{figure.title}{state}")
+        paint(f"{figure.heading}{state}")
         for sentence in sentences(figure):
             paint(f"  {sentence}", "dim" if sentence.startswith("The paper") else "")
         _missing(figure.missing, paint)
+    if said := list(directions.lines(report)):
+        print()
+        paint("Effects that the paper states", "bold")
+        for text, style in said:
+            paint(text, style)
     for remark in report.remarks:
         note(shown_line(remark, 600))
 

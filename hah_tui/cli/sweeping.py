@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,7 @@ from engine.runs import layout, store
 from engine.runs.metrics import CLEAN, NOISY
 from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.sweeps import Sweep, Trial
-from hah_tui.cli import queueing
+from hah_tui.cli import queueing, reporting
 from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
 from hah_tui.cli.queueing import Nice, Notify
 from hah_tui.text import duration, percent, shown_line
@@ -67,6 +67,10 @@ def run(
     nice: Nice = None,
     notify: Notify = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="When all has ended, write the report of these runs there."),
+    ] = None,
     detach: Detach = False,
     runs_dir: RunsDir = None,
     json: Json = False,
@@ -82,9 +86,15 @@ def run(
     folder = layout.runs_folder(runs_dir)
     found = plans.load(plans.find(plan), set_ or [])
     sweep = sweeps.of_plan(found)
+    experiments = [point.experiment for point in found.points]
     if dry_run:
-        _print_plan(folder, sweep, [point.experiment for point in found.points], json)
+        _print_plan(folder, sweep, experiments, json)
         return
+    if report is not None and detach:
+        raise RequestError(
+            f"--report is written when all has ended, which --detach does not wait for; later: "
+            f"'hah report paper {sweep.name} --to {report}', or 'hah report runs' of networks that are not the paper's"
+        )
     from hah_tui import engines
 
     command = notices.words_of(notify) if notify is not None else []
@@ -97,7 +107,15 @@ def run(
     sweeps.write(folder, sweep)
     if command:
         notices.ask(desk.folder_of(folder) / "groups" / sweep.name, command)
-    _go(folder, sweep, nice, False, detach, json)
+    if not json:
+        for line in _forecast(folder, sweep, experiments).said():
+            note(line)
+    try:
+        _go(folder, sweep, nice, False, detach, json)
+    finally:
+        if report is not None and not _under_way(folder, sweeps.trials(sweep, [folder])):
+            for path in reporting.write_of_sweep(sweep.name, folder, report)[:1]:
+                note(f"the report: {shown_line(path, 4096)}")
 
 
 def _over(folder: Path, sweep: Sweep) -> Sweep:
@@ -139,37 +157,21 @@ def _go(folder: Path, sweep: Sweep, nice: int | None, failed: bool, detach: bool
 def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], json: bool) -> None:
     """What would run: each trial, whether it is there, how long it takes; the whole, and the disk it needs."""
     from engine.sweep import submit
-    from hah_tui.speeds import expected_seconds, speeds
 
-    known = speeds(folder) if folder.is_dir() else []
-    seconds, sizes = {}, {}
-    for point, experiment in zip(sweep.points, experiments, strict=True):
-        expected = expected_seconds(experiment, known)
-        seconds[point.group] = expected[0] if expected else None
-        sizes[point.group] = submit.disk_bytes(experiment)
-    trials = sweeps.trials(sweep, [folder])
-    rows, whole, unknown, space = [], 0.0, 0, 0
-    counts = Counter[str]()
-    for trial in trials:
-        act = submit.act_for(trial, failed=False)
-        counts[act] += 1
-        needs = seconds[trial.point.group] if act in ("make", "go on") else 0.0
-        if needs is None:
-            unknown += 1
-        elif trial.look is not None:
-            needs *= 1 - trial.look.state.progress
-        whole += needs or 0.0
-        space += sizes[trial.point.group] if act == "make" else 0
-        rows.append((trial, act, needs))
+    told = {"make": "new", "go on": "goes on", "evaluate": "to be evaluated", "": ""}
+    forecast = _forecast(folder, sweep, experiments)
+    rows, counts = forecast.rows, Counter(act for _, act, _ in forecast.rows)
+    sizes = {point.group: submit.disk_bytes(one) for point, one in zip(sweep.points, experiments, strict=True)}
+    space = sum(sizes[trial.point.group] for trial, act, _ in rows if act == "make")
     free = shutil.disk_usage(_existing(folder)).free
     if json:
         print_json({
             "name": sweep.name, "description": sweep.description, "runs_dir": str(folder),
             "trials": [{**submit.facts(trial), "act": act or None, "seconds": needs} for trial, act, needs in rows],
-            "seconds": whole if not unknown else None, "disk_bytes": space, "disk_free_bytes": free,
+            "seconds": forecast.seconds if not forecast.unknown else None, "disk_bytes": space,
+            "disk_free_bytes": free,
         })  # fmt: skip
         return
-    told = {"make": "new", "go on": "goes on", "evaluate": "to be evaluated", "": ""}
     lines = [
         [trial.point.label, trial.seed, told[act] or trial.status, trial.look.run.id if trial.look else "",
          duration(needs) if act else ""]
@@ -180,16 +182,63 @@ def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], j
         note(f"{len(rows) - MOST_ROWS:,} more")
     parts = [f"{counts[act]:,} {told[act] or 'there already'}" for act in told if counts[act]]
     print(f"\n{sweep.name}: {len(rows):,} runs, {', '.join(parts)}")
-    if counts["make"] + counts["go on"] > unknown:
-        more = f", and {unknown:,} runs of networks not yet trained on this machine" if unknown else ""
-        print(f"training takes {duration(whole)} in all, one after the other, by earlier runs on this machine{more}")
-    elif unknown:
-        print("how long it takes is not known: no such network was trained on this machine")
-    if any(point.evaluation.get("suites") for point in sweep.points):
-        print("evaluations come on top; 'hah eval RUN --estimate' says how long one takes")
+    for line in forecast.said():
+        print(line)
     print(f"disk: {space / 1e9:.1f} GB needed at most, {free / 1e9:.1f} GB free in {_existing(folder)}")
     if space > free:
         note("that is more than there is: the queue waits where less than 2 GiB are free (HAH_DISK_MARGIN)")
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """``rows``: each trial, what is to be done for it and the seconds of training, None where nobody knows; of those
+    there are ``unknown``. ``evaluated``: evaluations come on top."""
+
+    rows: list[tuple[Trial, str, float | None]]
+    evaluated: bool
+
+    @property
+    def seconds(self) -> float:
+        return sum(needs or 0.0 for _, _, needs in self.rows)
+
+    @property
+    def unknown(self) -> int:
+        return sum(needs is None for _, _, needs in self.rows)
+
+    def said(self) -> list[str]:
+        """How long it takes, and how that is known."""
+        trained = [act for _, act, _ in self.rows if act in ("make", "go on")]
+        lines = []
+        if len(trained) > self.unknown:
+            more = f", and {self.unknown:,} runs of networks not yet trained on this machine" if self.unknown else ""
+            known = f"training takes {duration(self.seconds)} in all, one after the other"
+            lines.append(f"{known}, by earlier runs on this machine{more}")
+        elif self.unknown:
+            lines.append("how long it takes is not known: no such network was trained on this machine")
+        if self.unknown:
+            lines.append("one epoch of one of them tells ('hah run PRESET --set train.epochs=1'), then --dry-run again")
+        if self.evaluated and any(act for _, act, _ in self.rows):
+            lines.append("evaluations come on top; 'hah eval RUN --estimate' says how long one takes")
+        return lines
+
+
+def _forecast(folder: Path, sweep: Sweep, experiments: Sequence[Experiment]) -> _Forecast:
+    """What is to be done of a sweep, and how long its trainings take by the speed of earlier ones."""
+    from engine.sweep import submit
+    from hah_tui.speeds import expected_seconds, speeds
+
+    known = speeds(folder) if folder.is_dir() else []
+    expected = {
+        point.group: expected_seconds(experiment, known)
+        for point, experiment in zip(sweep.points, experiments, strict=True)
+    }
+    rows: list[tuple[Trial, str, float | None]] = []
+    for trial in sweeps.trials(sweep, [folder]):
+        act = submit.act_for(trial, failed=False)
+        whole = expected[trial.point.group] if act in ("make", "go on") else (0.0, 0)
+        left = 1 - trial.look.state.progress if trial.look is not None else 1.0
+        rows.append((trial, act, whole[0] * left if whole else None))
+    return _Forecast(rows, any(point.evaluation.get("suites") for point in sweep.points))
 
 
 def _existing(folder: Path) -> Path:

@@ -26,7 +26,19 @@ def two(made):
 def test_json_is_one_document_and_nothing_else(hah, two):
     done = hah("report", "paper", "--json")
     document = json.loads(done.stdout)
-    assert set(document) == {"tables", "masking", "figures", "remarks"}
+    assert set(document) == {
+        "tables",
+        "studies",
+        "effects",
+        "explanations",
+        "rule",
+        "sources",
+        "means_without_frost",
+        "published_means_without_frost",
+        "masking",
+        "figures",
+        "remarks",
+    }
     [row] = [row for row in document["tables"][0]["rows"] if row["preset"] == "paper-hah"]
     assert row["runs"] == [two[0].id]
     assert row["cells"]["noise-0.1"]["ours"]["mean"] == 0.87 - 2.5 * 0.1
@@ -58,9 +70,8 @@ def test_every_format(two, tmp_path):
 def test_files(two, tmp_path):
     document = json.loads(here("report", "paper", "--to", str(tmp_path / "out"), "--json"))
     assert document["files"] == [str(path) for path in map((tmp_path / "out").joinpath, [
-        "report.md", "report.json", "tables.csv", "table-1.tex", "table-2.tex", "table-3.tex", "figure-2.svg",
-        "figure-2.png", "figure-3b.svg", "figure-3b.png", "figure-4.svg", "figure-4.png", "figure-5.svg",
-        "figure-5.png", "figure-6.svg", "figure-6.png",
+        "index.html", "report.md", "report.json", "tables.csv", "table-1.tex", "table-2.tex", "table-3.tex",
+        *(f"figure-{name}.{kind}" for name in ("2", "3b", "4", "5", "6") for kind in ("svg", "png")),
     ])]  # fmt: skip
     assert all(Path(path).stat().st_size for path in document["files"])
 

@@ -495,6 +495,6 @@ def test_a_run_whose_settings_cannot_be_read_is_none_of_the_papers_whatever_its_
     assert networks.presets_of(measured(run)) == ["paper-adversarial"]
     run.config.write_text("train: [")
     assert networks.presets_of(measured(run)) == []
-    found, remarks = networks.find([run.path.parent])
+    found, _, remarks = networks.find([run.path.parent])
     assert not found["paper-adversarial"].runs
     assert any("its config.yaml cannot be read" in remark for remark in remarks)

@@ -223,7 +223,7 @@ SMALL = ["model.width=0.125", "data.train_limit=256", "data.test_limit=64"]
     ("sets", "why"),
     [
         (["train.epochs=70", "train.milestones=[60]"], "train.epochs 70 instead of 100, train.milestones [60] instead"),
-        (["model.width=0.5"], "model.width 0.5 instead of 1.0"),
+        (["model.width=0.5", "hah.lambda=0.5", "seed=1", "hah.top_k=0.2"], "model.width 0.5 instead of 1.0"),
         (SMALL, "data.train_limit 256 instead of None"),
         (["hah.lambda=0.5"], "hah.lambda 0.5 instead of 0.1"),
     ],
@@ -244,11 +244,11 @@ def test_a_run_that_is_not_the_presets_stands_in_no_row_and_it_is_said_why(runs,
 
 
 def test_runs_of_other_presets_are_counted(runs, made):
-    for preset in ("study-lambda-1", "study-lambda-1", "quickstart"):
+    for preset in ("cifar10-smoke", "cifar10-smoke", "quickstart"):
         made(preset, results={"noise": noise({0.1: 0.6})})
     report = tables.paper([runs])
     assert report.remarks == (
-        "runs of other presets are left out: 1 quickstart, 2 study-lambda-1; 'hah compare' takes any runs",
+        "runs of other presets are left out: 2 cifar10-smoke, 1 quickstart; 'hah compare' takes any runs",
     )
 
 

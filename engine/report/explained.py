@@ -1,0 +1,116 @@
+"""The three largest differences between what was published and what was found, and what turning a switch does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine.report import effects
+from engine.report.effects import SEEN, Effect, Finding, View
+from engine.report.networks import PRINTED, Network
+from engine.report.tables import Report, title_of
+
+MOST = 3
+HOW = (
+    "Of the effects of Tables 1 and 3, and of Table 2's mean of HaH against standard, these are the three whose "
+    "published and found sizes are furthest apart. A switch is a network that differs from the HaH network in one "
+    "setting. It explains a part where the effect with it is nearer to the published size, and the two networks differ "
+    "that way by the rule of the effects. What no switch explains is unexplained."
+)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """``found``: the effect where the network with the switch turned stands for the HaH network; ``moved``: the
+    difference between the two, seen where it goes towards the published size."""
+
+    title: str
+    found: Finding
+    moved: Finding
+    nearer: bool
+
+    @property
+    def explains(self) -> bool:
+        return self.nearer and self.moved.verdict == SEEN
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A difference between a ``published`` size (as measured: fractions) and the one found."""
+
+    effect: Effect
+    view: View
+    published: float
+    found: Finding
+    switches: tuple[Switch, ...]
+
+    @property
+    def gap(self) -> float:
+        """Found minus published."""
+        return (self.found.size or 0.0) - self.published
+
+    @property
+    def verdict(self) -> str:
+        """What explains it, in words."""
+        names = [switch.title for switch in self.switches if switch.explains]
+        if names:
+            return f"in part explained by {', '.join(names)}"
+        return (
+            "unexplained: no switch that was turned moves it there"
+            if self.switches
+            else ("unexplained: no switch was turned")
+        )
+
+
+def explanations(report: Report) -> list[Explanation]:
+    """The largest differences of the first view that has any: width 1 before studies."""
+    for view in effects.views(report):
+        found = sorted(_differences(report, view), key=lambda one: (-abs(one.gap), one.effect.key))
+        if found:
+            return found[:MOST]
+    return []
+
+
+def _differences(report: Report, view: View) -> Iterator[Explanation]:
+    for effect in effects.effects():
+        if not _counts(effect):
+            continue
+        found = effects.found(effect, view)
+        published = effects.published_size(effect, found)
+        if found.size is not None and published is not None:
+            switches = tuple(_switches(report, view, effect, published, found.size))
+            yield Explanation(effect, view, published, found, switches)
+
+
+def _counts(effect: Effect) -> bool:
+    if effect.place == "Table 2":
+        return effect.key == "table-2/paper-hah/paper-standard/mean"
+    return effect.place in ("Table 1", "Table 3")
+
+
+def _switches(report: Report, view: View, effect: Effect, published: float, size: float) -> Iterator[Switch]:
+    hah, other = view.network(effect.one), view.network(effect.other)
+    towards = 1 if published > size else -1
+    for title, network in _turned(report, view):
+        if network.name in (hah.name, other.name):
+            continue
+        found = effects.between(network, other, effect.metric, effect.sign)
+        if found.size is not None:
+            moved = effects.between(network, hah, effect.metric, towards)
+            yield Switch(title, found, moved, abs(found.size - published) < abs(size - published))
+
+
+def _turned(report: Report, view: View) -> Iterator[tuple[str, Network]]:
+    """Every network with runs that differs from the view's HaH network in one setting, by what it is called."""
+    hah = view.network("paper-hah").name
+    other = "paper-hah" if view.lambda_1 else "paper-hah-lambda-1"
+    for name in (
+        other,
+        *(PRINTED[one][0 if view.lambda_1 else -1] for one in ("no-hah-loss", "batch-norm", "no-threshold")),
+    ):
+        if view.networks[name].runs:
+            title = ("lambda 0.1" if view.lambda_1 else "lambda 1.0") if name == other else title_of(name)
+            yield title.removesuffix(", lambda 1.0"), view.networks[name]
+    for study in report.studies:
+        if study.study.width == view.width:
+            yield from ((network.name, network) for reference, network in study.study.switched if reference == hah)
