@@ -141,6 +141,12 @@ class BinnedSeries:
         first = self.number[index] << self.shift
         return (first + min(first + self.width - 1, self.last_step)) / 2
 
+    def middles(self) -> list[float]:
+        """The middle of every bin."""
+        shift, half = self.shift, (self.width - 1) / 2
+        found = [(number << shift) + half for number in self.number]
+        return [*found[:-1], self.middle(len(found) - 1)] if found else found
+
     def first_step(self) -> int:
         """The first step there is a bin for."""
         return self.number[0] << self.shift if self.number else 0
