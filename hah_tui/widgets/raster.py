@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from itertools import cycle
 
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # [column][row] of U+2800
-_MASKS = tuple(  # [column][first row][last row]: the dots between
+_MASKS: tuple[tuple[tuple[int, ...], ...], ...] = tuple(  # [column][first row][last row]: the dots between
     tuple(tuple(sum(bits[first : last + 1]) for last in range(4)) for first in range(4)) for bits in _BITS
 )
-_LOOSE = tuple(  # the same of a checkerboard
+_LOOSE: tuple[tuple[tuple[int, ...], ...], ...] = tuple(  # the same of a checkerboard
     tuple(tuple(mask & (0x05, 0x90)[column] for mask in line) for line in lines) for column, lines in enumerate(_MASKS)
 )
-_WHOLE = ((1,) * 4,) * 4  # of a cell of ASCII
+_WHOLE: tuple[tuple[int, ...], ...] = ((1,) * 4,) * 4  # of a cell of ASCII
 _BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
 GLYPHS = "*+ox#%@&"  # of ASCII lines, by ink
 BEHIND = "."  # of an ASCII line with another ink, one behind the others
@@ -146,7 +146,7 @@ class Raster:
         planes, inks = (self._back, self._back_inks) if behind else (self._dots, self._inks)
         width = self.width
         if self.ascii:
-            first, last, masks, cell, dots = top, bottom, _WHOLE, column, planes[0]
+            masks, cell, dots, first, last = _WHOLE, column, planes[0], top, bottom
         else:
             masks, cell, dots = (_LOOSE if behind else _MASKS)[column & 1], column >> 1, planes[column & 1]
             first, last = top >> 2, bottom >> 2
@@ -163,5 +163,5 @@ class Raster:
                 inks[index] = ink
         between = last - first - 1
         if between:  # whole cells, at once
-            dots[start + width : end : width] = masks[0][3].to_bytes() * between
-            inks[start + width : end : width] = ink.to_bytes() * between
+            dots[start + width : end : width] = bytes([masks[0][3]]) * between
+            inks[start + width : end : width] = bytes([ink]) * between
