@@ -35,7 +35,7 @@ To = Annotated[
 ]
 Forms = dict[Format, Callable[[], str | dict[str, Any]]]  # of a report, made when asked for
 Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", autocompletion=output.complete_run)]
-Compared = Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", autocompletion=output.complete_run)]
+Compared = Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", autocompletion=output.complete_run_or_sweep)]
 By = Annotated[
     str,
     typer.Option(
@@ -162,8 +162,9 @@ def _compared(references: Sequence[str], by: str, folders: Sequence[Path]) -> Co
 
     chosen: dict[RunDirectory, None] = {}
     titles: dict[str, str] = {}
+    known = sweeps.names(folders[0])
     for reference in references:
-        if reference in sweeps.names(folders[0]):
+        if reference in known:
             trials = sweeps.trials(sweeps.read(folders[0], reference), folders)
             titles |= {trial.point.group: trial.point.label or reference for trial in trials}
             there = [trial.look.run for trial in trials if trial.look is not None]
@@ -171,7 +172,7 @@ def _compared(references: Sequence[str], by: str, folders: Sequence[Path]) -> Co
                 raise RequestError(f"the sweep {reference} has no runs yet; 'hah sweep resume {reference}' queues them")
             chosen |= dict.fromkeys(there)
         else:
-            chosen[store.resolve(reference, *folders)] = None
+            chosen[store.resolve(reference, *folders, sweeps=known)] = None
     return comparing.compare(list(chosen), by, titles)
 
 
