@@ -1,8 +1,9 @@
 """What the terminal costs: hah-tui in a pseudo-terminal, with a scripted engine that writes 200 records a second.
 
-    python benchmarks/terminal.py [--seconds 20] [--steps 1000000] [--only live,idle,list,form,keys,sweep,compare]
+    python benchmarks/terminal.py [--seconds 20] [--steps 1000000] [--only CASE,...]
 
-A key has settled when nothing was written for 0.4 s; the median of several is told, and what it wrote.
+Cases: live, idle, list, groups, form, keys, results, sweep, compare. A key has settled when nothing was written for
+0.4 s after the first of it; the median of several is told, and what it wrote.
 CPU seconds are those of the hah-tui process (/proc), bytes what it wrote to the terminal, memory its resident set.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import struct
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.experiment import presets
+from engine.experiment.fingerprint import fingerprint
 from engine.runs.layout import RunDirectory, create
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State, read_state
@@ -36,9 +39,9 @@ SIZES = {"160x48": (160, 48), "80x24": (80, 24)}
 
 
 class Terminal:
-    """hah-tui in a pseudo-terminal of a size."""
+    """hah-tui, or another ``command``, in a pseudo-terminal of a size."""
 
-    def __init__(self, runs: Path, size: tuple[int, int], settings: Path) -> None:
+    def __init__(self, runs: Path, size: tuple[int, int], settings: Path, command: Sequence[str] = ()) -> None:
         self.master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         environment = {
@@ -47,7 +50,7 @@ class Terminal:
         }  # fmt: skip
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("hah-tui"))], stdin=slave, stdout=slave, stderr=slave,
+            command or [str(Path(sys.executable).with_name("hah-tui"))], stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True, env=environment,
         )  # fmt: skip
         os.close(slave)
@@ -266,6 +269,50 @@ def listed(folder: Path, settings: Path, count: int, seconds: float) -> dict[str
     }
 
 
+def grouped(folder: Path, settings: Path, seconds: float) -> dict[str, Any]:
+    """The list of 5,000 runs in 200 groups of 25 seeds: first rows, when the groups are there, and at rest."""
+    for point in range(200):
+        experiment = presets.load("quickstart", [f"hah.lambda={0.1 + point / 1000}"])
+        config, group = presets.dumped(experiment), fingerprint(experiment, seed=False)
+        for seed in range(25):
+            run = create(folder, "trial", re.sub(r"^seed: \d+$", f"seed: {seed}", config, flags=re.MULTILINE))
+            State(name="trial", preset="quickstart", group=group, seed=seed, status="finished", epoch=12, epochs=12,
+                  created=time.time(), metrics={"test/accuracy": 0.9 + seed / 1000}).write(run, False)  # fmt: skip
+    kept = settings / "hah-tui"
+    kept.mkdir(parents=True)
+    (kept / "terminal.json").write_text('{"group": "seed"}')
+    terminal = Terminal(folder, SIZES["160x48"], settings)
+    try:
+        painted, rows = terminal.until("hah-tui"), terminal.until("trial")
+        groups = terminal.until("in 200 groups")
+        terminal.read(10)
+        opened = len(terminal.output)
+        return {
+            "first_rows_after_paint_ms": round(1000 * (rows - painted)),
+            "groups_after_paint_s": round(groups - painted, 1),
+            "opening_kB": round(opened / 1000, 1),
+            **terminal.over(seconds),
+        }
+    finally:
+        terminal.close()
+
+
+def results_of(folder: Path, settings: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """Settled latencies of the results of a run that was tested against noise and evaluated with nothing more."""
+    run = made(folder, PER_EPOCH, "finished", PER_EPOCH)
+    terminal = Terminal(folder, size, settings)
+    try:
+        terminal.until(run.id[:12])
+        terminal.read(4)
+        found = {}
+        for name, key in {"results": "R", "esc to runs": "\x1b", "results again": "R", "down": "j"}.items():
+            found[name] = settled(terminal, key)
+            terminal.read(2)
+        return found
+    finally:
+        terminal.close()
+
+
 def form(folder: Path, settings: Path) -> dict[str, Any]:
     """CPU milliseconds of a key press in a field of the form."""
     terminal = Terminal(folder, SIZES["160x48"], settings)
@@ -304,7 +351,7 @@ def settled(terminal: Terminal, keys: Sequence[str], times: int = 1) -> dict[str
         cpu, written, pressed = terminal.cpu(), len(terminal.output), time.monotonic()
         last = pressed
         terminal.press(key)
-        while time.monotonic() - last < 0.4 and time.monotonic() - pressed < 10:
+        while time.monotonic() - last < (0.4 if last > pressed else 3.0) and time.monotonic() - pressed < 10:
             if select.select([terminal.master], [], [], 0.02)[0]:
                 data = os.read(terminal.master, 1 << 16)
                 terminal.output += data
@@ -386,7 +433,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--only", default="live,idle,list,form,keys,sweep,compare")
+    parser.add_argument("--only", default="live,idle,list,groups,form,keys,results,sweep,compare")
     parser.add_argument("--write", type=Path, nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
@@ -411,6 +458,11 @@ def main() -> None:
     if "list" in asked:
         for count in (10, 1000, 5000):
             measure(f"list of {count}", lambda runs, settings, count=count: listed(runs, settings, count, seconds))
+    if "groups" in asked:
+        measure("5000 runs in 200 groups", lambda runs, settings: grouped(runs, settings, seconds))
+    if "results" in asked:
+        for name, size in SIZES.items():
+            measure(f"results {name}", lambda runs, settings, size=size: results_of(runs, settings, size))
     if "form" in asked:
         measure("form", form)
     if "compare" in asked:

@@ -19,7 +19,8 @@ from typing import IO, Any, BinaryIO, Literal, NoReturn
 import platformdirs
 
 NO_FILE = "is not a file"
-_HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")  # what may be beyond a float
+_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")  # of what may be beyond a float
+_DIGITS = 150  # as many from one of their multiples on are in every number of twice as many
 
 
 def find_home() -> None:
@@ -73,7 +74,7 @@ def read_text(path: Path, limit: int = 4 << 20) -> str:
 
 def parse_json(data: bytes) -> dict[str, Any]:
     """A JSON object without NaN and infinities; raises ValueError for anything else."""
-    decoder = _CAREFUL if _HUGE.search(data) else _PLAIN
+    decoder = _CAREFUL if _may_be_huge(data) else _PLAIN
     try:
         document = decoder.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
     except RecursionError:
@@ -89,6 +90,13 @@ def read_json(path: Path, limit: int = 4 << 20) -> dict[str, Any]:
         return parse_json(read_bytes(path, limit))
     except (OSError, ValueError):
         return {}
+
+
+def _may_be_huge(data: bytes) -> bool:
+    """Whether a number may be beyond a float. One expression for both takes longer than all of the decoding."""
+    if _EXPONENT.search(data):
+        return True
+    return any(data[at : at + _DIGITS].isdigit() for at in range(0, len(data), _DIGITS))
 
 
 def _refuse(text: str) -> NoReturn:

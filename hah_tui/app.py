@@ -21,9 +21,12 @@ from typing import Any, ClassVar
 
 from textual import events
 from textual.app import SystemCommand
+from textual.await_remove import AwaitRemove
 from textual.binding import BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widget import Widget
 
 from engine import disk
 from engine.runs.layout import RunDirectory, runs_folder
@@ -64,6 +67,10 @@ class HahApp(BaseApp):
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         super()._display(screen, self._picture.without(renderable))
+
+    def _prune(self, *nodes: Widget, parent: DOMNode | None = None) -> AwaitRemove:
+        """Where a screen has gone Textual lays the one below out again and paints all of it a second time."""
+        return super()._prune(*nodes, parent=None if parent is self else parent)
 
     # Life
 

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any
 
-from engine.experiment.mistakes import RequestError
+from engine.results.means import Candidate, standings
 from engine.runs import store
-from engine.runs.layout import RunDirectory
-from engine.runs.state import read_state
 from hah_tui.curves import Source
+from hah_tui.run_facts import Configured
 from hah_tui.series import BinnedSeries, MeanSeries
-from hah_tui.text import shown_line
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the comparison takes from a run's experiment: its settings, what its network depends on, and its group.
-
-    ``problem`` says why they cannot be read.
-    """
-
-    whole: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    group: str = ""
-    seed: int | None = None
-    called: str = ""
-    problem: str = ""
 
 
 @dataclass
@@ -37,6 +20,7 @@ class Compared:
 
     members: list[Source]
     number: int
+    configured: Mapping[str, Configured] = field(default_factory=dict)  # by id
     name: str = ""
     hidden: bool = False
     means: dict[str, MeanSeries] = field(default_factory=dict)
@@ -50,41 +34,35 @@ class Compared:
         return mean
 
     @property
-    def finished(self) -> list[Source]:
+    def counted(self) -> list[Source]:
         """The members that a mean of results is over."""
         if len(self.members) == 1:
             return self.members
-        return [one for one in self.members if one.look is not None and one.look.status == "finished"]
+        found = zip(self.members, standings([candidate(one, self.configured) for one in self.members]), strict=True)
+        return [one for one, standing in found if not standing.why]
 
     @property
     def title(self) -> str:
         """The name, with how many runs it stands for."""
         if len(self.members) == 1:
             return self.name
-        whole, done = len(self.members), len(self.finished)
+        whole, done = len(self.members), len(self.counted)
         return f"{self.name} ({done} seeds)" if done == whole else f"{self.name} ({done} of {whole} finished)"
 
     def value(self, metric: str) -> tuple[float, float]:
         """Mean and sample standard deviation of a result; NaN for none."""
         values = [
             source.look.state.metrics[metric]
-            for source in self.finished
+            for source in self.counted
             if source.look is not None and metric in source.look.state.metrics
         ]
         return (fmean(values) if values else math.nan), (stdev(values) if len(values) > 1 else math.nan)
 
 
-def facts_of(run: RunDirectory) -> Facts:
-    """What a run is now; for a thread."""
-    from engine.experiment.fingerprint import settings
-
-    try:
-        state = read_state(run)
-        whole = store.experiment_of(run, state).dump()
-        seed = whole.get("seed")
-        called = run.id.rpartition("-")[0] or run.id
-        return Facts(whole, settings(whole), store.group_of(run, state), seed, called)
-    except RequestError as error:
-        return Facts(problem=shown_line(error.mistakes[0].what))
-    except OSError as error:
-        return Facts(problem=shown_line(error.strerror))
+def candidate(source: Source, configured: Mapping[str, Configured]) -> Candidate:
+    """A run for a mean, by what is known of the settings of runs, by id; of a seed the newest stands."""
+    known, look = configured.get(source.run.id), source.look
+    group, seed = (known.group, known.seed) if known else ("", None)
+    if look is None:
+        return Candidate("reading", False, group, seed)
+    return Candidate(look.status, bool(store.changed_on_the_way(look.state)), group, seed, (look.state.created,))

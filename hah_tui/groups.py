@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from engine.runs import store
+from engine.results.means import missing_seeds, standings
 from hah_tui import attributes
 from hah_tui.attributes import Attribute
 from hah_tui.listing import ListedRun
@@ -21,8 +21,8 @@ _DATA = "data.dataset"
 
 @dataclass(frozen=True)
 class Group:
-    """``runs`` of one ``key``. Into means go those of ``counted``: finished, no setting changed on the way, of each
-    seed the newest. ``missing``: of its own seeds, and those that a group with one of them has finished, the others."""
+    """``runs`` of one ``key``. Into means go those of ``counted``, of each seed the newest; ``missing`` are the seeds
+    that it lacks (`means` has both rules)."""
 
     key: str
     name: str
@@ -38,23 +38,12 @@ class Group:
     @cached_property
     def sorted_out(self) -> tuple[tuple[ListedRun, ...], dict[str, int]]:
         """The counted runs, and how many others there are, by why they are not."""
-        counted: dict[tuple[str, int | None], ListedRun] = {}
-        others: Counter[str] = Counter()
-        for run in sorted(self.runs, key=lambda run: -run.created):
-            group = run.configured.group if run.configured else ""
-            if store.changed_on_the_way(run.look.state):
-                others["changed on the way"] += 1
-            elif not group:
-                others["unreadable"] += 1
-            elif run.look.status != "finished":
-                others[run.look.status] += 1
-            elif (group, run.seed) in counted:
-                others["older with a seed that is there"] += 1
-            else:
-                counted[group, run.seed] = run
+        newest = sorted(self.runs, key=lambda run: -run.created)
+        found = list(zip(newest, standings([run.candidate for run in newest]), strict=True))
+        others = Counter(standing.why for _, standing in found if standing.why)
         if self.left_out:
             others["that the filter leaves out"] = self.left_out
-        return tuple(counted.values()), dict(others)
+        return tuple(run for run, standing in found if not standing.why), dict(others)
 
     @property
     def size(self) -> int:
@@ -184,12 +173,7 @@ def _names(shared: tuple[Shared, ...], called: tuple[str, ...], ids: tuple[str, 
 
 
 def _with_missing(groups: Sequence[Group]) -> list[Group]:
-    kinds = {group.finished for group in groups}
-    shared = {  # by the seeds of a group, of which most have the same
-        seeds: seeds.union(*(others for others in kinds if not others.isdisjoint(seeds)))
-        for seeds in {group.seeds for group in groups}
-    }
-    missing = [tuple(sorted(shared[group.seeds] - group.finished)) for group in groups]
+    missing = missing_seeds([group.seeds for group in groups], [group.finished for group in groups])
     return [
         group if group.missing == seeds else replace(group, missing=seeds)
         for group, seeds in zip(groups, missing, strict=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine import disk
+from engine.experiment.mistakes import RequestError
+from engine.results.means import Candidate
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.store import Labels
@@ -55,6 +57,12 @@ class ListedRun:
     @property
     def seed(self) -> int | None:
         return self.look.state.seed if self.configured is None else self.configured.seed
+
+    @property
+    def candidate(self) -> Candidate:
+        """It for a mean; of a seed the newest stands."""
+        changed, group = store.changed_on_the_way(self.look.state), self.configured.group if self.configured else ""
+        return Candidate(self.look.status, bool(changed), group, self.seed, (self.created,))
 
     def has(self, setting: str) -> bool:
         """Whether its experiment, as far as it is read, has a setting of this dotted name."""
@@ -173,7 +181,9 @@ def read(look: Look, wants: Collection[Wants], known: ListedRun | None = None) -
     configured = None if known is None else known.configured
     same = known is not None and known.look.state.changed == look.state.changed
     if "settings" in wants and not (configured and same):
-        configured = run_facts.configured(look.run, look.state)
+        configured = None  # stays, where it cannot be read
+        with suppress(OSError, ValueError, RequestError):
+            configured = run_facts.configured(look.run, look.state)
     results = run_facts.evaluated(look.run) if "results" in wants else {}
     return ListedRun(look, store.labels(look.run), configured, results)
 

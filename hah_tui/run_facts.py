@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine import disk
-from engine.experiment.mistakes import RequestError
 from engine.runs import store
 from engine.runs.layout import RunDirectory
 from engine.runs.state import State
@@ -38,15 +37,12 @@ class Configured:
 _shared: dict[str, Shared] = {}  # by what is written but for name and seed, and what was changed since
 
 
-def configured(run: RunDirectory, state: State) -> Configured | None:
-    """The configuration of a run as it is now; None where it cannot be read."""
-    try:
-        text = disk.read_text(run.config)
-        key = f"{_OWN.sub('', text)}{state.changed}"
-        if key not in _shared:
-            _shared[key] = _read(run, state)
-    except (OSError, ValueError, RequestError):
-        return None
+def configured(run: RunDirectory, state: State) -> Configured:
+    """The configuration of a run as it is now; raises RequestError or OSError where it cannot be read."""
+    text = disk.read_text(run.config)
+    key = f"{_OWN.sub('', text)}{state.changed}"
+    if key not in _shared:
+        _shared[key] = _read(run, state)
     written = _SEED.search(text)
     seed = state.seed if state.seed is not None or written is None else int(written[1])
     return Configured(_shared[key], seed, store.group_of(run, state))

@@ -96,8 +96,10 @@ class BinnedSeries:
             elif finite:
                 count[-1] += 1
                 total[-1] += value
-                low[-1] = min(value, low[-1])
-                high[-1] = max(value, high[-1])
+                if value < low[-1]:
+                    low[-1] = value
+                if value > high[-1]:
+                    high[-1] = value
             last = value if finite else last
         self.version += len(pairs)
         self.last = last
@@ -141,6 +143,12 @@ class BinnedSeries:
         first = self.number[index] << self.shift
         return (first + min(first + self.width - 1, self.last_step)) / 2
 
+    def middles(self) -> list[float]:
+        """The middle of every bin."""
+        shift, half = self.shift, (self.width - 1) / 2
+        found = [(number << shift) + half for number in self.number]
+        return [*found[:-1], self.middle(len(found) - 1)] if found else found
+
     def first_step(self) -> int:
         """The first step there is a bin for."""
         return self.number[0] << self.shift if self.number else 0
@@ -181,15 +189,14 @@ class BinnedSeries:
         return _RunningMean(end, kept * past.weighted + (1 - kept) * self.mean(index), kept * past.weight + (1 - kept))
 
     def _merge(self) -> None:
-        """Bins of twice the width."""
-        self.shift += 1
+        """Wider bins: of twice the width, or as wide as the two nearest to each other need to become one."""
+        wider = min(b - a for a, b in pairwise(self.number)).bit_length()
+        self.shift += wider
         self._generation += 1
-        halves = [n >> 1 for n in self.number]
-        if all(a != b for a, b in pairwise(halves)):  # no two bins become one
-            self.number = array("q", halves)
-            return
         number, count, total, low, high = array("q"), array("q"), array("d"), array("d"), array("d")
-        for n, c, t, a, b in zip(halves, self.count, self.total, self.low, self.high, strict=True):
+        for n, c, t, a, b in zip(
+            [n >> wider for n in self.number], self.count, self.total, self.low, self.high, strict=True
+        ):
             if number and number[-1] == n:
                 count[-1] += c
                 total[-1] += t

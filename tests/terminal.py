@@ -15,6 +15,7 @@ class Terminal:
 
     def __init__(self, command, columns=100, lines=30, env=None):
         self.master, slave = os.openpty()
+        self.slave = os.ttyname(slave)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
         def become_controlled():
@@ -51,6 +52,19 @@ class Terminal:
 
     def send(self, keys):
         os.write(self.master, keys.encode() if isinstance(keys, str) else keys)
+
+    def fill(self):
+        """Write to it, as the program does, until it takes nothing more; who reads makes room again."""
+        slave = os.open(self.slave, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        refused = 0
+        while refused < 10:  # the kernel moves what it has from one buffer to the next meanwhile
+            try:
+                os.write(slave, b" " * 256)
+                refused = 0
+            except BlockingIOError:
+                refused += 1
+                time.sleep(0.05)
+        os.close(slave)
 
     def interrupt(self):
         """Ctrl-C."""

@@ -1,13 +1,13 @@
 """Runs that are equal but for their seed, as one: which belong together, what a group is called, what is left out.
 
-A mean is over finished runs of one experiment, one of each seed. A run whose settings were changed while it trained
-equals no other, so it stands alone.
+A mean is over what `means` lets into it. A run whose settings were changed while it trained equals no other, so it
+stands alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.experiment import naming
@@ -15,6 +15,7 @@ from engine.experiment.fields import fields, flatten
 from engine.experiment.fingerprint import settings
 from engine.experiment.mistakes import RequestError
 from engine.results.estimates import Estimate, best, estimate
+from engine.results.means import Candidate, missing_seeds, standings
 from engine.results.measured import Measured
 from engine.results.numbers import FROM_TRAINING, Number
 from engine.runs import store
@@ -55,17 +56,19 @@ class Group:
 def one_of_each_seed(runs: Sequence[Measured], remarks: list[str]) -> list[Measured]:
     """Of runs that are equal but for their seed one for each seed: finished, most evaluated, newest; the rest is
     remarked upon."""
-    by_seed: dict[int | None, Measured] = {}
-    for run in sorted(runs, key=_merit):
-        if run.seed in by_seed:
-            remarks.append(f"{by_seed[run.seed].run.id} has the seed of {run.run.id}, which stands for both")
-        by_seed[run.seed] = run
-    return sorted(by_seed.values(), key=lambda run: (run.seed or 0, run.run.id))
+    chosen = []
+    for run, standing in zip(runs, standings([_candidate(run) for run in runs]), strict=True):
+        if standing.instead is None:
+            chosen.append(run)
+        else:
+            remarks.append(f"{run.run.id} has the seed of {runs[standing.instead].run.id}, which stands for both")
+    return sorted(chosen, key=lambda run: (run.seed or 0, run.run.id))
 
 
-def _merit(run: Measured) -> tuple[bool, int, float]:
+def _candidate(run: Measured) -> Candidate:
     evaluated = sum(FROM_TRAINING not in number.labels for number in run.numbers.values())
-    return run.state.status == "finished", evaluated, run.state.created
+    group = store.group_of(run.run, run.state)
+    return Candidate(run.state.status, bool(run.changed), group, run.seed, (evaluated, run.state.created))
 
 
 def grouped(
@@ -86,12 +89,12 @@ def grouped(
     for key, members in places.items():
         found += _means(key, members, by, remarks)
     names = _names(found, by, titles or {})
-    seeds = dict.fromkeys(seed for _, members in found for run in members if (seed := run.seed) is not None)
-    several = any(len(members) > 1 for _, members in found)
-    groups = []
-    for name, (_, members) in zip(names, found, strict=True):
-        missing = tuple(sorted(seeds.keys() - {run.seed for run in members})) if several and by == SEED else ()
-        groups.append(Group(name, tuple(members), missing))
+    groups = [Group(name, tuple(members)) for name, (_, members) in zip(names, found, strict=True)]
+    if by == SEED:
+        every = [frozenset(seed for run in places.get(key, members) if (seed := run.seed) is not None)
+                 for key, members in found]  # fmt: skip
+        lacks = missing_seeds(every, [frozenset(group.seeds) for group in groups])
+        groups = [replace(group, missing=seeds) for group, seeds in zip(groups, lacks, strict=True)]
     return groups, remarks
 
 
@@ -112,22 +115,23 @@ def _means(key: str, members: list[Measured], by: str, remarks: list[str]) -> li
     """A group without what cannot enter its mean; where nothing can, each of its runs alone."""
     if len(members) == 1:
         return [(key, members)]
-    whole = [run for run in members if run.state.status == "finished" and not run.changed]
+    whole = [run for run in members if not _candidate(run).why]
     if not whole:
         return [(f"run {run.run.id}", [run]) for run in members]
     for run in members:
         if run not in whole:
             why = f"{', '.join(run.changed)} changed while it trained" if run.changed else _how_far(run)
             remarks.append(f"{run.run.id} is left out of its group's mean: {why}")
+    chosen = one_of_each_seed(whole, remarks)
     if by == SEED:
-        return [(key, one_of_each_seed(whole, remarks))]
+        return [(key, chosen)]
     same: dict[str, list[Measured]] = {}
-    for run in whole:
+    for run in chosen:
         same.setdefault(store.group_of(run.run, run.state), []).append(run)
     if len(same) > 1:
         others = [setting for setting in _differing([runs[0] for runs in same.values()]) if setting != by]
         remarks.append(f"the mean of {key} is over runs that differ in {', '.join(others[:5])}")
-    return [(key, [run for runs in same.values() for run in one_of_each_seed(runs, remarks)])]
+    return [(key, [run for runs in same.values() for run in runs])]
 
 
 def _how_far(run: Measured) -> str:

@@ -81,10 +81,11 @@ def runs_of(folders: Sequence[Path]) -> list[RunDirectory]:
     return list(found.values())
 
 
-def resolve(reference: str, folder: Path, *more: Path) -> RunDirectory:
+def resolve(reference: str, folder: Path, *more: Path, sweeps: Sequence[str] | None = None) -> RunDirectory:
     """The run of an id, a unique beginning of one, a name, or @last, in one or more folders; raises RequestError.
 
-    With "-evaluation" behind it, the job that evaluates that run.
+    With "-evaluation" behind it, the job that evaluates that run. ``sweeps``: their names, where one of them would
+    have been right too, for the message.
     """
     if (
         reference.endswith(EVALUATION)
@@ -110,9 +111,10 @@ def resolve(reference: str, folder: Path, *more: Path) -> RunDirectory:
             raise RequestError(
                 f"{reference} in {one} is a symbolic link, and no run: give --runs-dir where it leads to"
             )
-    close = difflib.get_close_matches(reference, [run.id for run in runs], n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else "'hah ls' lists them"
-    raise RequestError(f"no run is called {reference!r} in {folder}; {hint}")
+    close = difflib.get_close_matches(reference, [*(run.id for run in runs), *(sweeps or ())], n=1, cutoff=0.5)
+    lists = "'hah ls' lists them" if sweeps is None else "'hah ls' and 'hah sweep ls' list them"
+    hint = f"did you mean {close[0]}?" if close else lists
+    raise RequestError(f"no run {'' if sweeps is None else 'or sweep '}is called {reference!r} in {folder}; {hint}")
 
 
 def another(reference: str, run: RunDirectory, setting: str) -> RunDirectory:

@@ -26,6 +26,14 @@ def complete_run(incomplete: str) -> list[str]:
     return [run.id for run in store.all_runs(layout.runs_folder()) if run.id.startswith(incomplete)][:50]
 
 
+def complete_run_or_sweep(incomplete: str) -> list[str]:
+    """Names of sweeps and ids of runs for shell completion, the newest first."""
+    from engine.sweep import sweeps
+
+    known = sweeps.names(layout.runs_folder())
+    return [*(name for name in known if name.startswith(incomplete)), *complete_run(incomplete)]
+
+
 def complete_preset(incomplete: str) -> list[str]:
     """Names of presets for shell completion."""
     from engine.experiment import presets

@@ -34,8 +34,10 @@ To = Annotated[
     Path | None, typer.Option("--to", help="Write tables (all formats) and figures (SVG, PNG) into this folder.")
 ]
 Forms = dict[Format, Callable[[], str | dict[str, Any]]]  # of a report, made when asked for
-Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN|SWEEP]...", autocompletion=output.complete_run)]
-Compared = Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", autocompletion=output.complete_run)]
+Runs = Annotated[
+    list[str] | None, typer.Argument(metavar="[RUN|SWEEP]...", autocompletion=output.complete_run_or_sweep)
+]
+Compared = Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", autocompletion=output.complete_run_or_sweep)]
 By = Annotated[
     str,
     typer.Option(
@@ -168,8 +170,9 @@ def _chosen(references: Sequence[str], folders: Sequence[Path]) -> tuple[dict[Ru
 
     chosen: dict[RunDirectory, None] = {}
     titles: dict[str, str] = {}
+    known = sweeps.names(folders[0])
     for reference in references:
-        if reference in sweeps.names(folders[0]):
+        if reference in known:
             trials = sweeps.trials(sweeps.read(folders[0], reference), folders)
             titles |= {trial.point.group: trial.point.label or reference for trial in trials}
             there = [trial.look.run for trial in trials if trial.look is not None]
@@ -177,7 +180,7 @@ def _chosen(references: Sequence[str], folders: Sequence[Path]) -> tuple[dict[Ru
                 raise RequestError(f"the sweep {reference} has no runs yet; 'hah sweep resume {reference}' queues them")
             chosen |= dict.fromkeys(there)
         else:
-            chosen[store.resolve(reference, *folders)] = None
+            chosen[store.resolve(reference, *folders, sweeps=known)] = None
     return chosen, titles
 
 

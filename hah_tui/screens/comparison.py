@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.binding import BindingType
 
 from engine.experiment import naming
+from engine.experiment.mistakes import RequestError
+from engine.results.means import standings
 from engine.runs.layout import RunDirectory
 from engine.runs.metrics import (
     CLEAN,
@@ -28,9 +30,11 @@ from engine.runs.metrics import (
     Metric,
     Unit,
 )  # fmt: skip
+from engine.runs.state import read_state
 from hah_tui import keys
-from hah_tui.compared import Compared, Facts, facts_of
+from hah_tui.compared import Compared, candidate
 from hah_tui.curves import Source
+from hah_tui.run_facts import Configured, configured
 from hah_tui.screens.dialogs import PickRun
 from hah_tui.screens.panels import PanelScreen
 from hah_tui.text import duration, percent, shown_line
@@ -58,8 +62,9 @@ class CompareScreen(PanelScreen):
     def __init__(self, runs: Sequence[RunDirectory]) -> None:
         super().__init__()
         self.runs = [Source(run) for run in runs]
-        self.facts: dict[str, Facts] = {}  # by id
-        self.entries = [Compared([source], number) for number, source in enumerate(self.runs)]
+        self.configured: dict[str, Configured] = {}  # by id
+        self.unreadable: dict[str, str] = {}  # by id of the others: why
+        self.entries = [Compared([source], number, self.configured) for number, source in enumerate(self.runs)]
         self.grouped = self.solo = False
         self.front: int | None = None  # the number of the entry in front of the others
         self._panels = (
@@ -85,13 +90,24 @@ class CompareScreen(PanelScreen):
 
     def prepare(self) -> None:
         for source in self.runs:
-            self.hah.in_background(self, partial(facts_of, source.run), partial(self._know, source.run.id))
+            name, read = source.run.id, partial(_configured, source.run)
+            self.hah.in_background(self, read, partial(self._know, name), partial(self._cannot_know, name))
 
-    def _know(self, name: str, facts: Facts) -> None:
-        self.facts[name] = facts
-        if len(self.facts) == len(self.runs):
+    def _know(self, name: str, configured: Configured) -> None:
+        self.configured[name] = configured
+        if self.known:
             self._call_them()
         self.changed()
+
+    def _cannot_know(self, name: str, error: Exception) -> None:
+        said = error.mistakes[0].what if isinstance(error, RequestError) else getattr(error, "strerror", error)
+        self.unreadable[name] = shown_line(said)
+        self.changed()
+
+    @property
+    def known(self) -> bool:
+        """Whether the settings of every run were read, or cannot be."""
+        return len(self.configured) + len(self.unreadable) == len(self.runs)
 
     # Who is compared
 
@@ -99,18 +115,11 @@ class CompareScreen(PanelScreen):
         """Make the entries: each run, or the groups of runs that are equal but for their seed."""
         hidden = {id(source) for entry in self.entries if entry.hidden for source in entry.members}
         groups: dict[str, list[Source]] = {}
-        seeds = set[tuple[str, int | None]]()
-        for source in sorted(self.runs, key=lambda source: _status(source) != "finished"):
-            facts = self.facts.get(source.run.id, Facts())
-            again = (facts.group, facts.seed) in seeds  # of one seed the first that has finished is in the mean
-            seeds.add((facts.group, facts.seed))
-            alone = not self.grouped or not facts.group or again
-            groups.setdefault(source.run.id if alone else facts.group, []).append(source)
-        place = {id(source): number for number, source in enumerate(self.runs)}
-        for members in groups.values():
-            members.sort(key=lambda source: place[id(source)])
-        groups = dict(sorted(groups.items(), key=lambda item: place[id(item[1][0])]))
-        self.entries = [Compared(members, number) for number, members in enumerate(groups.values())]
+        candidates = [candidate(source, self.configured) for source in self.runs]
+        for source, run, standing in zip(self.runs, candidates, standings(candidates), strict=True):
+            alone = not self.grouped or not run.group or standing.instead is not None
+            groups.setdefault(source.run.id if alone else run.group, []).append(source)
+        self.entries = [Compared(members, n, self.configured) for n, members in enumerate(groups.values())]
         for entry in self.entries:
             entry.hidden = all(id(source) in hidden for source in entry.members)
         self.front, self.solo = None, False
@@ -121,11 +130,10 @@ class CompareScreen(PanelScreen):
         """Call the entries by what differs, as soon as that is known."""
         ids = [entry.members[0].run.id for entry in self.entries]
         called = naming.trimmed([name.rpartition("-")[0] or name for name in ids])
-        first = [self.facts.get(name, Facts()) for name in ids]
-        if all(facts.settings for facts in first):
-            names = naming.names(
-                [facts.settings for facts in first], [facts.called for facts in first], ids, [f.seed for f in first]
-            )
+        first = [known for name in ids if (known := self.configured.get(name)) is not None]
+        if len(first) == len(ids):
+            own = [name.rpartition("-")[0] or name for name in ids]
+            names = naming.names([one.shared.network for one in first], own, ids, [one.seed for one in first])
         else:
             names = called if len(set(called)) == len(ids) else ids
         for entry, name in zip(self.entries, names, strict=True):
@@ -182,7 +190,7 @@ class CompareScreen(PanelScreen):
         self.redraw()
 
     def action_group_seeds(self) -> None:
-        seeds = {(facts.group, facts.seed) for facts in self.facts.values() if facts.group}
+        seeds = {(known.group, known.seed) for known in self.configured.values() if known.group}
         if not self.grouped and len({group for group, _ in seeds}) == len(seeds):
             self.hah.say("no two of these runs are equal but for their seed", "warning")
             return
@@ -238,7 +246,7 @@ class CompareScreen(PanelScreen):
                 if panel.id == "results":
                     panel.fill(header, self._results(), "nothing measured yet")
                 else:
-                    same = "the same settings" if len(self.facts) == len(self.runs) else "reading"
+                    same = "the same settings" if self.known else "reading"
                     panel.fill(header, self._differences(), same)
         self.query_one("#head", Canvas).show(self._head_rows())
 
@@ -313,17 +321,15 @@ class CompareScreen(PanelScreen):
 
     def _differences(self) -> list[list[tuple[str, int]]]:
         """Rows of settings in which an entry differs from the first, without names, tags and the seeds of groups."""
-        from engine.experiment.fields import differences, flatten
-
-        known = [self.facts.get(entry.members[0].run.id, Facts()) for entry in self.shown]
-        rows = []
-        if any(facts.problem for facts in known):
-            rows.append([("cannot be read", canvas.WAITING), *((facts.problem, QUIET) for facts in known)])
-        whole = [facts.whole for facts in known if facts.whole]
+        ids, rows = [entry.members[0].run.id for entry in self.shown], []
+        if any(name in self.unreadable for name in ids):
+            rows.append([("cannot be read", canvas.WAITING), *((self.unreadable.get(name, ""), QUIET) for name in ids)])
+        flat = [self._settings(name) for name in ids]
+        whole = [settings for settings in flat if settings]
         names: dict[str, None] = {}
         for settings in whole[1:]:
-            names.update(dict.fromkeys(differences(whole[0], settings)))
-        flat = [flatten(facts.whole) for facts in known]
+            every = dict.fromkeys([*whole[0], *settings])
+            names.update({name: None for name in every if settings.get(name) != whole[0].get(name)})
         silent = ("name", "description", "tags", *(("seed",) if self.grouped else ()))
         for name in names:
             if name not in silent:
@@ -331,6 +337,11 @@ class CompareScreen(PanelScreen):
                 inks = [TEXT if text == texts[0] else canvas.MARK for text in texts]
                 rows.append([(name, QUIET), *zip(texts, inks, strict=True)])
         return rows
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        """A run's by dotted name, its seed among them; {} where they are not known."""
+        known = self.configured.get(name)
+        return {} if known is None else {"seed": known.seed, **known.shared.settings}
 
     def action_results(self) -> None:
         def picked(name: str | None) -> None:
@@ -344,6 +355,10 @@ class CompareScreen(PanelScreen):
         names = " ".join(source.run.id for source in self.runs)
         self.app.copy_to_clipboard(names)
         self.hah.say(f"copied {names}")
+
+
+def _configured(run: RunDirectory) -> Configured:
+    return configured(run, read_state(run))
 
 
 def _ink(entry: Compared) -> int:

@@ -79,6 +79,7 @@ class PanelScreen(Page):
         self._reading: set[Source] = set()
         self._read_at = WeakKeyDictionary[Source, float]()
         self._drawn_at = -math.inf
+        self._arranged: object = None
 
     # For the subclasses
 
@@ -275,15 +276,17 @@ class PanelScreen(Page):
                 chosen[-1] = self.current
             chosen = [name for name in wanted if name in chosen]
         roomy = height / rows >= 10 and self.size.width >= 100
-        box.set_class(roomy, "roomy")
-        box.styles.grid_size_columns, box.styles.grid_size_rows = columns, rows
-        low = rows > 1 and chosen[-1] in self.LOW and len(chosen) % columns == 1 % columns
-        box.styles.grid_rows = " ".join(["2fr"] * (rows - 1) + ["1fr" if low and roomy else "2fr"])
-        for panel in self.panels():
-            panel.display = str(panel.id) in chosen
-            panel.styles.column_span = 1
-        last = self.query_one(f"#{chosen[-1]}")
-        last.styles.column_span = columns * rows - len(chosen) + 1 if len(chosen) > columns * (rows - 1) else 1
+        low = roomy and rows > 1 and chosen[-1] in self.LOW and len(chosen) % columns == 1 % columns
+        arranged = columns, rows, roomy, low, tuple(chosen), len(self.panels())
+        if arranged != self._arranged:  # styles that are set again are laid out and painted again
+            self._arranged = arranged
+            box.set_class(roomy, "roomy")
+            box.styles.grid_size_columns, box.styles.grid_size_rows = columns, rows
+            box.styles.grid_rows = " ".join(["2fr"] * (rows - 1) + ["1fr" if low else "2fr"])
+            rest = columns * rows - len(chosen) if len(chosen) > columns * (rows - 1) else 0
+            for panel in self.panels():
+                panel.display = str(panel.id) in chosen
+                panel.styles.column_span = 1 + rest * (panel.id == chosen[-1])
         self.query_one(f"#{self.current}").focus(scroll_visible=False)
         self.redraw()
 

@@ -21,6 +21,7 @@ from engine.report import cases, formats
 from engine.report.cases import Cases
 from engine.report.compare import Quantity
 from engine.report.figures import Figure
+from engine.results.estimates import Estimate
 from engine.results.numbers import CLEAN
 from engine.runs.watcher import Look
 from engine.sweep import submit, sweeps
@@ -207,10 +208,14 @@ class SweepScreen(RunActions):
             if number is None or quantity is None:
                 found.append("-")
                 continue
-            text = formats.said(number, quantity.percent, self.has_class("-large"))
+            text = self._said_of(number, quantity, self.has_class("-large"))
             letters = f" {notes.mark(number.labels)}" if several and number.labels else ""
             found.append(star * (place in best) + text + letters)
         return found
+
+    def _said_of(self, number: Estimate, quantity: Quantity, interval: bool = True) -> str:
+        said = formats.said(number, quantity.percent, interval)
+        return said.replace("±", "+-") if self.hah.plain else said
 
     def _cell(self, place: int, seed: int, quantity: Quantity | None) -> Cell:
         """A trial: its mark, and its value of the metric, or how far it is."""
@@ -301,7 +306,7 @@ class SweepScreen(RunActions):
         out = f"; left out: {', '.join(f'{count} {status}' for status, count in left.items())}" if left else ""
         if quantity is None or number is None:
             return f"nothing measured of it yet{out}"
-        said = formats.said(number, quantity.percent) + ("%" if quantity.percent else "")
+        said = self._said_of(number, quantity) + ("%" if quantity.percent else "")
         over = f", mean of {len(number.values)} of {seeds} seeds" if seeds > 1 else ""
         more = sum(one.look is not None and one.look.status == "finished" for one in whole) - len(number.values)
         otherwise = f", {more} measured otherwise" if more else ""
@@ -515,7 +520,8 @@ class SweepScreen(RunActions):
                 f"chart {self._figure + 1} of {len(self._figures)}, tab: the next; " if len(self._figures) > 1 else ""
             )
             there, every = sum(bool(group.runs) for group in now.cases.groups), len(now.cases.groups)
-            over = f"{more}means ± standard deviation over finished seeds of {there} of {every} cases"
+            sign = "+-" if self.hah.plain else "±"
+            over = f"{more}means {sign} standard deviation over finished seeds of {there} of {every} cases"
             self._say("#detail", Text(f"{over}\nleft, right: read a value; a: the table", self.hah.colour("quiet")))
         else:
             chart.draw(None, _why_no_chart(now))

@@ -435,21 +435,22 @@ class _Place:
 
     def __init__(self, axis: Axis, x: Limits, y: Limits, drawn: raster.Raster) -> None:
         self._axis, self._x, self._y, self._raster = axis, x, y, drawn
-        self._known: dict[tuple[int, float], float] = {}
+        self._known: dict[tuple[int, tuple[float, ...]], list[float]] = {}  # columns of the middles of bins
 
-    def _across(self, line: ChartLine, first: int = 0) -> list[float]:
-        series, curves, known = line.series, line.curves, self._known
-        scale, low = (self._raster.columns - 1) / (self._x.high - self._x.low), self._x.low
-        middles = [series.middle(i) for i in range(first, len(series))]
-        if self._axis == "step":
-            return [(step - low) * scale for step in middles]
-        if self._axis == "epoch":
-            per = curves.steps_per_epoch or 1.0
-            return [(step / per - low) * scale for step in middles]
-        for step in middles:
-            if (id(curves), step) not in known:
-                known[id(curves), step] = (curves.seconds_of(step) - low) * scale
-        return [known[id(curves), step] for step in middles]
+    def _across(self, line: ChartLine) -> list[float]:
+        curves, middles = line.curves, tuple(line.series.middles())
+        found = self._known.get((id(curves), middles))
+        if found is None:
+            scale, low = (self._raster.columns - 1) / (self._x.high - self._x.low), self._x.low
+            if self._axis == "step":
+                found = [(step - low) * scale for step in middles]
+            elif self._axis == "epoch":
+                per = curves.steps_per_epoch or 1.0
+                found = [(step / per - low) * scale for step in middles]
+            else:
+                found = [(curves.seconds_of(step) - low) * scale for step in middles]
+            self._known[id(curves), middles] = found
+        return found
 
     def _down(self) -> Callable[[float], float]:
         y, last = self._y, self._raster.rows - 1

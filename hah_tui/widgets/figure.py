@@ -78,7 +78,7 @@ class FigureChart(Canvas, can_focus=True):
         said, quiet = "", ", ".join(one.labels)
         point = next((point for point in one.points if _x(point) == self._at), None)
         if point is not None:
-            spread = "" if point.y.spread is None else f" ± {point.y.spread:.2g}"
+            spread = "" if point.y.spread is None else f" {'+-' if self.plain else '±'} {point.y.spread:.2g}"
             said, quiet = f" {point.y.mean:.4g}{spread}", f"n {len(point.y.values)}  {quiet}"
         return [(f" {sign} {one.title}", ink), (said, TEXT), (f"  {quiet}", QUIET)]
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from itertools import cycle
 
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # [column][row] of U+2800
-_MASKS = tuple(  # [column][first row][last row]: the dots between
+_MASKS: tuple[tuple[tuple[int, ...], ...], ...] = tuple(  # [column][first row][last row]: the dots between
     tuple(tuple(sum(bits[first : last + 1]) for last in range(4)) for first in range(4)) for bits in _BITS
 )
-_LOOSE = tuple(  # the same of a checkerboard
+_LOOSE: tuple[tuple[tuple[int, ...], ...], ...] = tuple(  # the same of a checkerboard
     tuple(tuple(mask & (0x05, 0x90)[column] for mask in line) for line in lines) for column, lines in enumerate(_MASKS)
 )
+_WHOLE: tuple[tuple[int, ...], ...] = ((1,) * 4,) * 4  # of a cell of ASCII
 _BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
 GLYPHS = "*+ox#%@&"  # of ASCII lines, by ink
 BEHIND = "."  # of an ASCII line with another ink, one behind the others
@@ -48,8 +49,10 @@ class Raster:
     def __init__(self, width: int, height: int, ascii: bool = False) -> None:
         self.width, self.height, self.ascii = width, height, ascii
         self.columns, self.rows = (width, height) if ascii else (2 * width, 4 * height)
-        self._dots, self._inks = bytearray(width * height), bytearray(width * height)
-        self._back, self._back_inks = bytearray(width * height), bytearray(width * height)
+        cells = width * height
+        self._dots = bytearray(cells), bytearray(cells)  # those of left columns and of right ones
+        self._back = bytearray(cells), bytearray(cells)
+        self._inks, self._back_inks = bytearray(cells), bytearray(cells)
         self._drawn: list[bool] = []  # of a dash, by column
 
     def line(self, points: Iterable[tuple[float, float]], ink: int, dash: tuple[int, ...] = ()) -> None:
@@ -64,15 +67,15 @@ class Raster:
     def _line(self, points: Iterable[tuple[float, float]], ink: int) -> None:
         at, last, top, bottom = -1, 0.0, math.nan, math.nan  # the column, its last y, and how far it is filled
         for x, y in points:
-            if math.isnan(y):
+            if y != y:  # NaN
                 self._fill(at, top, bottom, ink)
                 top = math.nan
                 continue
             column = round(x)
-            if math.isnan(top):
+            if top != top:
                 top = bottom = y
             elif column <= at:
-                column, top, bottom = at, min(top, y), max(bottom, y)
+                column, top, bottom = at, y if y < top else top, y if y > bottom else bottom
             else:
                 self._fill(at, top, bottom, ink)
                 if column - at > 1 or abs(y - last) > 1:
@@ -83,34 +86,38 @@ class Raster:
 
     def band(self, columns: Iterable[tuple[float, float, float]], ink: int) -> None:
         """Fill between (x, top, bottom) in dots, x rising, loosely: every other dot, to stay behind the lines."""
-        before: tuple[int, float, float] | None = None
+        at: int | None = None  # the column that is gathered, and how far it reaches
+        above = below = math.nan
         for x, top, bottom in columns:
-            if math.isnan(top) or math.isnan(bottom):
-                before = None
+            if top != top or bottom != bottom:  # NaN
+                if at is not None:
+                    self._fill(at, above, below, ink, behind=True)
+                at = None
                 continue
             column = round(x)
-            if before is not None and column == before[0]:
-                top, bottom = min(top, before[1]), max(bottom, before[2])
-                if (top, bottom) != before[1:]:
-                    self._fill(column, top, bottom, ink, behind=True)
-            elif before is None:
-                self._fill(column, top, bottom, ink, behind=True)
-            else:
-                first, wide = before[0], column - before[0]
-                for step in range(max(1, -first), min(wide, self.columns - first) + 1):
+            if column == at:
+                above, below = top if top < above else above, bottom if bottom > below else below
+                continue
+            if at is not None:
+                self._fill(at, above, below, ink, behind=True)
+                wide = column - at
+                for step in range(max(1, -at), min(wide, self.columns - at)):
                     share = step / wide
-                    above, below = before[1] + share * (top - before[1]), before[2] + share * (bottom - before[2])
-                    self._fill(first + step, above, below, ink, behind=True)
-            before = (column, top, bottom)
+                    y0, y1 = above + share * (top - above), below + share * (bottom - below)
+                    self._fill(at + step, y0, y1, ink, behind=True)
+            at, above, below = column, top, bottom
+        if at is not None:
+            self._fill(at, above, below, ink, behind=True)
 
     def cells(self, row: int) -> tuple[str, bytes]:
         """The characters of a row and the ink of each; 0 under blanks."""
         start, end = row * self.width, (row + 1) * self.width
         text, inks = [], bytearray(self._inks[start:end])
+        (left, right), (back_left, back_right) = self._dots, self._back
         for index in range(start, end):
-            dots = self._dots[index]
+            dots = left[index] | right[index]
             if not dots:
-                dots = self._back[index]
+                dots = back_left[index] | back_right[index]
                 inks[index - start] = self._back_inks[index] if dots else 0
                 text.append((":" if dots else " ") if self.ascii else _BRAILLE[dots])
             else:
@@ -132,21 +139,29 @@ class Raster:
             return
         if self._drawn and not self._drawn[column % len(self._drawn)]:
             return
-        top, bottom = round(min(y0, y1)), round(max(y0, y1))
+        top, bottom = (round(y0), round(y1)) if y0 <= y1 else (round(y1), round(y0))
         if bottom < 0 or top >= self.rows:
             return
-        top, bottom = max(top, 0), min(bottom, self.rows - 1)
-        dots, inks = (self._back, self._back_inks) if behind else (self._dots, self._inks)
+        top, bottom = top if top > 0 else 0, bottom if bottom < self.rows else self.rows - 1
+        planes, inks = (self._back, self._back_inks) if behind else (self._dots, self._inks)
+        width = self.width
         if self.ascii:
-            for row in range(top, bottom + 1):
-                dots[row * self.width + column] = 1
-                inks[row * self.width + column] = ink
-            return
-        masks, cell = (_LOOSE if behind else _MASKS)[column & 1], column >> 1
-        first, last = top >> 2, bottom >> 2
-        for row in range(first, last + 1):
-            mask = masks[top & 3 if row == first else 0][bottom & 3 if row == last else 3]
+            masks, cell, dots, first, last = _WHOLE, column, planes[0], top, bottom
+        else:
+            masks, cell, dots = (_LOOSE if behind else _MASKS)[column & 1], column >> 1, planes[column & 1]
+            first, last = top >> 2, bottom >> 2
+        start, end = first * width + cell, last * width + cell
+        if first == last:
+            mask = masks[top & 3][bottom & 3]
             if mask:
-                index = row * self.width + cell
+                dots[start] |= mask
+                inks[start] = ink
+            return
+        for index, mask in ((start, masks[top & 3][3]), (end, masks[0][bottom & 3])):
+            if mask:
                 dots[index] |= mask
                 inks[index] = ink
+        between = last - first - 1
+        if between:  # whole cells, at once
+            dots[start + width : end : width] = bytes([masks[0][3]]) * between
+            inks[start + width : end : width] = bytes([ink]) * between

@@ -16,6 +16,8 @@ from engine.runs import store
 from engine.runs.layout import create
 from engine.runs.process import identity
 from engine.runs.state import State
+from engine.sweep import sweeps
+from engine.sweep.sweeps import Sweep
 from tests.tui.made import ablation
 
 
@@ -221,6 +223,7 @@ def test_no_colour_and_dumb_terminals_get_plain_lines(terminal, program, runs):
 
 def test_shell_completion_completes_runs_presets_and_settings(program, runs):
     create(runs, "trained", "")
+    sweeps.write(runs, Sweep("lambdas", "", "", (), ()))
 
     def complete(words):
         env = {
@@ -233,6 +236,9 @@ def test_shell_completion_completes_runs_presets_and_settings(program, runs):
 
     assert "trained-" in complete("hah show ")
     assert "paper-hah" in complete("hah run ")
+    compared = complete("hah compare ")
+    assert "trained-" in compared
+    assert "lambdas" in compared
     env = {
         **os.environ,
         "_HAH_COMPLETE": "complete_bash",

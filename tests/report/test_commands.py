@@ -173,7 +173,8 @@ def test_report_of_ones_own_runs_and_of_a_sweep(made, runs, hah, tmp_path):
     assert {"lambda.svg", "noise.png", "report.json", "tables.tex"} <= {line.rpartition("/")[2] for line in written}
     document = json.loads(hah("report", "runs", "lambdas", "--json").stdout)
     assert [figure["key"] for figure in document["figures"]] == ["noise", "lambda"]
-    for wrong, said in ((["lambdas", "--by", "nothing"], "is no setting"), (["nobody", "lambdas"], "no run is called")):
+    none = "no run or sweep is called 'nobody'"
+    for wrong, said in ((["lambdas", "--by", "nothing"], "is no setting"), (["nobody", "lambdas"], none)):
         done = hah("compare", *wrong, check=False)
         assert done.returncode == 2
         assert said in done.stderr

@@ -26,7 +26,7 @@ def compare(runs, body, size=(160, 48)):
     """``body(pilot, app, screen)`` in a comparison that has read its runs."""
 
     folder = runs[0].path.parent
-    show(lambda: CompareScreen(runs), folder, body, size, ready=lambda screen: len(screen.facts) == len(runs))
+    show(lambda: CompareScreen(runs), folder, body, size, ready=lambda screen: screen.known)
 
 
 def test_curves_results_and_differences(pair):

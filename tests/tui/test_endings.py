@@ -27,9 +27,9 @@ def test_the_terminal_after_a_signal_to_hah_tui(folder, terminal, name):
         assert screen.output.rfind(undone) > screen.output.rfind(done) >= 0
 
 
-def form(terminal, columns=80, lines=24):
+def form(terminal):
     """The new-run form in a terminal."""
-    screen = terminal(PROGRAM, columns=columns, lines=lines)
+    screen = terminal(PROGRAM, columns=80, lines=24)
     screen.expect("new")
     screen.send("n")
     screen.expect("handwritten")
@@ -39,9 +39,10 @@ def form(terminal, columns=80, lines=24):
 
 
 def frozen(terminal):
-    """A terminal that has taken nothing for so long that the app waits in the middle of a picture."""
-    screen = form(terminal, columns=240, lines=70)  # its pictures fill what the kernel keeps
-    for _ in range(120):
+    """A terminal that takes nothing, and an app with more pictures for it than those that it keeps waiting (30)."""
+    screen = form(terminal)
+    screen.fill()
+    for _ in range(40):
         screen.send(PAGE_DOWN)
         screen.send(PAGE_UP)
         time.sleep(0.06)

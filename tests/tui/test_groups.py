@@ -64,7 +64,7 @@ def test_means_and_spreads_are_those_of_a_slow_transcription(found):
     [
         (run("odd", 3, status="running", clean=0.1), "running"), (run("odd", 3, status="failed", clean=0.1), "failed"),
         (run("odd", 3, status="stopped", clean=0.1), "stopped"), (run("odd", 3, status="lost", clean=0.1), "lost"),
-        (run("odd", 2, clean=0.1, created=-5), "older with a seed that is there"),
+        (run("odd", 2, clean=0.1, created=-5), "of a seed that is there"),
     ],
 )  # fmt: skip
 def test_what_is_not_finished_never_enters_a_mean_silently(odd, why):
