@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,15 @@ class Pieces:
         """Read what other processes have measured since the last look; returns how many pieces are known."""
         if self._path is None:
             return len(self.known)
-        stem = self._path.name.split(".")[1]
-        for path in sorted(self._path.parent.glob(f".{stem}*.pieces")):
+        stem = re.sub(r"(\.\d+)?\.pieces$", "", self._path.name)
+        for path in (self._path.with_name(f"{stem}.pieces"), *sorted(self._path.parent.glob(f"{stem}.*.pieces"))):
             if path == self._path:
                 continue
             try:
                 with disk.opened(path) as file:
                     file.seek(self._read.get(path, 0))
                     found, whole = _whole(file.read())
-            except OSError:  # its process has just ended and taken it away
+            except OSError:  # there is none, or it is gone again: the result has just been written
                 continue
             self._read[path] = self._read.get(path, 0) + whole
             self.known.update({name: value for name, value in found.items() if name not in self.known})

@@ -71,10 +71,11 @@ def alone(tmp_path_factory, program):
 
 
 def processes_of(job):
-    """The pids of the processes beside a job that are there."""
+    """The pids of the processes beside a job that are at work."""
     found = []
     for share in shares.every(job):
-        if is_locked(share.lock) and (pid := read_state(share).engine.get("pid")):
+        pid = read_state(share).engine.get("pid")  # at the very start that of the one before
+        if is_locked(share.lock) and pid and not gone(pid):
             found.append(pid)
     return found
 
@@ -99,10 +100,10 @@ def test_killed_at_random_points_three_processes_write_what_one_does(hah, run, a
     job, chance, kills = run.evaluation, random.Random(1), 0
     for beside in (2, 2, 0, 2):
         hah("eval", run.id, *settings(FEW), "--evaluators", "3", "--detach")
-        victims = eventually(lambda: (found := processes_of(job)) and len(found) == 2 and found, 60)
+        victims = eventually(lambda: (found := processes_of(job)) and len(found) == 2 and found, 120)
         for pid in [*victims[:beside], read_state(job).engine["pid"]]:
             wanted = kept(run) + chance.randint(0, 3)
-            eventually(lambda w=wanted: kept(run) >= w, 60)
+            eventually(lambda w=wanted: kept(run) >= w, 120)
             time.sleep(chance.uniform(0, 0.5))
             os.kill(pid, signal.SIGKILL)
             kills += 1
@@ -119,12 +120,12 @@ def test_killed_at_random_points_three_processes_write_what_one_does(hah, run, a
 def test_who_dies_is_told_of_and_those_left_go_on_until_they_are_asked_to_stop(hah, here, run):
     job = run.evaluation
     hah("eval", run.id, *settings(LONG), "--evaluators", "3", "--detach")
-    eventually(lambda: [store.look(share).status for share in shares.every(job)] == ["running"] * 2, 60)
+    eventually(lambda: [store.look(share).status for share in shares.every(job)] == ["running"] * 2, 120)
     assert "3 processes" in here("show", job.id).stdout
     assert here("show", job.id, "--json").stdout.count('"piece"') == 3
     second, third = processes_of(job)
     resource.prlimit(second, resource.RLIMIT_AS, (1 << 20, 1 << 20))
-    eventually(lambda: warnings_of(job), 60)
+    eventually(lambda: warnings_of(job), 120)
     assert "process 2 of 3 measures no more: out of memory" in warnings_of(job)[0]
     hah("pause", run.id)
     assert store.look(job).status == "paused"
@@ -137,7 +138,7 @@ def test_who_dies_is_told_of_and_those_left_go_on_until_they_are_asked_to_stop(h
     eventually(lambda: read_state(job).processes == 1)
     hah("stop", run.id)
     hah("eval", run.id, *settings(LONG), "--evaluators", "2", "--detach")
-    (pid,) = eventually(lambda: processes_of(job), 60)
+    (pid,) = eventually(lambda: processes_of(job), 120)
     os.kill(read_state(job).engine["pid"], signal.SIGTERM)
     eventually(lambda: store.look(job).status == "stopped")
     assert read_state(job).stopped_by == "signal"
@@ -157,7 +158,7 @@ def test_parts_that_any_machine_measures_are_brought_together_by_the_job(hah, he
 
     try:
         one, two = part(1), part(2)
-        eventually(lambda: kept(run) >= 3, 60)
+        eventually(lambda: kept(run) >= 3, 120)
         control.send(job, "stop")  # nobody is there who would take it away
         eventually(lambda: one.poll() is not None and two.poll() is not None)
         assert [one.returncode, two.returncode] == [130, 130]
@@ -194,7 +195,7 @@ def test_each_has_a_gpu_of_its_own_as_far_as_they_go(hah, here, run, driver):
     assert json.loads(here(*arguments, "--evaluators", "3", "--estimate", "--json").stdout)["processes"] == 2
     hah(*arguments, "--evaluators", "3", "--detach")
     job = run.evaluation
-    eventually(lambda: [store.look(share).status for share in shares.every(job)] == ["running"], 60)
+    eventually(lambda: [store.look(share).status for share in shares.every(job)] == ["running"], 120)
     (share,) = shares.every(job)
     assert [is_locked(path) for path in devices.locks()] == [True, True]
     seen = [Path(f"/proc/{read_state(one).engine['pid']}/environ").read_bytes().split(b"\0") for one in (job, share)]
