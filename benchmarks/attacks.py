@@ -102,8 +102,7 @@ def main() -> None:
     for path in arguments.runs:
         settings = Evaluate(images=arguments.images)
         subject, _ = subject_of(RunDirectory(path), "last", settings, device(), lambda: None)
-        _, images, labels = zip(*subject.batches(), strict=True)
-        x, y = torch.cat(images), torch.cat(labels)
+        x, y = subject.at(range(len(subject)))
         for norm in arguments.norms.split(","):
             of_norm = results.setdefault(path.name, {})[norm] = {"sizes": sizes[norm]}
             for part in arguments.parts.split(","):

@@ -1,6 +1,7 @@
 """``python -m engine``: the engine processes, the only door into the torch wing.
 
 run DIR        do the job of DIR (train, evaluate), to its end or until it is stopped, and the one that is to follow
+share DIR      measure a part of the evaluation that is the job of DIR, beside it or before it, on any machine
 forecast DIR   say how long an evaluation of the run in DIR takes
 probe          say whether a device and a data set are there
 data           what images are there; download them
@@ -15,7 +16,9 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +29,7 @@ from engine.experiment import Experiment, RequestError, presets
 from engine.experiment.datasets import DATASETS
 from engine.experiment.document import assigned
 from engine.job.life import Signals, live
-from engine.runs import devices, launch
+from engine.runs import devices, launch, shares
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
 from engine.runs.state import Kind, read_state
@@ -105,8 +108,7 @@ def _do(
     def hold(experiment: Experiment) -> tuple[torch.device, devices.Choice]:
         from engine.job.device import hold
 
-        reserved = devices.Reserved(arguments.gpu, arguments.gpu_lock) if arguments.gpu else None
-        return hold(experiment, kind.exact, reserved, arguments.threads)
+        return hold(experiment, kind.exact, next(iter(_reserved(arguments)), None), kind.threads(experiment, arguments))
 
     code = live(directory, signals, make, hold)
     lock.release()  # all is written: whoever resumes need not wait for this process to fold up
@@ -119,10 +121,33 @@ def _training(job: Job, experiment: Experiment, arguments: argparse.Namespace) -
     return Training(job, experiment, dict(map(assigned, arguments.set)), arguments.without_set)
 
 
-def _evaluation(job: Job, experiment: Experiment, _arguments: argparse.Namespace) -> Work:
-    from engine.evaluation.work import Evaluation
+def _reserved(arguments: argparse.Namespace) -> list[devices.Reserved]:
+    """The GPUs that whoever started this has chosen."""
+    return [devices.Reserved(*one) for one in zip(arguments.gpu, arguments.gpu_lock, strict=True)]
 
-    return Evaluation(job, experiment, RunDirectory(job.directory.path.parents[1]))
+
+def _evaluation(job: Job, experiment: Experiment, arguments: argparse.Namespace) -> Work:
+    from engine.evaluation.work import Evaluation
+    from engine.job.device import beside
+
+    given, fewer = beside(experiment, _reserved(arguments), _shared_threads(experiment, arguments))
+    if fewer:
+        job.record.warning(fewer)
+    return Evaluation(job, experiment, RunDirectory(job.directory.path.parents[1]), given)
+
+
+def _shared_threads(experiment: Experiment, arguments: argparse.Namespace) -> int | None:
+    """CPU threads of each process of an evaluation, where the experiment names none: several share them."""
+    processes, given = experiment.compute.evaluators, vars(arguments).get("threads")
+    if processes == 1:
+        return given
+    return max(1, (given or len(os.sched_getaffinity(0))) // processes)
+
+
+def _part(job: Job, experiment: Experiment, arguments: argparse.Namespace) -> Work:
+    from engine.evaluation.work import Share
+
+    return Share(job, experiment, RunDirectory(job.directory.path.parents[1]), *arguments.part)
 
 
 @dataclass(frozen=True)
@@ -131,25 +156,55 @@ class WorkOfKind:
 
     make: Callable[[Job, Experiment, argparse.Namespace], Work]
     exact: bool = False
+    threads: Callable[[Experiment, argparse.Namespace], int | None] = lambda experiment, arguments: arguments.threads
 
 
 WORKS: dict[Kind, WorkOfKind] = {
     "training": WorkOfKind(_training),
-    "evaluation": WorkOfKind(_evaluation, exact=True),
+    "evaluation": WorkOfKind(_evaluation, exact=True, threads=_shared_threads),
+    "share": WorkOfKind(_part, exact=True),
 }
+
+
+def _share(arguments: argparse.Namespace) -> int:
+    """Measure a part of an evaluation: process K of about N, each of which has a number K of its own.
+
+    DIR is the job's directory, RUN/results/RUN-evaluation. The processes may be tasks of an array, on any machines that
+    see the folder, and the job itself may run meanwhile (it is process 1 and starts 2 to compute.evaluators) or later:
+    `run DIR` measures what is left and writes the results. What a process finds lies in RUN/results until then, so a
+    killed one goes on where it was; how it stands, in DIR/shares/RUN-evaluation-K. It stops, with exit code 130, by a
+    signal, or by a stop in its own inbox or in the job's; it ends with 0 when nothing is left that no other process
+    measures. All, and the job, must see the same kind of device: a result is of one.
+    """
+    signals, (number, processes) = Signals(), arguments.part
+    if arguments.leash is not None:
+        os.set_inheritable(arguments.leash, False)
+        threading.Thread(target=_die_with, args=(arguments.leash,), daemon=True).start()
+    whole = RunDirectory(arguments.path.absolute())
+    directory, lock = shares.take(whole, number, processes, patience=10.0)
+    return _do(directory, lock, signals, arguments)[0]
+
+
+def _die_with(leash: int) -> None:
+    """End this process when the other end of a pipe is closed, as it is when the process that has it dies."""
+    while os.read(leash, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _forecast(arguments: argparse.Namespace) -> dict[str, Any]:
     """How long an evaluation would take."""
-    from engine.job.device import hold
+    from engine.job.device import hold, most
 
     experiment = presets.parse(json.loads(arguments.experiment))
-    device, choice = hold(experiment, exact=True)
+    device, choice = hold(experiment, exact=True, threads=_shared_threads(experiment, arguments))
 
     from engine.evaluation.work import forecast
+    from engine.job.work import Place
 
-    found = forecast(RunDirectory(arguments.path.absolute()), experiment, arguments.checkpoint, device)
-    return {"device": choice.gpu.name if choice.gpu else device.type, "suites": found}
+    processes, place = most(experiment), Place(device, choice)
+    suites = forecast(RunDirectory(arguments.path.absolute()), experiment, arguments.checkpoint, place, processes)
+    return {"device": place.name, "processes": processes, "suites": suites}
 
 
 def _probe(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -253,13 +308,32 @@ def _data(arguments: argparse.Namespace) -> Any:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--lock", type=int, help="descriptor of the job's lock, taken by whoever starts this")
-    parser.add_argument("--gpu", metavar="UUID", help="the GPU to use, chosen by whoever starts this")
-    parser.add_argument("--gpu-lock", type=int, help="descriptor of its lock")
+    _device_options(parser)
     parser.add_argument("--done", type=int, help="descriptor to close when all is done, before this process folds up")
-    parser.add_argument("--threads", type=int, help="CPU threads, where the experiment names none")
-    parser.add_argument("--nice", type=int, default=0, help="niceness to add")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change first")
     parser.add_argument("--without-set", action="append", default=[], metavar="KEY", help="a change not to take up")
+
+
+def _device_options(parser: argparse.ArgumentParser) -> None:
+    again: dict[str, Any] = {"action": "append", "default": []}
+    parser.add_argument("--gpu", metavar="UUID", help="a GPU to use, chosen by whoever starts this", **again)
+    parser.add_argument("--gpu-lock", type=int, help="descriptor of its lock", **again)
+    parser.add_argument("--threads", type=int, help="CPU threads, where the experiment names none")
+    parser.add_argument("--nice", type=int, default=0, help="niceness to add")
+
+
+def _share_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--part", type=_part_of, required=True, metavar="K/N", help="which process of how many this is")
+    parser.add_argument("--leash", type=int, help="descriptor of a pipe at whose end this process dies")
+    _device_options(parser)
+
+
+def _part_of(text: str) -> tuple[int, int]:
+    number, _, processes = text.partition("/")
+    if not (number.isdecimal() and processes.isdecimal() and 1 <= int(number) <= int(processes)):
+        raise argparse.ArgumentTypeError(f"must be K/N, such as 2/8, got {text!r}")
+    return int(number), int(processes)
 
 
 def _forecast_options(parser: argparse.ArgumentParser) -> None:
@@ -287,6 +361,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 
 VERBS = {
     "run": Verb(_run_options, act=_run),
+    "share": Verb(_share_options, act=_share),
     "forecast": Verb(_forecast_options, answer=_forecast),
     "probe": Verb(_probe_options, answer=_probe),
     "data": Verb(_data_options, answer=_data),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.sweep.sweeps import Sweep
 
 PATIENCE = 10.0  # seconds without an answer after which `waiting` is told
+_PLACE = ("compute.device", "compute.threads", "compute.evaluators")  # what an evaluation may have of its own
 SILENCE = 30.0  # seconds after which an engine of another host that shows no sign of life is not waited for
 
 
@@ -237,15 +238,15 @@ def resume(
 def evaluation(experiment: Experiment, suites: Sequence[str], images: int | None, sets: Sequence[str]) -> Experiment:
     """A run's experiment with what is to be measured of it; raises RequestError.
 
-    ``suites`` empty: those the experiment names; ``sets``: KEY=VALUE of its evaluate section and compute.device.
+    ``suites`` empty: those the experiment names; ``sets``: KEY=VALUE of its evaluate section and of what it runs on.
     """
     from engine.experiment import presets
     from engine.experiment.document import assigned
 
     changes: list[tuple[str, Any]] = [assigned(assignment) for assignment in sets]
     for name, _ in changes:
-        if not name.startswith("evaluate.") and name != "compute.device":
-            raise RequestError(f"{name}: an evaluation has the settings evaluate.* and compute.device only")
+        if not name.startswith("evaluate.") and name not in _PLACE:
+            raise RequestError(f"{name}: an evaluation has the settings evaluate.*, {' and '.join(_PLACE)} only")
     if suites:
         changes.append(("evaluate.suites", [suite.replace("-", "_") for suite in suites]))
     if images is not None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,7 +25,7 @@ from engine.data.draws import Draw, ImageDraws
 from engine.disk import replace_bytes
 from engine.evaluation.attacks import check_images
 from engine.evaluation.pieces import Pieces
-from engine.evaluation.subject import Cost, Result, Subject, batches, named
+from engine.evaluation.subject import Cost, Measure, Result, Subject, named
 from engine.experiment.mistakes import RequestError
 from engine.experiment.schema import NoiseSuite, SparsitySuite
 from engine.probes.measures import hoyer, right, snr_ratio
@@ -162,19 +163,24 @@ def _inputs(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def measure_noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, picture: Path | None = None) -> Result:
+def _parts_of_noise(subject: Subject, settings: NoiseSuite) -> list[Callable[[Pieces], Any]]:
+    """`under_noise` of every batch."""
+
+    def measure(places: range) -> Any:
+        found = under_noise(
+            subject.network, subject.blocks, *subject.at(places), settings.levels, settings.draws,
+            distribution=settings.distribution, seed=subject.seed, places=places,
+        )  # fmt: skip
+        return [[asdict(draw) for draw in level] for level in found]
+
+    def part(places: range, pieces: Pieces) -> Any:
+        return pieces.get(f"noise/{named(places)}", partial(measure, places))
+
+    return [partial(part, places) for places in subject.batches()]
+
+
+def _noise(subject: Subject, settings: NoiseSuite, measured: Sequence[Any], picture: Path | None) -> Result:
     """Accuracy and SNR per block at each level of noise; example images go to ``picture`` (a .png)."""
-    measured = []
-    for places, images, labels in subject.batches():
-
-        def measure(x: Tensor = images, y: Tensor = labels, places: range = places) -> Any:
-            found = under_noise(
-                subject.network, subject.blocks, x, y, settings.levels, settings.draws,
-                distribution=settings.distribution, seed=subject.seed, places=places,
-            )  # fmt: skip
-            return [[asdict(draw) for draw in level] for level in found]
-
-        measured.append(pieces.get(f"noise/{named(places)}", measure))
     levels = []
     for index, std in enumerate(settings.levels):
         batches = [found[index] for found in measured]
@@ -194,15 +200,21 @@ def measure_noise(subject: Subject, settings: NoiseSuite, pieces: Pieces, pictur
     return {"distribution": settings.distribution, "levels": levels, "examples": examples}
 
 
-def measure_sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces, _picture: Path | None = None) -> Result:
+def _parts_of_sparsity(subject: Subject, settings: SparsitySuite) -> list[Callable[[Pieces], Any]]:
+    """`sparsity` of every batch."""
+
+    def measure(places: range) -> Any:
+        images, _ = subject.at(places)
+        return [asdict(block) for block in sparsity(subject.network, subject.blocks, images, settings.bins)]
+
+    def part(places: range, pieces: Pieces) -> Any:
+        return pieces.get(f"sparsity/{named(places)}", partial(measure, places))
+
+    return [partial(part, places) for places in subject.batches()]
+
+
+def _sparsity(subject: Subject, settings: SparsitySuite, measured: Sequence[Any], _picture: Path | None) -> Result:
     """Normalized Hoyer sparsity with its histogram, active and silent fractions, of every block."""
-    measured = []
-    for places, images, _ in subject.batches():
-
-        def measure(x: Tensor = images) -> Any:
-            return [asdict(block) for block in sparsity(subject.network, subject.blocks, x, settings.bins)]
-
-        measured.append(pieces.get(f"sparsity/{named(places)}", measure))
     blocks = {}
     for index in range(len(subject.blocks)):
         parts = [found[index] for found in measured]
@@ -216,12 +228,12 @@ def measure_sparsity(subject: Subject, settings: SparsitySuite, pieces: Pieces, 
     return {"edges": [edge / settings.bins for edge in range(settings.bins + 1)], "blocks": blocks}
 
 
-def cost_of_noise(settings: NoiseSuite, subject: Subject) -> Cost:
-    return Cost(2 + len(settings.levels) * settings.draws, 0, 2 * batches(subject))
+def _cost_of_noise(settings: NoiseSuite, subject: Subject) -> Cost:
+    return Cost(2 + len(settings.levels) * settings.draws, 0, 2 * len(subject.batches()))
 
 
-def cost_of_sparsity(_settings: SparsitySuite, subject: Subject) -> Cost:
-    return Cost(2, 0, 2 * batches(subject))
+def _cost_of_sparsity(_settings: SparsitySuite, subject: Subject) -> Cost:
+    return Cost(2, 0, 2 * len(subject.batches()))
 
 
 def _mean_and_spread(values: list[float]) -> tuple[float, float]:
@@ -244,3 +256,7 @@ def _examples(subject: Subject, settings: NoiseSuite, path: Path) -> None:
     picture = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels.reshape(height, width, 3))).save(picture, format="png")
     replace_bytes(path, picture.getvalue())
+
+
+NOISE = Measure(_parts_of_noise, _noise, _cost_of_noise)
+SPARSITY = Measure(_parts_of_sparsity, _sparsity, _cost_of_sparsity)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -18,7 +19,7 @@ from engine.adversarial.balls import Ball, drawn_start, project, size
 from engine.adversarial.pgd import pgd
 from engine.data.draws import Draw, ImageDraws
 from engine.evaluation.pieces import Pieces
-from engine.evaluation.subject import BATCH, Cost, Result, Subject, batches, named
+from engine.evaluation.subject import BATCH, Cost, Measure, Result, Subject, named
 from engine.experiment.datasets import UNDIVIDED, Attack
 from engine.experiment.mistakes import RequestError
 from engine.experiment.schema import AttackSuite
@@ -373,27 +374,37 @@ def check_images(x: Tensor, y: Tensor) -> None:
         raise RequestError("images must lie in [0, 1]; put normalization into the model")
 
 
-def measure(subject: Subject, settings: AttackSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
-    """Accuracy that is left after attacks, each on what still stands, per norm and size."""
+_Stands = tuple[list[str], list[list[list[int]]]]  # stages, and by size and stage whether each image stands
+
+
+def _norms(settings: AttackSuite) -> list[tuple[Ball, list[float]]]:
     norms: tuple[tuple[Ball, list[float]], ...] = (("linf", settings.linf), ("l2", settings.l2))
-    found = []
-    for norm, sizes in norms:
-        if not sizes:
-            continue
+    return [(norm, sizes) for norm, sizes in norms if sizes]
+
+
+def _parts(subject: Subject, settings: AttackSuite) -> list[Callable[[Pieces], _Stands]]:
+    """`robust` of every norm and batch: each of its attacks begins with what those before it left."""
+
+    def part(norm: Ball, sizes: list[float], places: range, pieces: Pieces) -> _Stands:
+        seen = robust(
+            subject.network, *subject.at(places), settings.methods, norm, sizes, settings.steps, settings.restarts,
+            subject.seed, places,
+            kept=lambda name, measure: pieces.get(f"attacks/{norm}/{named(places)}/{name}", measure),
+        )  # fmt: skip
+        return seen.stages, seen.stands.int().tolist()
+
+    return [partial(part, norm, sizes, places) for norm, sizes in _norms(settings) for places in subject.batches()]
+
+
+def _whole(subject: Subject, settings: AttackSuite, measured: Sequence[_Stands], _picture: Path | None) -> Result:
+    """Accuracy that is left after attacks, each on what still stands, per norm and size."""
+    found, parts = [], iter(measured)
+    for norm, sizes in _norms(settings):
         stands: list[list[str]] = []
         stages: list[str] = []
-        for places, images, labels in subject.batches():
-
-            def kept(name: str, measure: Any, norm: Ball = norm, places: range = places) -> Any:
-                return pieces.get(f"attacks/{norm}/{named(places)}/{name}", measure)
-
-            seen = robust(
-                subject.network, images, labels, settings.methods, norm, sizes, settings.steps, settings.restarts,
-                subject.seed, places, kept=kept,
-            )  # fmt: skip
-            stages = seen.stages
-            stands = stands or [[""] * len(stages) for _ in seen.epsilons]
-            for of_size, of_batch in zip(stands, seen.stands.int().tolist(), strict=True):
+        for stages, seen in islice(parts, len(subject.batches())):
+            stands = stands or [[""] * len(stages) for _ in seen]
+            for of_size, of_batch in zip(stands, seen, strict=True):
                 of_size[:] = [before + "".join(map(str, new)) for before, new in zip(of_size, of_batch, strict=True)]
         for eps, of_size in zip(sorted(set(sizes)), stands, strict=True):
             left = [
@@ -407,13 +418,13 @@ def measure(subject: Subject, settings: AttackSuite, pieces: Pieces, _picture: P
     return {"attacks": found}
 
 
-def cost(settings: AttackSuite, subject: Subject) -> Cost:
+def _cost(settings: AttackSuite, subject: Subject) -> Cost:
     targets = min(_MOST_TARGETS, subject.classes - 1)
     each = [_cost_of(method, settings.steps, targets) for method in settings.methods]
     passes, gradients = sum(one[0] for one in each), sum(one[1] for one in each)
     sizes = len(set(settings.linf)) + len(set(settings.l2))
     attacks = sum(1 if method in _UNDIVIDED else len(rounds(settings.steps)) for method in settings.methods)
-    pieces = batches(subject) * (1 + sizes * settings.restarts * attacks)
+    pieces = len(subject.batches()) * (1 + sizes * settings.restarts * attacks)
     return Cost(2 + sizes * passes, sizes * gradients * settings.restarts, pieces)
 
 
@@ -430,6 +441,9 @@ def _cost_of(method: Attack, steps: int, targets: int) -> tuple[int, int]:
             return 5000, (1 + 2 * targets) * 101
 
 
-def made_of(_subject: Subject, settings: AttackSuite) -> dict[str, Any]:
+def _made_of(_subject: Subject, settings: AttackSuite) -> dict[str, Any]:
     # What Square draws is for so many images together.
     return {"square_batch": SQUARE_BATCH} if "autoattack" in settings.methods else {}
+
+
+ATTACKS = Measure(_parts, _whole, _cost, _made_of)

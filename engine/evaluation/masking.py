@@ -7,8 +7,9 @@ batch; `judge` turns what the probes of all batches found into checks and one ve
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,7 +31,7 @@ from engine.evaluation.attacks import (
     with_gradients,
 )
 from engine.evaluation.pieces import Pieces
-from engine.evaluation.subject import Cost, Result, Subject, batches, named, weights_digest
+from engine.evaluation.subject import Cost, Measure, Result, Subject, named, weights_digest
 from engine.experiment.mistakes import RequestError
 from engine.experiment.schema import MaskingSuite
 from engine.probes.observation import evaluating
@@ -236,32 +237,39 @@ def _images(count: int) -> str:
     return "no image" if count == 0 else "1 image" if count == 1 else f"{count} images"
 
 
-def measure(subject: Subject, settings: MaskingSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
+def _parts(subject: Subject, settings: MaskingSuite) -> list[Callable[[Pieces], Any]]:
+    """What every probe finds in every batch."""
+
+    def look(name: Probe, places: range) -> Any:
+        seen = probe(
+            name, subject.network, *subject.at(places), norm=settings.norm, eps=settings.eps, steps=settings.steps,
+            queries=settings.queries, seed=subject.seed, places=places, standard=subject.standard,
+        )  # fmt: skip
+        return seen.double().nan_to_num(nan=NO_NUMBER, posinf=NO_NUMBER, neginf=-NO_NUMBER).tolist()
+
+    def part(name: Probe, places: range, pieces: Pieces) -> Any:
+        return pieces.get(f"masking/{name}/{named(places)}", partial(look, name, places))
+
+    return [partial(part, name, places) for name in PROBES for places in subject.batches()]
+
+
+def _whole(subject: Subject, settings: MaskingSuite, measured: Sequence[Any], _picture: Path | None) -> Result:
     """The checks for masked gradients, with a verdict on each (`judge`)."""
-    found: dict[str, Tensor] = {}
-    for name in PROBES:
-        columns = []
-        for places, images, labels in subject.batches():
-
-            def look(name: Probe = name, x: Tensor = images, y: Tensor = labels, places: range = places) -> Any:
-                seen = probe(
-                    name, subject.network, x, y, norm=settings.norm, eps=settings.eps, steps=settings.steps,
-                    queries=settings.queries, seed=subject.seed, places=places, standard=subject.standard,
-                )  # fmt: skip
-                return seen.double().nan_to_num(nan=NO_NUMBER, posinf=NO_NUMBER, neginf=-NO_NUMBER).tolist()
-
-            columns.append(torch.tensor(pieces.get(f"masking/{name}/{named(places)}", look), dtype=torch.float64))
-        found[name] = torch.cat(columns)
+    parts = (torch.tensor(found, dtype=torch.float64) for found in measured)
+    found: dict[str, Tensor] = {name: torch.cat(list(islice(parts, len(subject.batches())))) for name in PROBES}
     return judge(found, settings.norm, settings.eps)
 
 
-def cost(settings: MaskingSuite, subject: Subject) -> Cost:
+def _cost(settings: MaskingSuite, subject: Subject) -> Cost:
     gradients = (3 + min(9, subject.classes - 1) + 8 / 5) * settings.steps + 140
-    return Cost(settings.queries + 40, gradients, batches(subject) * (1 + len(PROBES)))
+    return Cost(settings.queries + 40, gradients, len(subject.batches()) * (1 + len(PROBES)))
 
 
-def made_of(subject: Subject, _settings: MaskingSuite) -> dict[str, Any]:
+def _made_of(subject: Subject, _settings: MaskingSuite) -> dict[str, Any]:
     found: dict[str, Any] = {"square_batch": SQUARE_BATCH}
     if subject.standard is not None:
         found |= {"standard": subject.standard_run, "weights": weights_digest(subject.standard)}
     return found
+
+
+MASKING = Measure(_parts, _whole, _cost, _made_of)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from engine.adversarial.balls import Norm, project, size, steepest
 from engine.evaluation.attacks import Classifier, Scores, check_images, with_gradients
 from engine.evaluation.pieces import Pieces
-from engine.evaluation.subject import Cost, Result, Subject, batches, named
+from engine.evaluation.subject import Cost, Measure, Result, Subject, named
 from engine.experiment.mistakes import RequestError
 from engine.experiment.schema import MinimumNormSuite
 from engine.probes.observation import evaluating
@@ -302,19 +303,27 @@ def summary(norms: Tensor) -> dict[str, float | int | None]:
     }
 
 
-def measure(subject: Subject, settings: MinimumNormSuite, pieces: Pieces, _picture: Path | None = None) -> Result:
+def _parts(subject: Subject, settings: MinimumNormSuite) -> list[Callable[[Pieces], list[float | None]]]:
+    """The norms of `minimum_norm`, None for infinite ones, of every norm and batch."""
+
+    def search(norm: Norm, places: range) -> list[float | None]:
+        found = minimum_norm(subject.network, *subject.at(places), norm, settings.steps, settings.trials).norms.tolist()
+        return [value if math.isfinite(value) else None for value in found]
+
+    def part(norm: Norm, places: range, pieces: Pieces) -> Any:
+        return pieces.get(f"minimum_norm/{norm}/{named(places)}", partial(search, norm, places))
+
+    return [partial(part, norm, places) for norm in settings.norms for places in subject.batches()]
+
+
+def _whole(
+    subject: Subject, settings: MinimumNormSuite, measured: Sequence[list[float | None]], _picture: Path | None
+) -> Result:
     """The smallest perturbation that changes each prediction, and the accuracy against eps that follows from it."""
-    norms = {}
+    norms, parts = {}, iter(measured)
     for norm in settings.norms:
-        values: list[float] = []
-        for places, images, labels in subject.batches():
-
-            def walk(x: Tensor = images, y: Tensor = labels, norm: Norm = norm) -> Any:
-                found = minimum_norm(subject.network, x, y, norm, settings.steps, settings.trials).norms.tolist()
-                return [value if math.isfinite(value) else None for value in found]
-
-            found = pieces.get(f"minimum_norm/{norm}/{named(places)}", walk)
-            values += [math.inf if value is None else value for value in found]
+        batches = islice(parts, len(subject.batches()))
+        values = [math.inf if value is None else value for found in batches for value in found]
         every = torch.tensor(values, dtype=torch.float64)
         reached = [0.0, *sorted({value for value in values if 0 < value < math.inf})]
         sizes = sorted({reached[round(place * (len(reached) - 1) / 99)] for place in range(100)})  # a hundred at most
@@ -326,9 +335,12 @@ def measure(subject: Subject, settings: MinimumNormSuite, pieces: Pieces, _pictu
     return {"norms": norms}
 
 
-def cost(settings: MinimumNormSuite, subject: Subject) -> Cost:
+def _cost(settings: MinimumNormSuite, subject: Subject) -> Cost:
     norms, walks = len(settings.norms), 2 * math.ceil(settings.steps / WALK)
     ends = walks * (max(BISECTIONS, REMOVALS) + 2)
     trials = settings.steps * settings.trials
     passes, gradients = 2 + ends + 1.2 * trials, 2 * settings.steps + trials / GUIDED
-    return Cost(norms * passes, norms * gradients, batches(subject) * (1 + norms))
+    return Cost(norms * passes, norms * gradients, len(subject.batches()) * (1 + norms))
+
+
+MINIMUM_NORM = Measure(_parts, _whole, _cost)

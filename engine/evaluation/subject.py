@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from engine.data.archives import Images
-from engine.data.batches import Split
+from engine.data.batches import Split, to_images
+from engine.evaluation.pieces import Pieces
 from engine.probes.measures import right
 
 BATCH = 100  # images at once on a CPU, and those that Square attacks together; on a GPU a multiple of it
 
 Result = dict[str, Any]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ class Subject:
     standard_run: str = ""
     batch: int = BATCH
 
-    def batches(self) -> Iterator[tuple[range, Tensor, Tensor]]:
-        """(places of the images, images in [0, 1], labels) of every batch."""
-        for number, (images, labels) in enumerate(self.test.batches(self.batch)):
-            start = number * self.batch
-            yield range(start, start + len(labels)), images, labels
+    def batches(self) -> list[range]:
+        """The places of the images of every batch."""
+        return [range(start, min(start + self.batch, len(self))) for start in range(0, len(self), self.batch)]
+
+    def at(self, places: range) -> tuple[Tensor, Tensor]:
+        """(images in [0, 1], labels) at these places."""
+        part = slice(places.start, places.stop)
+        return to_images(self.test.pixels[part]), self.test.labels[part]
 
     def __len__(self) -> int:
         return len(self.test)
@@ -59,9 +64,24 @@ class Cost:
     seconds: float = 0.0
 
 
-def batches(subject: Subject) -> int:
-    """How many batches its images are."""
-    return math.ceil(len(subject) / subject.batch)
+@dataclass(frozen=True)
+class Measure(Generic[Found]):
+    """How a suite is measured, with its section of the experiment as settings.
+
+    ``parts`` do not depend on each other, so that processes can share them; each asks for its pieces in order and
+    returns what it found. ``whole`` makes the result of what all parts found, in their order, and may draw example
+    images to a path. ``made_of``: what the result depends on beside the network, the test images and the settings;
+    raises RequestError where it cannot be had.
+    """
+
+    parts: Callable[[Subject, Any], Sequence[Callable[[Pieces], Found]]]
+    whole: Callable[[Subject, Any, Sequence[Found], Path | None], Result]
+    cost: Callable[[Any, Subject], Cost]
+    made_of: Callable[[Subject, Any], dict[str, Any]] = lambda subject, settings: {}
+
+    def measure(self, subject: Subject, settings: Any, pieces: Pieces, picture: Path | None = None) -> Result:
+        """The result, of pieces that are known and others that are measured now."""
+        return self.whole(subject, settings, [part(pieces) for part in self.parts(subject, settings)], picture)
 
 
 def named(places: range) -> str:

@@ -331,7 +331,14 @@ class Compute(Section):
         "auto", "the HaH operations: plain PyTorch (reference), their fused twins, or the twins where they run"
     )
     num_gpus: int = option(1, "processes of a data-parallel run; this version trains on one device", ge=1, le=1)
-    threads: int | None = option(None, "CPU threads; null: PyTorch's choice", unit="threads", ge=1, le=1024)
+    threads: int | None = option(
+        None, "CPU threads of each process; null: PyTorch's choice, shared by several processes", unit="threads", ge=1,
+        le=1024,
+    )  # fmt: skip
+    evaluators: int = option(
+        1, "processes that share an evaluation, on a box with GPUs each with one of its own; its results are the same",
+        unit="processes", ge=1, le=64,
+    )  # fmt: skip
 
 
 class Experiment(Section):

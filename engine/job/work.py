@@ -73,6 +73,8 @@ class Job:
         self.record, self.directory, self.place = record, record.run, place
         self.paused = False
         self._asked_to_stop, self._inbox = asked_to_stop, Inbox(record.run)
+        self.glance: Callable[[], object] = lambda: None  # looks at others, also while paused; may raise Stopped
+        self.passes_on: Callable[[Command], object] = lambda command: None  # tells others what was asked
         self._patience, self._at = FIRST_PATIENCE, time.monotonic()
 
     def attend(self, change: Callable[[Command], str | None]) -> float:
@@ -99,6 +101,7 @@ class Job:
         self.record.beat(self._patience)
         if name := self._asked_to_stop():
             self._stop(Stopped(signal=name))
+        self.glance()
         for command in self._inbox.read():
             refused: str | None = command.problem
             if command.verb == "set" and not refused:
@@ -109,6 +112,8 @@ class Job:
                 self.paused = command.verb == "pause"
             self.record.event("command", id=command.id, verb=command.verb, ok=not refused, text=refused)
             self._inbox.done(command)
+            if not refused:
+                self.passes_on(command)
             if command.verb.startswith("stop"):
                 self._stop(Stopped(save=command.verb == "stop"))
         return self.paused

@@ -38,8 +38,9 @@ class Gpu:
     taken: bool  # an engine of ours holds it
 
 
-def gpus() -> list[Gpu]:
-    """The GPUs this process may use: those of CUDA_VISIBLE_DEVICES, else all. [] without a driver."""
+def gpus(visible: str | None = "") -> list[Gpu]:
+    """The GPUs this process may use: those of CUDA_VISIBLE_DEVICES, or of what it was before, else all. [] without a
+    driver."""
     import pynvml
 
     try:
@@ -52,7 +53,7 @@ def gpus() -> list[Gpu]:
         return []
     finally:
         pynvml.nvmlShutdown()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible == "" else visible
     if visible is None:
         return found
     wanted = [entry.strip() for entry in visible.split(",")]

@@ -31,12 +31,13 @@ PROGRESS = "progress: "  # begins a line on the standard error of an engine that
 
 @dataclass(frozen=True)
 class Given:
-    """What an engine is given by whoever starts it: a GPU by its UUID with the lock that reserves it, its CPU threads
-    where the experiment names none, its niceness, more environment, and the end of a pipe that it closes when all its
-    work is done, or that is closed when it dies."""
+    """What an engine is given by whoever starts it: a GPU by its UUID with the lock that reserves it (``more`` of them,
+    for the processes beside it), CPU threads for all its processes where the experiment names none, its niceness, more
+    environment, and the end of a pipe that it closes when all its work is done, or that is closed when it dies."""
 
     gpu: str = ""
     gpu_lock: Lock | None = None
+    more: tuple[tuple[str, Lock], ...] = ()
     threads: int | None = None
     niceness: int = 0
     environment: Mapping[str, str | None] = field(default_factory=dict)  # None: without it
@@ -45,12 +46,21 @@ class Given:
     def arguments(self) -> list[str]:
         found = ["--nice", str(self.niceness)] if self.niceness else []
         found += ["--threads", str(self.threads)] if self.threads is not None else []
-        found += ["--gpu", self.gpu, "--gpu-lock", str(self.gpu_lock.descriptor)] if self.gpu_lock is not None else []
+        for gpu, lock in self._gpus():
+            found += ["--gpu", gpu, "--gpu-lock", str(lock.descriptor)]
         return [*found, *(["--done", str(self.done)] if self.done is not None else [])]
 
     def descriptors(self) -> tuple[int, ...]:
-        lock = self.gpu_lock.descriptor if self.gpu_lock is not None else None
-        return tuple(number for number in (lock, self.done) if number is not None)
+        locks = (lock.descriptor for _, lock in self._gpus())
+        return (*locks, *([self.done] if self.done is not None else []))
+
+    def release(self) -> None:
+        """Let go of the locks here; an engine that was started with them has them still."""
+        for _, lock in self._gpus():
+            lock.release()
+
+    def _gpus(self) -> list[tuple[str, Lock]]:
+        return [*([(self.gpu, self.gpu_lock)] if self.gpu_lock is not None else []), *self.more]
 
 
 NOTHING = Given()
@@ -106,6 +116,18 @@ def start(
         lock.release()
 
 
+def beside(arguments: Sequence[str], given: Given, leash: int) -> subprocess.Popen[bytes]:
+    """Start ``python -m engine ARGUMENTS`` as part of this engine: in its session, with its log, on the ``leash`` (a
+    descriptor whose other end is closed with this process); raises OSError."""
+    return subprocess.Popen(
+        [*engine_command(*arguments), *given.arguments()],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(leash, *given.descriptors()),
+        cwd=_home(),
+        env={**_environment(), **{name: value for name, value in given.environment.items() if value is not None}},
+    )
+
+
 def background(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start another program of ours so that nothing that ends this one reaches it; raises OSError."""
     with disk.appending(log) as file:
@@ -154,7 +176,7 @@ def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str
         if ended and process.returncode == REFUSED:
             raise RequestError(f"{run.id}: {log_end(run)}")
         if ended and state.status == "starting":
-            state = replace(state, status="failed", error=f"its process {_ending(process.wait())} while it started")
+            state = replace(state, status="failed", error=f"its process {ending(process.wait())} while it started")
             with suppress(OSError):
                 state.write(run)
         if state.status == "failed" and not state.began:
@@ -166,8 +188,8 @@ def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str
         time.sleep(0.05)
 
 
-def _ending(code: int) -> str:
-    """How a process ended, in words."""
+def ending(code: int) -> str:
+    """How a process ended, in words, by its return code."""
     if code >= 0:
         return f"ended with {code}"
     with suppress(ValueError):

@@ -21,7 +21,7 @@ Status = Literal[
 ]
 ENDED = ("stopped", "finished", "failed")  # the engine said so itself
 LIVE = ("queued", "starting", "running", "paused", "stalled", "stopping")
-Kind = Literal["training", "evaluation"]
+Kind = Literal["training", "evaluation", "share"]
 _STATUSES, _KINDS = get_args(Status), get_args(Kind)
 _LARGEST = 4 << 20  # bytes of a snapshot
 _MOST = 1e12  # of times (Unix seconds), steps and seconds: what is beyond was not written here
@@ -48,6 +48,7 @@ class State:
     suites: int = 0
     piece: int = 0  # measured, of all suites
     pieces: int = 0
+    processes: int = 1  # that measure them, on whatever machine
     device: str = ""
     created: float = 0.0
     started: float = 0.0  # when the present or last engine was started

@@ -169,7 +169,8 @@ class Dispatcher:
                     continue
                 waits[item.run.id] = why
                 self._say_once(item.run.id, f"{item.run.id} waits {why}")
-                if item.entry.gpus > 1:  # what comes after it would take its devices one by one
+                several = item.entry.gpus > 1 or (item.evaluates and item.entry.evaluators > 1)
+                if several:  # what comes after it would take its devices one by one
                     break
         if waits != self._waits:
             self._waits = waits
@@ -179,7 +180,7 @@ class Dispatcher:
 
     def _try(self, item: Item, group: Group, places: Places) -> str:
         """Start a run; '' or what it waits for."""
-        place, why = places.place(item.entry, group)
+        place, why = places.place(item.entry, group, item.evaluates)
         if place is None:
             return why
         child = None

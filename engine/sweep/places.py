@@ -27,7 +27,8 @@ class Place:
         """As it is handed over to an engine."""
         environment = {"HAH_DATA": entry.data or None}  # of who queued it, not of who started the dispatcher
         if self.gpus:
-            return Given(self.gpus[0].uuid, self.locks[0], None, entry.niceness, environment)
+            (first, lock), *more = [(gpu.uuid, lock) for gpu, lock in zip(self.gpus, self.locks, strict=True)]
+            return Given(first, lock, tuple(more), None, entry.niceness, environment)
         return Given(threads=self.threads, niceness=entry.niceness, environment=environment)
 
     def release(self) -> None:
@@ -50,10 +51,16 @@ class Places:
         here = [item.starts[-1] for item in live if item.starts and item.starts[-1].host == host]
         return cls(devices.gpus(), sum(start.threads for start in here))
 
-    def place(self, entry: Entry, group: Group) -> tuple[Place | None, str]:
-        """A place for a run, or None and what it waits for. `auto` waits for a GPU where there is any."""
+    def place(self, entry: Entry, group: Group, evaluates: bool = False) -> tuple[Place | None, str]:
+        """A place for a run, or None and what it waits for. `auto` waits for a GPU where there is any.
+
+        ``evaluates``: it is to be evaluated now, in several processes where it asks for them: each has CPU threads, or
+        one of the GPUs, of its own. One that trains first has the CPU threads from the beginning, and takes the GPUs
+        that are free when its evaluation begins.
+        """
         if entry.device == "cpu" or (entry.device == "auto" and not self.gpus):
-            threads = entry.threads or max(1, self.cores // (group.limit or 1))
+            processes = entry.evaluators if evaluates or entry.evaluates else 1
+            threads = processes * (entry.threads or max(1, self.cores // (group.limit or 1) // processes))
             if self.used and self.used + threads > self.cores:
                 return None, f"for {threads} of {self.cores} CPU threads"
             self.used += threads
@@ -62,7 +69,7 @@ class Places:
         if entry.device.startswith("cuda:"):
             index = int(entry.device.removeprefix("cuda:"))  # among those that are visible, as torch counts
             wanted = list(self.gpus[index : index + 1])
-        count = max(1, entry.gpus)
+        count = max(1, entry.gpus, min(entry.evaluators, len(wanted)) if evaluates else 1)
         if len(wanted) < count:
             return None, f"for {entry.device}, and this host shows {len(self.gpus)} GPUs"
         found: list[tuple[Gpu, Lock]] = []

@@ -51,7 +51,8 @@ class Entry:
     queued: float = 0.0
     device: str = "auto"
     gpus: int = 1
-    threads: int | None = None
+    threads: int | None = None  # of each process
+    evaluators: int = 1
     evaluates: bool = False
     data: str = ""
     commit: str = ""
@@ -63,6 +64,7 @@ class Entry:
         now, compute = time.time(), experiment.compute
         return cls(
             queued=now, position=now, device=compute.device, gpus=compute.num_gpus, threads=compute.threads,
+            evaluators=compute.evaluators,
             evaluates=bool(experiment.evaluate.suites), data=os.environ.get("HAH_DATA", ""), **asked,
         )  # fmt: skip
 
@@ -103,6 +105,11 @@ class Item:
     @property
     def order(self) -> tuple[float, float, str]:
         return (-self.entry.priority, self.entry.position, self.run.id)
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether its evaluation is what is to be done next."""
+        return self.job is not self.run or self.look.status == "finished"
 
     @property
     def status(self) -> str:

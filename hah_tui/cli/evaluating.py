@@ -39,6 +39,10 @@ def eval_(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = None,
+    evaluators: Annotated[
+        int | None,
+        typer.Option("--evaluators", min=1, help="Processes that share it, each on a GPU where there are any."),
+    ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it would take.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as it has begun.")] = False,
     queued: Annotated[bool, typer.Option("--queue", "-q", help="Start it when a device is free, and return.")] = False,
@@ -56,6 +60,7 @@ def eval_(
 
     run = output.resolve(reference, runs_dir)
     sets = [*(set_ or []), *([f"compute.device={device}"] if device is not None else [])]
+    sets += [f"compute.evaluators={evaluators}"] if evaluators is not None else []
     trained = store.experiment_of(run, read_state(run))
     experiment = engines.evaluation(trained, suite or [], images, sets)
     if estimate:
@@ -85,4 +90,5 @@ def _print_forecast(found: dict[str, Any], json: bool) -> None:
         (suite, f"{one['images']:,}", duration(one["seconds"]), duration(1000 * one["seconds_per_image"]))
         for suite, one in found["suites"].items()
     ]
-    print_table(["suite", "images", f"at most, on {found['device']}", "for 1,000 images"], rows, (1, 2, 3))
+    where = found["device"] + (f" in {found['processes']} processes" if found["processes"] > 1 else "")
+    print_table(["suite", "images", f"at most, on {where}", "for 1,000 images"], rows, (1, 2, 3))

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from engine import disk
-from engine.runs import layout, store
+from engine.runs import layout, shares, store
 from engine.runs import manifest as manifests
+from engine.runs.layout import RunDirectory
 from engine.runs.metrics import CLEAN, METRICS, NOISY
 from engine.runs.state import State
 from engine.runs.watcher import Look, Watcher
@@ -149,6 +150,7 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
         ("arithmetic", " ".join(f"{name} {value}" for name, value in manifest.get("arithmetic", {}).items())),
         ("created", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.created))),
         ("evaluation", " ".join(facts["evaluation"].values()) if facts["evaluation"] else ""),
+        *(("beside", _words(share)) for share in facts["shares"]),
         ("results", " ".join(facts["results"])),
         ("tags", " ".join(facts["tags"])),
         ("note", facts["note"]),
@@ -254,6 +256,7 @@ def summary(look: Look) -> dict[str, Any]:
         "suites": state.suites,
         "piece": state.piece,
         "pieces": state.pieces,
+        "processes": state.processes,
         "eta_seconds": state.eta_seconds,
         "images_per_second": state.images_per_second,
         "trained_seconds": state.trained_seconds,
@@ -273,8 +276,17 @@ def summary(look: Look) -> dict[str, Any]:
 def _progress(state: State) -> str:
     if state.kind != "training":
         suites = f"suite {state.suite} of {state.suites}, " if state.suites else ""
-        return f"{suites}piece {state.piece:,} of {state.pieces:,}"
+        processes = f", {state.processes} processes" if state.processes > 1 else ""
+        return f"{suites}piece {state.piece:,} of {state.pieces:,}{processes}"
     return f"epoch {state.epoch} of {state.epochs}, step {state.step:,} of {state.steps:,}"
+
+
+def _words(share: dict[str, Any]) -> str:
+    """One line of a process that shares an evaluation."""
+    why = share["error"] or share["reason"]
+    at = f", suite {share['suite']} of {share['suites']}" if share["suites"] else ""
+    where = f"process {share['pid']} on {share['host']}" if share["pid"] else "a process"
+    return f"{where}, {share['status']}{f' ({why})' if why else ''}{at}, {share['piece']:,} pieces by it"
 
 
 def _evaluation(look: Look) -> Look | None:
@@ -295,9 +307,17 @@ def document(look: Look) -> dict[str, Any]:
         **summary(look),
         "config": config,
         "manifest": manifests.read(look.run),
+        "shares": [_share(share) for share in shares.every(look.run)],
         "queued_commit": queued.commit if (queued := queue.entry_of(look.run)) is not None else None,
         "results": sorted(path.name for path in look.run.results.glob("[!.]*.json")),
     }
+
+
+def _share(run: RunDirectory) -> dict[str, Any]:
+    """What another process measures of an evaluation."""
+    look = store.look(run)
+    wanted = ("id", "status", "reason", "error", "suite", "suites", "piece", "device", "updated", "host", "pid")
+    return {name: value for name, value in summary(look).items() if name in wanted}
 
 
 def _commits(facts: dict[str, Any]) -> str:

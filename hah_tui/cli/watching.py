@@ -244,5 +244,6 @@ def panel(look: Look) -> RenderableType:
 def _position(state: State) -> str:
     if state.kind != "training":
         suites = f"suite {min(state.suite + 1, state.suites)}/{state.suites}  " if state.suites else ""
-        return f"{suites}piece {state.piece:,}/{state.pieces:,}"
+        processes = f"  {state.processes} processes" if state.processes > 1 else ""
+        return f"{suites}piece {state.piece:,}/{state.pieces:,}{processes}"
     return f"epoch {min(state.epoch + 1, state.epochs)}/{state.epochs}  step {state.step:,}/{state.steps:,}"

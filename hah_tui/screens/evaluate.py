@@ -173,7 +173,9 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, bool] | None"]):
         if isinstance(self._forecast, str):
             return self._forecast or "timing a few passes..."
         seconds = sum(self._seconds(suite, experiment.evaluate.images) or 0 for suite in experiment.evaluate.suites)
-        return f"at most {duration(seconds)} on {self._forecast['device']}; what is measured already stays"
+        device, processes = self._forecast["device"], self._forecast["processes"]
+        where = f"{device} in {processes} processes" if processes > 1 else device
+        return f"at most {duration(seconds)} on {where}; what is measured already stays"
 
     def _say(self, what: str, wrong: bool) -> None:
         said = Text(shown_line(what, 300) + "\n", "" if not wrong else "bold")

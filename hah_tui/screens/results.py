@@ -280,6 +280,8 @@ class ResultsScreen(Page):
         if look.live:
             done = state.progress
             text.append(f"  {shown_line(state.phase, 30)}  {bar(done, 20, plain)} {100 * done:.0f}%", hue)
+            if state.processes > 1:
+                text.append(f"  {state.processes} processes")
             if state.eta_seconds is not None:
                 text.append(f"  {duration(state.eta_seconds)} left")
         else:

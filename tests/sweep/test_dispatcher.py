@@ -384,6 +384,27 @@ def test_more_gpus_than_there_are(four):
     assert why == "for auto, and this host shows 4 GPUs"
 
 
+def test_an_evaluation_in_several_processes_has_threads_and_gpus_for_all_of_them(four):
+    entry = Entry(device="cpu", threads=2, evaluators=3)
+    assert Places([], cores=8).place(entry, desk.Group(), True)[0].threads == 6
+    assert Places([], cores=8).place(entry, desk.Group())[0].threads == 2  # it trains, and is not evaluated
+    assert Places([], cores=8).place(replace(entry, evaluates=True), desk.Group())[0].threads == 6
+    assert Places([], 3, 8).place(entry, desk.Group(), True) == (None, "for 6 of 8 CPU threads")
+    shared = replace(entry, threads=None)
+    assert Places([], cores=8).place(shared, desk.Group(limit=1), True)[0].threads == 6  # two for each
+    assert Places([], cores=2).place(shared, desk.Group(limit=1), True)[0].threads == 3
+    wants = Entry(device="auto", evaluators=3)
+    assert len(Places(four).place(wants, desk.Group())[0].gpus) == 1
+    place, _ = Places(four[:3]).place(wants, desk.Group(), True)
+    assert len(place.gpus) == 3
+    given = place.given(wants)
+    assert given.arguments().count("--gpu") == 3
+    assert len(given.descriptors()) == 3
+    assert Places(four[:3]).place(wants, desk.Group(), True)[1] == "for 3 GPUs at once"
+    place.release()
+    assert len(Places(four[:2]).place(wants, desk.Group(), True)[0].gpus) == 2  # all there are
+
+
 # What is called
 
 
