@@ -21,7 +21,7 @@ from machine import report
 
 from engine.data import archives
 from engine.evaluation import corruptions, photographs
-from engine.experiment.datasets import CORRUPTIONS, PAPER_CORRUPTIONS
+from engine.experiment.datasets import CORRUPTIONS, PAPER_CORRUPTIONS, data_folder
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     missing = corruptions.missing(source="generated")
     names = [name for name in CORRUPTIONS if name not in missing]
     found: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory(dir=archives.data_folder()) as folder:
+    with tempfile.TemporaryDirectory(dir=data_folder()) as folder:
         if not missing:
             shutil.copytree(photographs.frost_folder(), Path(folder) / "frost")
         os.environ["HAH_DATA"] = folder  # what is made and read back here is not the person's

@@ -7,7 +7,8 @@ probe          say whether a device and a data set are there
 data           what images are there; download them
 export DIR     weights of a run in a form that other programs read
 
-Facts go to standard output as one JSON document. Exit codes: 0 done, 1 failed, 2 the request was wrong, 130 stopped.
+Facts go to standard output as one JSON document. Exit codes: 0 done, 1 failed, 2 the request was wrong, 3 another
+engine has the run now, 130 stopped.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from engine import disk
 from engine.experiment import Experiment, RequestError, presets
-from engine.experiment.datasets import DATASETS
+from engine.experiment.datasets import DATASETS, data_folder
 from engine.experiment.document import assigned
 from engine.job.life import Signals, live
 from engine.runs import devices, launch, shares
+from engine.runs.claims import Claim, following
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock
 from engine.runs.state import Kind, read_state
@@ -85,18 +87,26 @@ def _run(arguments: argparse.Namespace) -> int:
         raise RequestError(f"{directory.id} is being run by process {read_state(directory).engine.get('pid', '?')}")
     if arguments.done is not None:
         os.set_inheritable(arguments.done, False)
-    code, following = _do(directory, lock, signals, arguments)
-    if following is not None and code == 0:
-        code, _ = _do(*following, signals, arguments)
+    given = Claim(directory, arguments.claim) if arguments.claim is not None else None
+    code, next_ = _do(directory, lock, signals, arguments, given)
+    if next_ is not None and code == 0:
+        code, _ = _do(*next_, signals, arguments)
     if arguments.done is not None:
         os.close(arguments.done)
     return code
 
 
 def _do(
-    directory: RunDirectory, lock: Lock, signals: Signals, arguments: argparse.Namespace
+    directory: RunDirectory,
+    lock: Lock,
+    signals: Signals,
+    arguments: argparse.Namespace,
+    given: Claim | None = None,
 ) -> tuple[int, tuple[RunDirectory, Lock] | None]:
     """Do one job; returns the exit code, and the job that is to follow with its lock."""
+    claim = given if given is not None else following(directory)
+    if given is None and not claim.make():
+        raise RequestError(f"{directory.id} was taken up meanwhile by another process")
     kind = WORKS[cast("Kind", read_state(directory).kind)]
     work: Work | None = None
 
@@ -110,7 +120,7 @@ def _do(
 
         return hold(experiment, kind.exact, next(iter(_reserved(arguments)), None), kind.threads(experiment, arguments))
 
-    code = live(directory, signals, make, hold)
+    code = live(directory, signals, make, hold, claim)
     lock.release()  # all is written: whoever resumes need not wait for this process to fold up
     return code, work.following if work is not None else None
 
@@ -290,7 +300,7 @@ def _data(arguments: argparse.Namespace) -> Any:
                 archives.prepare(name)
             archives.require(name)
     answer: dict[str, Any] = {
-        "folder": str(archives.data_folder()),
+        "folder": str(data_folder()),
         "datasets": [archives.status(name) for name in datasets],
     }
     if "cifar10-c" in names:
@@ -308,6 +318,7 @@ def _data(arguments: argparse.Namespace) -> Any:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--lock", type=int, help="descriptor of the job's lock, taken by whoever starts this")
+    parser.add_argument("--claim", type=int, help="the number that whoever starts this has claimed for it")
     _device_options(parser)
     parser.add_argument("--done", type=int, help="descriptor to close when all is done, before this process folds up")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change first")

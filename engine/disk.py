@@ -84,6 +84,21 @@ def parse_json(data: bytes) -> dict[str, Any]:
     return document
 
 
+def status(path: Path | str, fresh: bool = False) -> os.stat_result | None:
+    """What stat says of a path, None where there is nothing. ``fresh``: not from what this host knew of a file on a
+    network file system some seconds ago, but from where it lies, which is asked of whoever opens it (nfs(5))."""
+    try:
+        if not fresh:
+            return os.stat(path)  # noqa: PTH116 (asked of thousands)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+
+
 def read_json(path: Path, limit: int = 4 << 20) -> dict[str, Any]:
     """The JSON object in ``path``; an empty one where there is none or it cannot be read as one."""
     try:

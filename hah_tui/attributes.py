@@ -115,7 +115,7 @@ FACTS = {
         Attribute("trained", "trained", lambda run: run.look.state.trained_seconds or None, "seconds",
                   about="seconds of training, pauses left out"),
         Attribute("preset", "preset", lambda run: run.look.state.preset, "words", about="the preset it was made from"),
-        Attribute("device", "device", lambda run: run.look.state.device, "words", about="what it runs on"),
+        Attribute("device", "device", lambda run: run.look.device, "words", about="what it runs on"),
         Attribute("tags", "tags", lambda run: " ".join(run.tags), "words", about="its tags"),
         Attribute("note", "note", lambda run: run.labels.note, "words", about="the note on it"),
     )

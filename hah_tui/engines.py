@@ -23,6 +23,7 @@ from engine.runs.control import Verb
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
+from engine.runs.process import is_locked
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
 from engine.sweep import desk, queue, submit, sweeps
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from engine.sweep.plan import Plan
     from engine.sweep.sweeps import Sweep
 
+LONGEST = 180.0  # seconds for which the answer of another host, which sees a folder late, may be on its way
 PATIENCE = 10.0  # seconds without an answer after which `waiting` is told
 _PLACE = ("compute.device", "compute.threads", "compute.evaluators")  # what an evaluation may have of its own
 SILENCE = 30.0  # seconds after which an engine of another host that shows no sign of life is not waited for
@@ -63,7 +65,8 @@ def ask(
             raise RequestError(f"{run.id} is {look.status} now and did not answer")
         # An engine of this host that is alive answers in the end; of another host, silence is all that can be seen.
         silent = look.deaf or (not look.verified and now - began > SILENCE)
-        if silent and control.withdraw(run, command):
+        late = now - began > LONGEST and bool(look.elsewhere)
+        if (silent or late) and control.withdraw(run, command):
             raise RequestError(f"{run.id} does not answer, {look.reason or 'and shows no sign of life'}; withdrawn")
         if now - told > PATIENCE:
             told = now
@@ -186,21 +189,26 @@ def enqueue_sweep(plan: Plan, folder: Path) -> str:
 
 
 def resume(
-    run: RunDirectory, sets: Mapping[str, Any] | None = None, without: Sequence[str] = ()
+    run: RunDirectory, sets: Mapping[str, Any] | None = None, without: Sequence[str] = (), take_over: bool = False
 ) -> subprocess.Popen[bytes] | None:
     """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with more train.epochs.
 
     ``sets``: settings to change first, as `hah set` would have; ``without``: settings whose changes after the last
-    checkpoint are not taken up again. Returns the new engine, for `launch.await_start`, or None for a paused one, which
+    checkpoint are not taken up again; ``take_over``: also where it cannot be known whether another host's engine lives.
+    Returns the new engine, for `launch.await_start`, or None for a paused one, which
     goes on; raises RequestError.
     """
     from engine.experiment import presets
 
     look = Watcher(run).settled()
-    if look.live and look.status not in ("paused", "queued"):
+    unsure = not look.verified and not is_locked(run.lock)
+    if look.live and look.status not in ("paused", "queued") and not (take_over and unsure):
         who = look.state.engine
         reason = look.reason or f"process {who.get('pid', '?')} on {who.get('host', 'an unknown host')}"
-        raise RequestError(f"{run.id} is {look.status} ({reason}); 'hah stop {run.id}' stops it")
+        way = f"'hah stop {run.id}' stops it"
+        if unsure:
+            way = f"go on with it there or, if its engine is gone or may go, 'hah resume {run.id} --take-over'"
+        raise RequestError(f"{run.id} is {look.status} ({reason}); {way}")
     sets = sets or {}
     if look.status == "paused":
         if sets or without:

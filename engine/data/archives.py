@@ -6,7 +6,6 @@ An archive is NAME.npz in the data folder with x_train, y_train, x_test, y_test:
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import zipfile
 import zlib
@@ -21,9 +20,9 @@ import numpy.lib.format as npy
 import numpy.typing as npt
 
 from engine import disk
-from engine.disk import folder_of
+from engine.experiment import datasets
 from engine.experiment.architecture import IMAGE_SIZE
-from engine.experiment.datasets import DATASETS
+from engine.experiment.datasets import DATASETS, data_folder
 from engine.experiment.mistakes import RequestError
 
 Array = npt.NDArray[np.uint8]
@@ -47,12 +46,6 @@ class Images:
     source: str
 
 
-def data_folder() -> Path:
-    """Where archives lie: HAH_DATA, else the platform's cache folder."""
-    named = os.environ.get("HAH_DATA")
-    return Path(named) if named else folder_of("cache")
-
-
 def archive_path(name: str) -> Path:
     """Where the archive of a data set lies or would lie."""
     return data_folder() / f"{name}.npz"
@@ -60,7 +53,7 @@ def archive_path(name: str) -> Path:
 
 def is_there(name: str) -> bool:
     """Whether a run could read the data set now without a download."""
-    return not DATASETS[name].download or archive_path(name).is_file()
+    return datasets.is_there(name, data_folder())
 
 
 def require(name: str) -> None:

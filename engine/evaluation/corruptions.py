@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import disk
-from engine.data.archives import archive_path, data_folder
+from engine.data.archives import archive_path
 from engine.disk import replacing
 from engine.evaluation import photographs
 from engine.evaluation.distortions import SEED, VERSION, corrupt
 from engine.evaluation.filters import Bytes
 from engine.experiment.architecture import IMAGE_SIZE
-from engine.experiment.datasets import CORRUPTIONS, DATASETS
+from engine.experiment.datasets import CORRUPTIONS, DATASETS, data_folder
 from engine.experiment.mistakes import RequestError
 
 __all__ = ["SEED", "VERSION", "corrupt", "corrupted", "missing", "prepare", "sources", "status"]

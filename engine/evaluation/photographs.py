@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from engine.data.archives import data_folder
+from engine.experiment.datasets import data_folder
 from engine.experiment.mistakes import RequestError
 
 SOURCE = "https://github.com/hendrycks/robustness, ImageNet-C/create_c"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
+
+from engine.disk import folder_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,17 @@ DATASETS = {
         Dataset("digits", tuple("0123456789"), 1_442, 355, (0.3052,) * 3, (0.3760,) * 3, False),
     )
 }
+
+
+def data_folder(named: str | None = None) -> Path:
+    """Where archives lie: ``named`` as HAH_DATA (by default that of this process), else the platform's cache folder."""
+    named = os.environ.get("HAH_DATA") if named is None else named
+    return Path(named) if named else folder_of("cache")
+
+
+def is_there(name: str, folder: Path) -> bool:
+    """Whether a run could read a data set from a folder now, without a download."""
+    return name not in DATASETS or not DATASETS[name].download or (folder / f"{name}.npz").is_file()
 
 
 Suite = Literal["noise", "sparsity", "corruptions", "attacks", "minimum_norm", "masking"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.experiment import presets
 from engine.experiment.mistakes import RequestError
 from engine.runs import launch
+from engine.runs.claims import TakenError
 from engine.runs.layout import RunDirectory
 from engine.runs.process import STOPPING, Heartbeat, identity
 from engine.runs.state import State, read_state
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from engine.experiment import Experiment
     from engine.job.record import Record
     from engine.job.work import Job, Work
+    from engine.runs.claims import Claim
     from engine.runs.devices import Choice
 
 START_PATIENCE = 300.0  # seconds until torch is imported and the images are read, on a slow file system
@@ -48,10 +50,12 @@ def live(
     signals: Signals,
     make: Callable[[Job, Experiment], Work],
     hold: Callable[[Experiment], tuple[torch.device, Choice]],
+    claim: Claim,
 ) -> int:
     """Be the engine of ``directory``, whose lock is held, from *starting* to its end; returns the exit code.
 
-    ``hold`` gives its device; ``make`` the work to do, once torch may be imported.
+    ``hold`` gives its device; ``make`` the work to do, once torch may be imported. An engine whose ``claim`` another
+    has followed ends, and leaves what there is to that one.
     """
     state = replace(read_state(directory), status="starting", error="", engine=identity().dump(), started=time.time())
     Heartbeat(directory.heartbeat).beat(START_PATIENCE)
@@ -65,13 +69,14 @@ def live(
         from engine.job.work import Job, Place, Stopped
 
         place = Place(*hold(experiment))
+        claim.check()
         record = Record(directory, replace(state, device=place.name))
         gpu = place.choice.gpu and place.choice.gpu.name
         record.event("engine", **identity().dump(), device=str(place.device), gpu=gpu, why=place.choice.why)
         if place.choice.warning:
             record.warning(place.choice.warning)
         warnings.showwarning = lambda message, *_: record.warning(str(message))
-        work = make(Job(record, place, lambda: signals.asked), experiment)
+        work = make(Job(record, place, lambda: signals.asked, claim.check), experiment)
         try:
             work.prepare()
             work()
@@ -80,6 +85,9 @@ def live(
         except Stopped as stopped:
             record.end("stopped", by=stopped.by, signal=stopped.signal, saved=stopped.save, **work.position())
             return 130
+    except TakenError as taken:
+        print(f"{taken}: this engine ends and writes nothing more", flush=True)
+        return launch.TAKEN
     except BaseException as error:
         return _failed(error, state, directory, record, work)
 

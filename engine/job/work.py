@@ -67,12 +67,19 @@ class Place:
 
 
 class Job:
-    """A job in progress. ``asked_to_stop`` gives the name of the signal that has come, '' for none."""
+    """A job in progress. ``asked_to_stop`` gives the name of the signal that has come, '' for none; ``check`` raises
+    where another engine has the job now."""
 
-    def __init__(self, record: Record, place: Place, asked_to_stop: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self,
+        record: Record,
+        place: Place,
+        asked_to_stop: Callable[[], str] = lambda: "",
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         self.record, self.directory, self.place = record, record.run, place
         self.paused = False
-        self._asked_to_stop, self._inbox = asked_to_stop, Inbox(record.run)
+        self._asked_to_stop, self._check, self._inbox = asked_to_stop, check, Inbox(record.run)
         self.glance: Callable[[], object] = lambda: None  # looks at others, also while paused; may raise Stopped
         self.passes_on: Callable[[Command], object] = lambda command: None  # tells others what was asked
         self._patience, self._at = FIRST_PATIENCE, time.monotonic()
@@ -98,6 +105,7 @@ class Job:
 
     def _answer(self, change: Callable[[Command], str | None]) -> bool:
         """Answer every command that waits; returns whether the job is paused now."""
+        self._check()
         self.record.beat(self._patience)
         if name := self._asked_to_stop():
             self._stop(Stopped(signal=name))

@@ -18,12 +18,14 @@ from typing import Any, BinaryIO
 import engine
 from engine import disk
 from engine.experiment.mistakes import RequestError
+from engine.runs import claims
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.process import STOPPING, Lock, identity
 from engine.runs.state import ENDED, State, read_state
 
 _BEGINS = "---- an engine starts, "  # begins the line in engine.log from which on the words are that engine's
+TAKEN = 3  # the exit code of an engine whose run another one has now
 REFUSED = 2  # the exit code of an engine that found its request wrong before it did anything
 LOG_LINES = 15  # of engine.log in the report of a launch that died
 PROGRESS = "progress: "  # begins a line on the standard error of an engine that says how far it is
@@ -88,19 +90,29 @@ def start(
 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
     hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from, which stays
-    where none can be started; ``given`` what is handed over with it. Raises OSError.
+    where none can be started; ``given`` what is handed over with it. Raises OSError, and RequestError where somebody
+    else has taken the run up since ``state`` was read.
 
     Signals such as Ctrl-C's wait in this thread until `await_start` (or `answer_signals`), so that nobody is
     interrupted who does not know of the engine yet; and in the engine until it is ready for them.
     """
+    claim, mine, now = claims.following(run), True, read_state(run)  # in this order: who claims later, says so before
+    if (now.status, now.updated, now.engine) != (state.status, state.updated, state.engine):
+        lock.release()
+        raise RequestError(f"{run.id} {_taken_up(now)}")
     starting = replace(state, status="starting", before=state.status, error="", began=0.0, engine=identity().dump())
     held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         replace(starting, updated=time.time()).write(run)
+        mine = claim.make()
+        if not mine:
+            raise RequestError(f"{run.id} {_taken_up(read_state(run))}")
+        # An earlier engine's: of another host or boot, whose clock says nothing here.
+        run.heartbeat.unlink(missing_ok=True)
         with disk.appending(run.log) as log:
             log.write(f"{_BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
             log.flush()
-            command = engine_command("run", str(run.path), "--lock", str(lock.descriptor))
+            command = engine_command("run", str(run.path), "--lock", str(lock.descriptor), "--claim", str(claim.number))
             return _detached(
                 [*command, *given.arguments(), *arguments],
                 log,
@@ -109,11 +121,17 @@ def start(
             )
     except BaseException:
         with suppress(OSError):
-            state.write(run)
+            if mine:
+                state.write(run)
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
         raise
     finally:
         lock.release()
+
+
+def _taken_up(state: State) -> str:
+    who = state.engine
+    return f"was taken up meanwhile by process {who.get('pid', '?')} on {who.get('host', 'an unknown host')}"
 
 
 def beside(arguments: Sequence[str], given: Given, leash: int) -> subprocess.Popen[bytes]:

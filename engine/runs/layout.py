@@ -109,6 +109,11 @@ class RunDirectory:
         """The engine's monotonic clock at its last sign of progress, and how long it may take to the next."""
         return self.path / "heartbeat"
 
+    @property
+    def claims(self) -> Path:
+        """The numbers of its engines: the last is the one that may write."""
+        return self.path / "claims"
+
     def check(self) -> None:
         """Refuse a run directory that is or contains a symbolic link: nothing is written through one."""
         for entry in (self.path, *sorted(self.path.iterdir())):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import disk
+from engine.runs.mounts import mount_of
 
 # What asks an engine to save and stop: people, and clusters before they take a machine away or a limit is reached.
 STOPPING = tuple(
@@ -141,8 +142,8 @@ def unlockable(folder: Path) -> str:
             lock = Lock.take(Path(place) / "lock")
         except OSError as error:
             return f"{folder}: {error.strerror}"
-    if lock is not None:
-        lock.release()
+        if lock is not None:  # before its file goes: what is open stays for a while on NFS, and so would the folder
+            lock.release()
     return ""
 
 
@@ -190,11 +191,17 @@ class Heartbeat:
             file.truncate(0)
         self._file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         os.pwrite(self._file, b" " * _BEAT + b"\n" + b" " * _WORDS, 0)
+        self._far, self._sent = mount_of(path.parent).locks != "disk", -math.inf
 
     def beat(self, patience: float = PATIENCE) -> None:
         """Progress now; the next within ``patience`` seconds, or something is wrong."""
         # The monotonic clock is the machine's, so a reader under the same boot can compare it with its own.
-        os.pwrite(self._file, f"{time.monotonic():16.3f} {patience:12.1f}".encode(), 0)
+        now = time.monotonic()
+        os.pwrite(self._file, f"{now:16.3f} {patience:12.1f}".encode(), 0)
+        if self._far and now - self._sent >= _SENT_EACH:  # else other hosts see it when this one's cache is written
+            self._sent = now
+            with suppress(OSError):
+                os.fdatasync(self._file)
 
     def say(self, words: str) -> None:
         """Last words, where nothing else can be written; cut to what the file has room for."""
@@ -203,6 +210,7 @@ class Heartbeat:
 
 
 _BEAT, _WORDS = 29, 400  # bytes
+_SENT_EACH = 5.0  # seconds
 
 
 def heartbeat_of(path: Path) -> Beat | None:

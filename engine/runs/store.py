@@ -215,7 +215,8 @@ def remove(run: RunDirectory) -> None:
     if look.live and look.status != "queued":
         reason = f" ({look.reason})" if look.reason else ""
         raise RequestError(f"{run.id} is {look.status}{reason}; 'hah stop {run.id}' first")
-    if is_locked(run.evaluation.lock):
+    evaluation = Watcher(run.evaluation).settled() if run.evaluation.config.exists() else None
+    if is_locked(run.evaluation.lock) or (evaluation is not None and evaluation.live and not evaluation.verified):
         raise RequestError(f"{run.id} is being evaluated; 'hah stop {run.id}' first")
     # Out of the list in one step, so that a removal that is cut short leaves no half a run behind.
     grave, lock = run.path.with_name(f".{run.id}.{secrets.token_hex(4)}.removed"), None
@@ -224,6 +225,7 @@ def remove(run: RunDirectory) -> None:
         if lock is None:
             raise RequestError(f"{run.id} has been taken up meanwhile; nothing was deleted")
         run.path.rename(grave)
+        lock.release()  # what is open stays for a while on NFS, and so would the folder
         shutil.rmtree(grave)
     except OSError as error:
         with suppress(OSError):  # what is left of it stays to be seen

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.runs.layout import RunDirectory
+from engine.runs.mounts import mount_of
 from engine.runs.process import (
     PATIENCE,
     Beat,
@@ -20,7 +21,7 @@ from engine.runs.process import (
 )
 from engine.runs.state import ENDED, LIVE, State, read_state
 
-GONE_AFTER = 5.0  # seconds without a heartbeat after which a free lock is believed from another host
+GONE_AFTER = 5.0  # seconds without a sign of life after which a free lock is believed from another host
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,25 @@ class Look:
         """Whether an engine works on it, as far as can be known."""
         return self.status in LIVE
 
+    @property
+    def elsewhere(self) -> str:
+        """The host that its engine is or was on, where that is another one than this; else ''."""
+        host = str(self.state.engine.get("host", ""))
+        return "" if host == socket.gethostname() else host
+
+    @property
+    def device(self) -> str:
+        """What it runs on, with its host where it is at work on another one."""
+        return f"{self.state.device} on {self.elsewhere}".strip() if self.live and self.elsewhere else self.state.device
+
 
 class Watcher:
     """Looks at one run, once or again and again; the second look may know more, by this reader's own clock."""
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
-        self._beat: Beat | None = None
-        self._since = -1.0  # when this reader first saw that heartbeat
+        self._sign: tuple[object, ...] = ()  # of life: the heartbeat, and what changes with the snapshot
+        self._since = -1.0  # when this reader first saw that
         self._moved = False  # whether it changed while this reader watched
 
     def look(self) -> Look:
@@ -55,9 +67,10 @@ class Watcher:
         if state.status in ENDED:
             return Look(self.run, state, state.status)
         beat, now = heartbeat_of(self.run.heartbeat), time.monotonic()
-        if self._since < 0 or beat != self._beat:
+        sign = (beat, state.updated, state.engine)
+        if self._since < 0 or sign != self._sign:
             self._moved = self._since >= 0
-            self._beat, self._since = beat, now
+            self._sign, self._since = sign, now
         quiet = now - self._since
         host = str(state.engine.get("host", ""))
         here = not host or state.engine.get("boot") == boot_id()
@@ -65,9 +78,7 @@ class Watcher:
         if not is_locked(self.run.lock):
             if state.status == "queued":
                 return Look(self.run, state, "queued")
-            if here or host == socket.gethostname() or quiet > GONE_AFTER:
-                return self._lost(beat)
-            return Look(self.run, state, state.status, False, elsewhere)
+            return self._lost(beat) if here else self._unlocked(state, host, beat, quiet)
         if not here:
             if quiet > (beat.patience if beat else PATIENCE):
                 return Look(self.run, state, "stalled", False, f"no sign of progress from {host} for {quiet:.0f} s")
@@ -95,9 +106,22 @@ class Watcher:
             look = self.look()
         return look
 
-    def _lost(self, beat: Beat | None) -> Look:
+    def _unlocked(self, state: State, host: str, beat: Beat | None, quiet: float) -> Look:
+        """The run of an engine of another host, or of another boot of this one, whose lock is free here."""
+        same, mount = host == socket.gethostname(), mount_of(self.run.path)
+        patience = beat.patience if beat else PATIENCE
+        if (mount.believed and (same or quiet > GONE_AFTER)) or (same and quiet > max(GONE_AFTER, patience)):
+            return self._lost(beat, "" if same else f" on {host}")
+        if self._moved and quiet <= patience:
+            return Look(self.run, state, state.status, True, f"its lock is not seen here, but life on {host}")
+        if not mount.believed and quiet > patience:
+            said = f"no sign of life from {host} for {quiet:.0f} s, and whether its engine lives cannot be known here: "
+            return Look(self.run, state, "stalled", False, f"{said}{mount.words}")
+        return Look(self.run, state, state.status, False, f"last known, from {host}")
+
+    def _lost(self, beat: Beat | None, where: str = "") -> Look:
         state = read_state(self.run)  # an engine that ended between the two readings has said so
         if state.status in ENDED:
             return Look(self.run, state, state.status)
-        said = beat.words if beat and beat.words else "its engine is gone without a word"
+        said = beat.words if beat and beat.words else f"its engine{where} is gone without a word"
         return Look(self.run, state, "lost", True, f"{said}; 'hah resume' continues it")

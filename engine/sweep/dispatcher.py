@@ -24,6 +24,7 @@ from pathlib import Path
 from engine.disk import replace_json
 from engine.runs import devices, evaluations, launch, store
 from engine.runs.control import Inbox
+from engine.runs.devices import Gpu
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock, is_locked
 from engine.runs.state import State, read_state
@@ -31,6 +32,7 @@ from engine.sweep import desk, notices, queue
 from engine.sweep.desk import Group
 from engine.sweep.places import Place, Places
 from engine.sweep.queue import MOST_ALIKE, Item, Queue, Start
+from engine.sweep.submit import commit
 
 POLL = 0.2  # seconds between two looks at what costs nothing: ended processes, whether anything was asked
 LOOK = 2.0  # between two looks for what nobody says; longer where they would take over a third of a percent of a core
@@ -55,11 +57,12 @@ def run(folder: Path) -> None:
         if lock is None:
             return
         try:
-            stamp = Dispatcher(folder).work()
+            worker = Dispatcher(folder)
+            stamp = worker.work()
         finally:
             lock.release()
         # What was asked between the last look and the release was asked of this process.
-        if stamp == desk.changed_stamp(folder):
+        if worker.refused or stamp == desk.changed_stamp(folder):
             return
 
 
@@ -68,6 +71,7 @@ class Dispatcher:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.refused = ""  # why this host may start nothing, as of the last look
         self._queue = Queue(folder)
         self._children: dict[str, subprocess.Popen[bytes]] = {}  # by the id of the run
         self._done: dict[int, str] = {}  # whose end it is of a pipe that an engine closes when it has done its work
@@ -93,7 +97,11 @@ class Dispatcher:
                 looked = time.monotonic()
                 took = time.process_time() - used
                 idle_since = None if busy else idle_since or looked
-            if idle_since is not None and now - idle_since >= IDLE and not self._children and not self._folding:
+            if self.refused and not self._children:
+                say("ends", self.refused)
+                return stamp
+            idle = idle_since is not None and now - idle_since >= IDLE and not self._children and not self._folding
+            if idle and desk.wish(self.folder) != "always":
                 say("ends", "nothing is left to start")
                 return stamp
             select.select([*self._done], [], [], POLL)  # the next engine starts at once where one has done its work
@@ -124,6 +132,20 @@ class Dispatcher:
 
     def look(self) -> bool:
         """Look at everything once and start what can be; returns whether anything runs or waits for a device."""
+        found = devices.gpus()
+        self.refused = desk.register(self.folder, len(found), len(os.sched_getaffinity(0)), commit())
+        if not self.refused and desk.wish(self.folder) == "never":
+            self.refused = f"{desk.this_host()} is never to start anything; 'hah queue attend needed' changes that"
+        if self.refused:
+            return False
+        with desk.starting(self.folder) as alone:  # else two hosts would both count a group below its limit
+            if not alone:
+                self._say_once("alone", "another host has been starting something for a second")
+                return True
+            self._said.pop("alone", None)
+            return self._look(found)
+
+    def _look(self, found: Sequence[Gpu]) -> bool:
         items = self._queue.items()
         self._tell_ends(items)
         groups = self._pause_failing(items)
@@ -136,14 +158,15 @@ class Dispatcher:
             for item in ready
             if not (everything or _group(groups, item).paused or (item.run.id in held and held[item.run.id].hopeless))
         ]
-        started = self._start([item for item in able if item.run.id not in held], live, groups) if able else False
+        now = Places.now(live, found)
+        started = self._start([item for item in able if item.run.id not in held], now, live, groups) if able else False
         # An engine that somebody else has started tells of its end by its lock, a GPU that it comes free by its own.
         waiting = [item for item in able if item.run.id not in self._children]
         others = [item.job.lock for item in live if item.run.id not in self._children]
         self._held = [path for path in [*others, *(devices.locks() if waiting else [])] if is_locked(path)]
         return bool(live or started or able or self._children)
 
-    def _start(self, ready: list[Item], live: list[Item], groups: dict[str, Group]) -> bool:
+    def _start(self, ready: list[Item], places: Places, live: list[Item], groups: dict[str, Group]) -> bool:
         """Start what there is a place for; what waits, and for what, is kept for whoever asks."""
         waits: dict[str, str] = {}
         started = False
@@ -154,7 +177,8 @@ class Dispatcher:
             waits = dict.fromkeys((item.run.id for item in ready), why)
         else:
             self._said.pop("disk", None)
-            places, running = Places.now(live), Counter(item.entry.group for item in live)
+            running = Counter(item.entry.group for item in live)
+            places.elsewhere = tuple(host.name for host in desk.others(self.folder) if host.attends and host.gpus)
             for item in ready:
                 group = _group(groups, item)
                 if item.run.id in self._children or (group.limit is not None and running[group.name] >= group.limit):

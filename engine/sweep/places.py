@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from engine.experiment import datasets
 from engine.runs import devices
 from engine.runs.devices import Gpu
 from engine.runs.launch import Given
@@ -42,22 +43,29 @@ class Places:
 
     gpus: Sequence[Gpu]
     used: int = 0
+    elsewhere: tuple[str, ...] = ()  # hosts with GPUs that attend to the same queue
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
     @classmethod
-    def now(cls, live: Sequence[Item]) -> Places:
+    def now(cls, live: Sequence[Item], gpus: Sequence[Gpu] | None = None) -> Places:
         """As they are now, with these runs of the queue at work."""
         host = socket.gethostname()
         here = [item.starts[-1] for item in live if item.starts and item.starts[-1].host == host]
-        return cls(devices.gpus(), sum(start.threads for start in here))
+        return cls(devices.gpus() if gpus is None else gpus, sum(start.threads for start in here))
 
     def place(self, entry: Entry, group: Group, evaluates: bool = False) -> tuple[Place | None, str]:
-        """A place for a run, or None and what it waits for. `auto` waits for a GPU where there is any.
+        """A place for a run, or None and what it waits for. `auto` waits for a GPU where there is any, here or on
+        another host that attends.
 
         ``evaluates``: it is to be evaluated now, in several processes where it asks for them: each has CPU threads, or
         one of the GPUs, of its own. One that trains first has the CPU threads from the beginning, and takes the GPUs
         that are free when its evaluation begins.
         """
+        data = datasets.data_folder(entry.data)
+        if not datasets.is_there(entry.dataset, data):
+            return None, f"for {entry.dataset}, which is not in {data} on this host"
+        if entry.device == "auto" and not self.gpus and self.elsewhere:
+            return None, f"for a GPU of {' or '.join(self.elsewhere)}"
         if entry.device == "cpu" or (entry.device == "auto" and not self.gpus):
             processes = entry.evaluators if evaluates or entry.evaluates else 1
             threads = processes * (entry.threads or max(1, self.cores // (group.limit or 1) // processes))

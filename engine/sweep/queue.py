@@ -11,19 +11,21 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from engine import disk
 from engine.disk import read_json, replace_json
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import is_name
 from engine.runs import evaluations, store
 from engine.runs.layout import EVALUATION, RunDirectory
+from engine.runs.mounts import mount_of
 from engine.runs.process import Lock
 from engine.runs.state import State, read_state
-from engine.runs.watcher import Look
+from engine.runs.watcher import Look, Watcher
 from engine.sweep import desk
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ Standing = Literal["ready", "live", "done", "over"]
 @dataclass(frozen=True)
 class Entry:
     """What was asked for one run, and what its engine needs. ``position`` orders those of one priority, lowest first;
-    ``after``: ids of runs that must have finished training; ``data``: HAH_DATA of who queued it; ``updated``: of the
-    job's snapshot when it was queued."""
+    ``after``: ids of runs that must have finished training; ``data``: HAH_DATA of who queued it, where ``dataset`` is;
+    ``updated``: of the job's snapshot when it was queued."""
 
     group: str = desk.DEFAULT
     priority: int = 0
@@ -55,6 +57,7 @@ class Entry:
     evaluators: int = 1
     evaluates: bool = False
     data: str = ""
+    dataset: str = ""
     commit: str = ""
     updated: float = 0.0
 
@@ -64,8 +67,8 @@ class Entry:
         now, compute = time.time(), experiment.compute
         return cls(
             queued=now, position=now, device=compute.device, gpus=compute.num_gpus, threads=compute.threads,
-            evaluators=compute.evaluators,
-            evaluates=bool(experiment.evaluate.suites), data=os.environ.get("HAH_DATA", ""), **asked,
+            evaluators=compute.evaluators, evaluates=bool(experiment.evaluate.suites),
+            data=os.environ.get("HAH_DATA", ""), dataset=experiment.data.dataset, **asked,
         )  # fmt: skip
 
     def write(self, run: RunDirectory) -> None:
@@ -181,6 +184,8 @@ class Queue:
         self.folder = folder
         self._stamp: tuple[int, int] | None = None
         self._runs: list[RunDirectory] = []
+        self._far = mount_of(folder).locks != "disk"  # other hosts may write, too
+        self._watchers: dict[RunDirectory, Watcher] = {}  # of what is at work: a second look may know more
         self._quiet: dict[str, tuple[tuple[int, ...], Item]] = {}  # waiting or ended, by id, with what it was read from
 
     def items(self) -> list[Item]:
@@ -189,33 +194,37 @@ class Queue:
         if stamp != self._stamp:
             self._runs = [run for run in store.all_runs(self.folder) if os.path.exists(f"{run.path}/queue.json")]  # noqa: PTH110
             self._stamp = stamp
-        found, quiet = [], {}
+        found, quiet, known_watchers = [], {}, self._watchers
+        self._watchers = {}
+
+        def look(job: RunDirectory) -> Look:
+            watcher = self._watchers[job] = known_watchers.get(job) or Watcher(job)
+            return watcher.look()
+
         for run in self._runs:
-            stamps = stamps_of(run)
+            stamps = stamps_of(run, self._far)
             if not stamps:
                 continue
             known = self._quiet.get(run.id)
-            item = known[1] if known is not None and known[0] == stamps else item_of(run)
+            item = known[1] if known is not None and known[0] == stamps else item_of(run, look)
             found.append(item)
             if item.standing in ("done", "over") or item.look.status == "queued":
                 quiet[run.id] = (stamps, item)
+                self._watchers.pop(run, None)
         self._quiet = quiet
         return sorted(found, key=lambda item: item.order)
 
 
-def stamps_of(run: RunDirectory) -> tuple[int, ...]:
-    """What changes when anything is written of how a run stands; () for one that is not the queue's."""
+def stamps_of(run: RunDirectory, fresh: bool = False) -> tuple[int, ...]:
+    """What changes when anything is written of how a run stands; () for one that is not the queue's. ``fresh``: as
+    `disk.status` means it."""
     found: list[int] = []
     # Thousands of them: a Path for each costs more than what is asked.
     for name in ("queue.json", "state.json", f"results/{run.id}{EVALUATION}/state.json"):
-        try:
-            status = os.stat(f"{run.path}/{name}")  # noqa: PTH116
-        except OSError:
-            if not found:
-                return ()
-            found += [0, 0]
-        else:
-            found += [status.st_mtime_ns, status.st_ino]
+        status = disk.status(f"{run.path}/{name}", fresh)
+        if status is None and not found:
+            return ()
+        found += [status.st_mtime_ns, status.st_ino] if status is not None else [0, 0]
     return tuple(found)
 
 
@@ -248,14 +257,14 @@ def add_start(run: RunDirectory, start: Start) -> None:
     replace_json(run.starts, {"starts": [*kept, asdict(start)]})
 
 
-def item_of(run: RunDirectory) -> Item:
-    """How one run of the queue stands."""
+def item_of(run: RunDirectory, watch: Callable[[RunDirectory], Look] = store.look) -> Item:
+    """How one run of the queue stands; ``watch`` looks at a job."""
     entry = entry_of(run) or Entry()
-    starts, job, look = starts_of(run, entry), run, store.look(run)
+    starts, job, look = starts_of(run, entry), run, watch(run)
     follows = run.evaluation
     evaluated = follows.config.exists()
-    if look.status == "finished" and evaluated and (entry.evaluates or store.look(follows).live):
-        job, look = follows, store.look(follows)
+    if look.status == "finished" and evaluated and (entry.evaluates or watch(follows).live):
+        job, look = follows, watch(follows)
     found, why = standing(entry, starts, look, job is not run or not entry.evaluates)
     return Item(run, entry, starts, job, look, found, why)
 
@@ -280,6 +289,7 @@ def requeue(run: RunDirectory, entry: Entry) -> None:
 
 def evaluate(run: RunDirectory, experiment: Experiment, entry: Entry, checkpoint: str = "last") -> None:
     """Queue the evaluation of a run that has finished; raises RequestError."""
+    desk.check_host(run.path.parent)
     look = store.look(run)
     if look.status != "finished":
         raise RequestError(f"{run.id} is {look.status}; only of a run that has finished can an evaluation be queued")
@@ -403,7 +413,7 @@ def check_after(run: RunDirectory, after: Iterable[str]) -> None:
 def explained(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
     """Each run with why it is where it is: what runs first, then what waits in order, then what has ended."""
     known, held, everything = desk.groups(folder), dependences(items), desk.paused(folder)
-    said = read_json(desk.waits_file(folder)) if desk.has_dispatcher(folder) else {}
+    said = _waits(folder)
     running = Counter(item.entry.group for item in items if item.standing == "live")
     found = []
     for item in items:
@@ -414,10 +424,22 @@ def explained(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
             reasons += [f"group {group.name} is paused"] if group.paused else []
             full = group.limit is not None and running[item.entry.group] >= group.limit
             reasons += [f"{group.limit} of its group at once"] if full and not reasons else []
-            why = "; ".join([*filter(None, [why]), *(reasons or [str(said.get(item.run.id) or "for a device")])])
+            why = "; ".join([*filter(None, [why]), *(reasons or [said.get(item.run.id, "for a device")])])
         found.append((item, why))
     rank = {"live": 0, "ready": 1, "over": 2, "done": 3}
     return sorted(found, key=lambda one: rank[one[0].standing])
+
+
+def _waits(folder: Path) -> dict[str, str]:
+    """For what each run waits, by id, as those who attend say; by host, where they say different things."""
+    mine = [desk.this_host()] if desk.has_dispatcher(folder) else []
+    attending = [*mine, *(host.name for host in desk.others(folder) if host.attends)]
+    said: dict[str, dict[str, str]] = {}
+    for host in attending:
+        for name, why in read_json(desk.waits_file(folder, host)).items():
+            said.setdefault(name, {})[host] = str(why)
+    one = {name: next(iter(why.values())) for name, why in said.items() if len(set(why.values())) == 1}
+    return {name: one.get(name) or "; ".join(f"{on}: {of}" for on, of in why.items()) for name, why in said.items()}
 
 
 def forget(folder: Path, name: str) -> None:

@@ -53,6 +53,7 @@ def commit() -> str:
 
 def add(experiment: Experiment, origin: Origin, folder: Path, asked: Asked) -> RunDirectory:
     """Make a run that waits in the queue; raises RequestError."""
+    desk.check_host(folder)
     desk.made(folder)
     run, _, lock = making.make(experiment, origin, folder, "queued", asked.entry(experiment).write)
     lock.release()
@@ -64,6 +65,7 @@ def again(run: RunDirectory, experiment: Experiment, asked: Asked) -> None:
 
     Raises RequestError.
     """
+    desk.check_host(run.path.parent)
     known = queue.entry_of(run)
     entry = asked.entry(experiment, known)
     queue.check_after(run, entry.after)
@@ -112,6 +114,7 @@ def submit(
 
     ``done`` is called after each. Raises RequestError.
     """
+    desk.check_host(folder)
     counts: dict[Act, int] = {}
     mistakes: list[Mistake] = []
     with sweeps.alone(folder):  # two that submit at once would make everything twice
@@ -133,6 +136,7 @@ def go(
     folder: Path, sweep: Sweep, nice: int | None = None, failed: bool = False, done: Callable[[], object] = lambda: None
 ) -> dict[Act, int]:
     """Give a sweep's group the limits of its plan, let it go on, and have somebody start what `submit` queues."""
+    desk.check_host(folder)
     limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
     desk.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
     asked = Asked(sweep.name, sweep.slots.get("priority", 0), None, sweep.slots.get("retries", 0), nice)

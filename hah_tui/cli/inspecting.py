@@ -105,7 +105,7 @@ def ls(
                 duration(state.eta_seconds) if look.status == "running" else "",
                 percent(state.metrics.get(CLEAN)),
                 percent(state.metrics.get(NOISY)),
-                state.device,
+                look.device,
                 age(state.created),
                 " ".join(row.tags),
                 *(one.said(one.of(row)) for one in more),

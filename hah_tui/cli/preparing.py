@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.runs import devices, layout, process
+from engine.runs.mounts import mount_of
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, note, print_json, print_table
 from hah_tui.text import shown, shown_line
@@ -161,6 +162,12 @@ def doctor(json: Json = False) -> None:
     problems += [dataset["problem"] for dataset in data["datasets"] if dataset["problem"]]
     if writable["runs"] and (unlocked := process.unlockable(Path(_existing(runs)))):
         problems.append(unlocked)
+    mount = mount_of(runs)
+    if not mount.believed:
+        problems.append(
+            f"{runs} is on {mount.words}: only one host may start what waits there, and of runs of other hosts it "
+            "cannot be known whether they live"
+        )
     free = shutil.disk_usage(_existing(runs)).free
     if free < 2 << 30:
         problems.append(f"only {free / 2**30:.1f} GiB are free where runs are kept; a full VGG-16 run needs about 0.5")
@@ -194,6 +201,7 @@ def doctor(json: Json = False) -> None:
             "lines": size.lines,
         },
         "folders": {name: str(folder) for name, folder in folders.items()},
+        "mount": {"kind": mount.kind, "source": mount.source, "locks": mount.locks, "words": mount.words},
         "free_gib": round(free / 2**30, 1),
         "data": data["datasets"],
         "kill_user_processes": kills,
@@ -216,6 +224,7 @@ def doctor(json: Json = False) -> None:
     print(f"terminal   {term or 'none'}, {encoding}, {size.columns}x{size.lines}")
     for name, folder in folders.items():
         print(f"{name:<10} {shown_line(folder)}")
+    print(f"mount      {shown_line(mount.words, 500)}")
     print(f"disk       {free / 2**30:.1f} GiB free for runs")
     for dataset in data["datasets"]:
         where = dataset["path"] if dataset["there"] else f"not there: hah data prepare {dataset['name']}"

@@ -42,7 +42,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands of this file."""
     commands = typer.Typer(no_args_is_help=True, help="Runs that wait for a device, started as devices come free.")
     for name, command in (("ls", ls), ("add", add), ("group", group), ("pause", pause), ("resume", resume),
-                          ("move", move), ("rm", rm), ("wait", wait)):  # fmt: skip
+                          ("attend", attend), ("move", move), ("rm", rm), ("wait", wait)):  # fmt: skip
         commands.command(name)(command)
     app.add_typer(commands, name="queue")
 
@@ -96,18 +96,21 @@ def ls(
         if everything or item.standing in ("live", "ready")
     ]
     groups = desk.groups(folder)
+    hosts = desk.hosts(folder)
     there = desk.has_dispatcher(folder)
     if json:
         print_json({
             "runs_dir": str(folder), "paused": desk.paused(folder), "dispatcher": there,
+            "hosts": [{**vars(one), "here": one.name == desk.this_host()} for one in hosts],
             "groups": [vars(one) for one in groups.values()],
             "runs": [{**document(item), "why": text} for item, text in rows],
         })  # fmt: skip
         return
     if rows:
         lines = [
-            [item.job.id, item.status, item.entry.group, item.entry.priority or "", _progress(item),
-             item.look.state.device, age(item.entry.queued), text]
+            [item.job.id, item.status + ("?" if item.standing == "live" and not item.look.verified else ""),
+             item.entry.group, item.entry.priority or "", _progress(item), item.look.device, age(item.entry.queued),
+             text]
             for item, text in rows
         ]  # fmt: skip
         print_table(["run", "status", "group", "priority", "done", "device", "queued", "why"], lines, (3, 4, 6))
@@ -117,10 +120,24 @@ def ls(
         if one.paused:
             reason = f" ({shown_line(one.reason)})" if one.reason else ""
             note(f"group {one.name} is paused{reason}: 'hah queue resume {one.name}' goes on")
+    attending = [one for one in hosts if one.attends]
+    if any(one.name != desk.this_host() for one in attending):
+        note("hosts that start what waits: " + ", ".join(map(_host, attending)))
+        commits = {one.commit for one in attending}
+        if len(commits) > 1:
+            note("they run different commits: 'hah show' says which one trained a run")
     if desk.paused(folder):
         note("the queue is paused: 'hah queue resume' goes on")
     elif not there and any(item.standing == "ready" for item in items):
-        note("nobody on this host starts what waits: 'hah queue resume' does")
+        others = " (others do, for their own devices)" if attending else ""
+        why = desk.refusal(folder)
+        note(why or f"nobody on this host starts what waits{others}: 'hah queue resume' does")
+
+
+def _host(host: desk.Host) -> str:
+    devices = f"{host.gpus} GPUs" if host.gpus else f"{host.threads} CPU threads"
+    commit = f", commit {host.commit[:12]}" if host.commit else ""
+    return shown_line(f"{host.name} ({'this one, ' if host.name == desk.this_host() else ''}{devices}{commit})")
 
 
 def document(item: Item) -> dict[str, Any]:
@@ -240,15 +257,41 @@ def pause(name: Annotated[str | None, typer.Argument(metavar="[GROUP]")] = None,
     print(f"{name or 'the queue'}: paused")
 
 
-def resume(name: Annotated[str | None, typer.Argument(metavar="[GROUP]")] = None, runs_dir: RunsDir = None) -> None:
+def resume(
+    name: Annotated[str | None, typer.Argument(metavar="[GROUP]")] = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="Where only one host may start what waits, make it this one.")
+    ] = False,
+    runs_dir: RunsDir = None,
+) -> None:
     """Go on starting what waits, of everything or of one group."""
     folder = layout.runs_folder(runs_dir)
+    if here:
+        desk.set_home(folder)
     if name is None:
         desk.pause(folder, False)
     else:
         desk.set_group(folder, name, paused=False, reason="", since=time.time())
     desk.ensure_dispatcher(folder)
     print(f"{name or 'the queue'}: goes on")
+
+
+def attend(
+    wanted: Annotated[str, typer.Argument(metavar="|".join(desk.WISHES))],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Say when this host starts what waits in a folder: while it is needed (the default: from a command until nothing
+    is left), always (also what other hosts will queue), or never (a login node)."""
+    wish = next((one for one in desk.WISHES if one == wanted), None)
+    if wish is None:
+        raise RequestError(f"must be one of {', '.join(desk.WISHES)}, got {wanted!r:.60}")
+    folder = layout.runs_folder(runs_dir)
+    if wish == "always":
+        desk.check_host(folder)
+    desk.set_wish(folder, wish)
+    if wish == "always":
+        desk.ensure_dispatcher(folder)
+    print(f"{desk.this_host()}: {wish}")
 
 
 def move(
@@ -299,10 +342,16 @@ def wait(
         waiting = [item for item in items.values() if item.standing in ("live", "ready")]
         if not waiting and "live" not in outside.values():
             raise typer.Exit(outcome(list(items.values()), list(outside.values())))
-        if waiting and time.monotonic() - attended > ATTENDING:  # whoever starts what waits may have been killed
-            desk.ensure_dispatcher(folder)
+        if waiting and time.monotonic() - attended > ATTENDING:
+            keep_attended(folder)
             attended = time.monotonic()
         time.sleep(POLL)
+
+
+def keep_attended(folder: Path) -> None:
+    """Have somebody start what waits, as whoever did may have been killed; where others do, this host need not."""
+    if not any(host.attends for host in desk.others(folder)):
+        desk.ensure_dispatcher(folder)
 
 
 def standing_of(run: RunDirectory) -> str:

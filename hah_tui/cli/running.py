@@ -92,6 +92,12 @@ def resume(
             help="Do not take up again how a setting was changed after the last checkpoint.",
         ),
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over", help="Also where it cannot be known from here that its engine is gone; it will go."
+        ),
+    ] = False,
     detach: Detach = False,
     runs_dir: RunsDir = None,
     json: Json = False,
@@ -107,7 +113,7 @@ def resume(
     before = store.look(directory)
     if not before.verified:
         note(f"{directory.id} is {before.status}, {before.reason}: waiting for a sign of life")
-    process = engines.resume(directory, sets, without or [])
+    process = engines.resume(directory, sets, without or [], take_over)
     if process is None:
         print(f"{directory.id}: resume done")
     else:

@@ -452,8 +452,8 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
                 break
             if not _under_way(folder, trials):
                 break
-            if time.monotonic() - attended > queueing.ATTENDING:  # whoever starts what waits may have been killed
-                desk.ensure_dispatcher(folder)
+            if time.monotonic() - attended > queueing.ATTENDING:
+                queueing.keep_attended(folder)
                 attended = time.monotonic()
             time.sleep(max(POLL, 20 * (time.monotonic() - began)))
     except KeyboardInterrupt:

@@ -259,7 +259,7 @@ class MonitorScreen(PanelScreen, RunActions):
         if self.playback is None:
             gpu = metrics.get("gpu/memory_gib")
             facts = [
-                shown_line(state.device, 24),
+                shown_line(look.device, 32),
                 f"{state.images_per_second:,.0f} images/s" if state.images_per_second else "",
                 f"{gpu:.1f} GiB" if gpu is not None else "",
                 f"{100 * metrics['gpu/utilisation']:.0f}% busy" if "gpu/utilisation" in metrics else "",

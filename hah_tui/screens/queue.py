@@ -138,7 +138,7 @@ class QueueScreen(RunActions):
             "status": (item.status, hue),
             "group": (item.entry.group, colour("quiet")),
             "done": (bar(state.progress, 8, plain), hue),
-            "device": (state.device if item.standing == "live" else "", ""),
+            "device": (item.look.device if item.standing == "live" else "", ""),
             "queued": (age(item.entry.queued), colour("quiet")),
             "why": (why, colour("quiet")),
         }
@@ -155,7 +155,7 @@ class QueueScreen(RunActions):
             group = next((one for one in self.known.groups if one.name == item.entry.group), Group(item.entry.group))
             limit = "" if group.limit is None else f", {group.limit} at once"
             held = f", held: {shown_line(group.reason)}" if group.reason else ", held" if group.paused else ""
-            where = f" on {item.look.state.device}" if item.standing == "live" and item.look.state.device else ""
+            where = f" on {item.look.device}" if item.standing == "live" and item.look.device else ""
             text.append(f"{item.status}{where}  ", colour(MARKS.get(item.look.status, ("", "", "quiet"))[2]))
             text.append(shown_line(why, 300))
             starts = f"  {len(item.starts)} starts" if len(item.starts) > 1 else ""
@@ -325,11 +325,15 @@ def _look(folder: Path, reader: Queue) -> QueueNow:
         tuple(queue.explained(folder, reader.items())),
         tuple(desk.groups(folder).values()),
         desk.paused(folder),
-        desk.has_dispatcher(folder),
+        desk.has_dispatcher(folder) or any(host.attends for host in desk.others(folder)),
     )
 
 
 def _attend(folder: Path) -> None:
     """Have somebody start what waits, where anything does; for a thread."""
-    if not desk.paused(folder) and any(item.standing == "ready" for item in Queue(folder).items()):
+    if (
+        not desk.paused(folder)
+        and not desk.refusal(folder)
+        and any(item.standing == "ready" for item in Queue(folder).items())
+    ):
         desk.ensure_dispatcher(folder)

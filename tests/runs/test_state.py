@@ -14,6 +14,7 @@ from engine.disk import replace_json
 from engine.runs import process
 from engine.runs.events import EventLog
 from engine.runs.layout import RunDirectory, create
+from engine.runs.mounts import Mount
 from engine.runs.process import Heartbeat, Lock, heartbeat_of, identity, is_locked, process_state
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Watcher
@@ -194,6 +195,82 @@ def test_but_never_lost_while_the_lock_is_held(run, engine, monkeypatch):
     watcher.look()
     look = eventually(watcher.look, "stalled")
     assert not look.verified
+
+
+def on(monkeypatch, locks):
+    """As if the runs folder were on such a file system."""
+    mount = Mount("nfs", "box:/export", locks, "as a test says")
+    monkeypatch.setattr("engine.runs.watcher.mount_of", lambda folder: mount)
+
+
+@pytest.mark.parametrize("locks", ["local", "unknown"])
+def test_where_locks_say_nothing_another_hosts_silence_is_never_death(run, monkeypatch, locks):
+    on(monkeypatch, locks)
+    monkeypatch.setattr("engine.runs.watcher.GONE_AFTER", 0.0)
+    Heartbeat(run.heartbeat).beat(0.1)
+    State(status="running", engine=identity().dump()).write(run)
+    elsewhere(run)
+    watcher = Watcher(run)
+    assert (watcher.look().status, watcher.look().verified) == ("running", False)
+    time.sleep(0.2)
+    look = watcher.look()
+    assert (look.status, look.verified, look.live) == ("stalled", False, True)
+    assert look.reason.startswith(
+        "no sign of life from gpu-box-7 for 0 s, and whether its engine lives cannot be known"
+    )
+    assert look.reason.endswith("nfs of box:/export, as a test says")
+    monkeypatch.undo()
+    on(monkeypatch, "shared")
+    monkeypatch.setattr("engine.runs.watcher.GONE_AFTER", 0.1)
+    look = watcher.look()  # where they are seen, a lock that is free says what the silence does not
+    assert (look.status, look.verified) == ("lost", True)
+    assert look.reason == "its engine on gpu-box-7 is gone without a word; 'hah resume' continues it"
+
+
+@pytest.mark.parametrize("locks", ["disk", "shared", "local", "unknown"])
+def test_life_is_believed_whatever_a_free_lock_says(run, monkeypatch, locks):
+    on(monkeypatch, locks)
+    beat = Heartbeat(run.heartbeat)
+    beat.beat()
+    State(status="running", engine=identity().dump()).write(run)
+    elsewhere(run)
+    watcher = Watcher(run)
+    watcher.look()
+    beat.beat()
+    look = watcher.look()
+    assert (look.status, look.verified) == ("running", True)
+    assert look.reason == "its lock is not seen here, but life on gpu-box-7"
+
+
+def test_a_snapshot_that_changes_is_life_too(run, engine):
+    """Of a heartbeat, what is written reaches other hosts late."""
+    engine(mode="hung")
+    elsewhere(run)
+    watcher = Watcher(run)
+    watcher.look()
+    replace(read_state(run), updated=time.time()).write(run)
+    assert watcher.look().verified
+
+
+@pytest.mark.parametrize("locks", ["disk", "shared"])
+def test_this_hosts_reboot_is_known_by_its_name(run, monkeypatch, locks):
+    on(monkeypatch, locks)
+    State(status="running", engine=replace(identity(), boot="before").dump()).write(run)
+    assert (Watcher(run).look().status, Watcher(run).look().verified) == ("lost", True)
+    on(monkeypatch, "local")  # two hosts of one name could be there
+    assert Watcher(run).look().status == "running"
+
+
+def test_on_a_file_system_of_several_hosts_the_heartbeat_is_sent(run, monkeypatch):
+    sent = []
+    monkeypatch.setattr(os, "fdatasync", sent.append)
+    for locks, often in (("disk", 0), ("shared", 1), ("local", 1)):
+        sent.clear()
+        monkeypatch.setattr(process, "mount_of", lambda folder, locks=locks: Mount("nfs", "", locks, ""))
+        beat = Heartbeat(run.heartbeat)
+        for _ in range(100):
+            beat.beat()
+        assert len(sent) == often  # and not with every step
 
 
 @pytest.mark.parametrize("shift", [-86400 * 365, 86400])

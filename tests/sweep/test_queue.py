@@ -177,7 +177,7 @@ def test_what_has_not_changed_is_not_read_again_and_what_has_is(queued, runs, mo
     reader.items()
     read = []
     whole = queue.item_of
-    monkeypatch.setattr(queue, "item_of", lambda run: read.append(run.id) or whole(run))
+    monkeypatch.setattr(queue, "item_of", lambda run, *watch: read.append(run.id) or whole(run, *watch))
     reader.items()
     assert read == []
     run = RunDirectory(runs / "run-3")
