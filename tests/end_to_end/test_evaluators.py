@@ -160,7 +160,7 @@ def test_parts_that_any_machine_measures_are_brought_together_by_the_job(hah, he
         one, two = part(1), part(2)
         eventually(lambda: kept(run) >= 3, 120)
         control.send(job, "stop")  # nobody is there who would take it away
-        eventually(lambda: one.poll() is not None and two.poll() is not None)
+        eventually(lambda: one.poll() is not None and two.poll() is not None, 120)
         assert [one.returncode, two.returncode] == [130, 130]
         assert {read_state(share).stopped_by for share in shares.every(job)} == {"person"}
         control.Inbox(job).clear()
@@ -171,7 +171,7 @@ def test_parts_that_any_machine_measures_are_brought_together_by_the_job(hah, he
         assert again.returncode == 2
         assert f"{job.id}-2 is being run by process {two.pid}" in again.stderr
         one.send_signal(signal.SIGTERM)
-        eventually(lambda: one.poll() is not None)
+        eventually(lambda: one.poll() is not None, 120)
         assert (one.returncode, read_state(shares.directory(job, 1)).stopped_by) == (130, "signal")
         one = part(1)
         eventually(lambda: one.poll() is not None and two.poll() is not None, 120)
