@@ -339,7 +339,7 @@ def asked(monkeypatch):
             suite: {"images": 10000, "seconds_per_image": restarts * seconds / 1e4}
             for suite, seconds in SECONDS.items()
         }
-        return {"device": "cpu", "suites": one}
+        return {"device": "cpu", "processes": 1, "suites": one}
 
     def evaluate(run, experiment, checkpoint):
         found.append((experiment.evaluate.suites, experiment.evaluate.images, checkpoint))
