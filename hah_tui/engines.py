@@ -18,11 +18,12 @@ from engine import disk
 from engine.experiment.datasets import SUITE_NAMES
 from engine.experiment.mistakes import Mistake, RequestError
 from engine.results.suites import check_packages
-from engine.runs import control, evaluations, launch, making, store
+from engine.runs import control, evaluations, launch, making, slurm, store, submitted
 from engine.runs.control import Verb
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
+from engine.runs.process import is_locked
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
 from engine.sweep import desk, queue, submit, sweeps
@@ -44,8 +45,11 @@ def ask(
     look = watcher.settled()
     if verb.startswith("stop") and _taken_out(run, look):
         return
+    look = _begun(watcher, look)
     if look.status == "queued":
-        raise RequestError(f"{run.id} waits in the queue, and has no engine yet")
+        job = slurm.job_of(run)
+        where = "in the queue" if job is None else f"in Slurm as job {job.id}"
+        raise RequestError(f"{run.id} waits {where}, and has no engine to {verb} yet")
     if not look.live or look.deaf:
         raise RequestError(f"{run.id} is {look.status}: no engine to {verb}; {look.reason or 'nothing was sent'}")
     tail = Tail(run.events, from_end=True)
@@ -78,7 +82,21 @@ def _taken_out(run: RunDirectory, look: Look) -> bool:
     if queue.entry_of(trained) is not None and queue.item_of(trained).standing == "ready":
         queue.leave(trained)
         return True
+    if slurm.job_of(run) is not None:
+        waited, problem = submitted.withdraw([look])
+        if problem:
+            raise RequestError(problem)
+        return bool(waited)
     return look.status == "queued" and queue.withdraw(run)
+
+
+def _begun(watcher: Watcher, look: Look) -> Look:
+    """A run of which somebody has taken the lock to start its engine, when that has shown itself."""
+    deadline = time.monotonic() + PATIENCE
+    while look.status == "queued" and is_locked(look.run.lock) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        look = watcher.look()
+    return look
 
 
 def stop(run: RunDirectory, now: bool = False, waiting: Callable[[Look], None] = lambda _: None) -> Look:
@@ -95,7 +113,7 @@ def stop(run: RunDirectory, now: bool = False, waiting: Callable[[Look], None] =
 def stop_sweep(folder: Path, sweep: Sweep) -> tuple[int, int, list[Mistake]]:
     """Save and stop what runs of a sweep and start nothing more of it: how many no longer wait, how many stopped, and
     what those said that refused; raises RequestError."""
-    waiting, live = submit.stop(sweeps.trials(sweep, [folder]))
+    waiting, live, problem = submit.stop(sweeps.trials(sweep, [folder]))
     for one in live:
         control.send(one, "stop")  # all at once; then each is waited for
     refused: dict[RunDirectory, Sequence[Mistake]] = {}
@@ -105,7 +123,8 @@ def stop_sweep(folder: Path, sweep: Sweep) -> tuple[int, int, list[Mistake]]:
         except RequestError as error:
             if store.look(one).live:
                 refused[one] = error.mistakes
-    return waiting, len(live) - len(refused), [mistake for mistakes in refused.values() for mistake in mistakes]
+    said = [mistake for mistakes in refused.values() for mistake in mistakes]
+    return waiting, len(live) - len(refused), [*said, *([Mistake(problem)] if problem else [])]
 
 
 def meant(run: RunDirectory) -> RunDirectory:
@@ -206,6 +225,7 @@ def resume(
             raise RequestError(f"{run.id} is paused, not ended: 'hah set {run.id} KEY=VALUE' changes a setting")
         ask(run, "resume")
         return None
+    submitted.check_free(run)
     if look.state.kind != "training" and (sets or without):
         raise RequestError(f"{run.id} is of the kind {look.state.kind}, whose settings are fixed")
     if look.state.kind == "evaluation":
@@ -287,6 +307,7 @@ def enqueue_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: st
 
 
 def _check_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
+    submitted.check_free(run.evaluation)
     check_packages(experiment)
     if "masking" in experiment.evaluate.suites and experiment.evaluate.masking.standard:
         store.another(experiment.evaluate.masking.standard, run, "evaluate.masking.standard")

@@ -18,6 +18,7 @@ from engine.runs.process import (
     is_locked,
     process_state,
 )
+from engine.runs.squeue import JobNow
 from engine.runs.state import ENDED, LIVE, State, read_state
 
 GONE_AFTER = 5.0  # seconds without a heartbeat after which a free lock is believed from another host
@@ -33,11 +34,38 @@ class Look:
     verified: bool = True
     reason: str = ""
     deaf: bool = False  # nobody is there to answer, though its lock is held
+    slurm: JobNow | None = None  # its job, where somebody asked Slurm of it
 
     @property
     def live(self) -> bool:
         """Whether an engine works on it, as far as can be known."""
         return self.status in LIVE
+
+    @property
+    def awaited(self) -> bool:
+        """Whether nobody runs it, and Slurm will."""
+        resting = self.status in ("queued", "lost", "stopped")
+        return resting and self.slurm is not None and self.slurm.known and not self.slurm.over
+
+    @property
+    def taken(self) -> bool:
+        """Whether a job of Slurm has it, or may have."""
+        resting = self.status in ("queued", "lost", "stopped")
+        return resting and self.slurm is not None and not self.slurm.over and not self.slurm.missing
+
+    @property
+    def why(self) -> str:
+        """Why it is as it is, in a sentence: also what Slurm says, where that tells more than its directory."""
+        if self.slurm is None:
+            return self.reason
+        said = self.slurm.said
+        if self.awaited:
+            return f"{said}, and will go on with it" if self.status != "queued" else said
+        if self.status == "queued" and self.slurm.over:
+            again = "hah eval --on slurm" if self.state.kind == "evaluation" else f"hah resume {self.run.id} --on slurm"
+            return f"{said}, and never began it; '{again}' submits it again"
+        silent = self.status in ("queued", "lost", "stalled") or (self.live and not self.verified)
+        return "; ".join(filter(None, [self.reason, said if silent else ""]))
 
 
 class Watcher:

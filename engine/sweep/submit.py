@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.experiment.mistakes import Mistake, RequestError
-from engine.runs import making, manifest
+from engine.runs import making, manifest, submitted
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
 from engine.sweep import desk, queue, sweeps
@@ -67,6 +67,8 @@ def again(run: RunDirectory, experiment: Experiment, asked: Asked) -> None:
     known = queue.entry_of(run)
     entry = asked.entry(experiment, known)
     queue.check_after(run, entry.after)
+    submitted.check_free(run)
+    run.slurm.unlink(missing_ok=True)
     if known is not None and queue.item_of(run).standing == "ready":
         queue.put(run, replace(entry, queued=known.queued, updated=known.updated))
     else:
@@ -92,6 +94,8 @@ def act_for(trial: Trial, failed: bool) -> Act:
     """What is to be done for a trial: *make*, *go on*, *evaluate*, or nothing (''); ``failed``: also of what failed."""
     if trial.status == "missing":
         return "make"
+    if trial.job is not None and trial.job.taken:
+        return ""  # Slurm goes on with it
     if trial.status == "unevaluated":
         return "evaluate"
     if trial.status in ("stopped", "lost") or (failed and trial.status == "failed"):
@@ -116,7 +120,8 @@ def submit(
     mistakes: list[Mistake] = []
     with sweeps.alone(folder):  # two that submit at once would make everything twice
         # Seed by seed: the first tables are whole before the second begins.
-        for trial in sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed)):
+        trials = sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed))
+        for trial in sweeps.told(trials):
             act = act_for(trial, failed)
             try:
                 _do(folder, sweep, trial, act, asked)
@@ -175,21 +180,23 @@ def disk_bytes(experiment: Experiment) -> int:
     return 4 * copies * experiment.parameters() + (2 << 20)
 
 
-def stop(trials: Sequence[Trial]) -> tuple[int, list[RunDirectory]]:
-    """Take what waits of a sweep, or is to be started again, out of the queue; returns how many, and the jobs at work,
-    which are to be asked. Raises RequestError.
+def stop(trials: Sequence[Trial]) -> tuple[int, list[RunDirectory], str]:
+    """Take what waits of a sweep, or is to be started again, out of the queue and of Slurm; returns how many, the jobs
+    at work, which are to be asked, and a sentence where Slurm could not be. Raises RequestError.
     """
-    waiting, live = 0, []
+    withdrawn, problem = submitted.withdraw([trial.job for trial in trials if trial.job is not None])
+    out = set(withdrawn)
+    waiting, live = len(out), []
     for trial in trials:
-        if trial.look is None:
+        if trial.look is None or trial.job is None or trial.job.run in out:
             continue
         item = queue.item_of(trial.look.run)
         if queue.entry_of(item.run) is not None and item.standing == "ready":
             queue.leave(item.run)
             waiting += 1
-        elif trial.job is not None and trial.job.live:
+        elif trial.job.live:
             live.append(trial.job.run)
-    return waiting, live
+    return waiting, live, problem
 
 
 def facts(trial: Trial) -> dict[str, Any]:
@@ -205,5 +212,6 @@ def facts(trial: Trial) -> dict[str, Any]:
         "epoch": trial.look.state.epoch if trial.look else None,
         "epochs": trial.point.epochs,
         "error": look.state.error if look and trial.status == "failed" else "",
+        "slurm": look.slurm.facts() if look and look.slurm else None,
         "metrics": dict(trial.look.state.metrics) if trial.look else {},
     }

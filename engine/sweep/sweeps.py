@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import is_name
-from engine.runs import store
+from engine.runs import store, submitted
 from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.process import Lock, is_locked
 from engine.runs.state import ENDED, State
+from engine.runs.submitted import AskSlurm
 from engine.runs.watcher import Look
 
 if TYPE_CHECKING:
@@ -291,6 +292,12 @@ class Reader:
             quiet = look.status in (*ENDED, "queued") or (look.status == "lost" and look.verified)
             known = self._looks[run] = (stamp if quiet else (), look)
         return [] if store.changed_on_the_way(known[1].state) else [known]
+
+
+def told(trials: Sequence[Trial], now: AskSlurm | None = None) -> list[Trial]:
+    """Trials with what Slurm knows of their jobs, asked once for all; ``now``: as `submitted.told` has it."""
+    looks = iter(submitted.told([trial.job for trial in trials if trial.job is not None], now))
+    return [trial if trial.job is None else replace(trial, job=next(looks)) for trial in trials]
 
 
 def _date(path: Path) -> int:

@@ -20,7 +20,7 @@ from engine.sweep.sweeps import Sweep, Trial
 from hah_tui.cli import queueing
 from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
 from hah_tui.cli.queueing import Nice, Notify
-from hah_tui.text import duration, percent, shown_line
+from hah_tui.text import duration, percent, shown_line, slurm_line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -147,7 +147,7 @@ def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], j
         expected = expected_seconds(experiment, known)
         seconds[point.group] = expected[0] if expected else None
         sizes[point.group] = submit.disk_bytes(experiment)
-    trials = sweeps.trials(sweep, [folder])
+    trials = sweeps.told(sweeps.trials(sweep, [folder]))
     rows, whole, unknown, space = [], 0.0, 0, 0
     counts = Counter[str]()
     for trial in trials:
@@ -259,7 +259,7 @@ def status(
 
     folder = layout.runs_folder(runs_dir)
     sweep = _resolve(reference, folder)
-    trials = sweeps.trials(sweep, [folder, *([results.absolute()] if results is not None else [])])
+    trials = sweeps.told(sweeps.trials(sweep, [folder, *([results.absolute()] if results is not None else [])]))
     if json:
         print_json({"name": sweep.name, "trials": [submit.facts(trial) for trial in trials]})
     else:
@@ -277,7 +277,8 @@ def _print_trials(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
             trial.point.label, trial.seed, trial.status, look.run.id if look else "",
             f"{state.epoch}/{state.epochs}" if state else "", percent(metrics.get(CLEAN)) if look else "",
             percent(metrics.get(NOISY)) if look else "",
-            shown_line(trial.job.state.error, 60) if trial.job and trial.status == "failed" else "",
+            "" if not trial.job else shown_line(trial.job.state.error, 60) if trial.status == "failed"
+            else slurm_line(trial.job),
         ])  # fmt: skip
     print_table(["case", "seed", "status", "run", "epoch", "clean", "noisy", ""], rows, (1, 4, 5, 6))
     print(f"\n{sweep.name}: {len(trials):,} runs, {_said(Counter(trial.status for trial in trials))}")
