@@ -30,10 +30,14 @@ def home(path: object) -> str:
 
 
 def slurm_line(look: Look) -> str:
-    """What Slurm says of a run, in a table: the time left too, where it runs."""
+    """What Slurm says of a run, in a table: why it waits, or the time left where it runs."""
     job = look.slurm
-    if job is None or look.status == "queued" or not look.live:
-        return look.why if job is not None else ""
+    if job is None:
+        return ""
+    if look.status == "queued" and job.waits:
+        return f"{job.why} (job {job.job.id})"
+    if look.status == "queued" or not look.live:
+        return look.why
     return job.said + (f", {duration(job.seconds_left)} left" if job.seconds_left is not None else "")
 
 

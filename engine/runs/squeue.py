@@ -28,7 +28,15 @@ MANY = 500  # job numbers in one command line; beyond that all jobs are asked fo
 GONE, UNKNOWN = "gone", "unknown"
 _LARGEST = 16 << 20  # bytes of an answer
 # Columns of fixed width: a reason is text of the site's, with whatever separator somebody thinks of.
-_COLUMNS = {"JobArrayID": 64, "Cluster": 64, "State": 32, "NodeList": 128, "TimeLeft": 32, "Reason": 256}
+_COLUMNS = {
+    "JobArrayID": 64,
+    "Cluster": 64,
+    "State": 32,
+    "NodeList": 128,
+    "TimeLeft": 32,
+    "Reason": 256,
+    "Command": 1024,
+}
 _ID, _STATE = re.compile(r"[1-9]\d{0,9}(?:_\d{1,7})?"), re.compile(r"[A-Z][A-Z_]{1,30}")
 _OTHER = re.compile(r"[1-9]\d{0,9}[_+][][\d%,:.+-]*")  # jobs of several parts, which none of ours is
 _ENDLESS = 180 * 86400  # seconds left of a job without a limit: Slurm takes it for a year
@@ -41,27 +49,27 @@ _OVER = {
     "boot_fail": "ended, since its node did not boot", "deadline": "missed its deadline", "revoked": "was revoked",
 }  # fmt: skip
 _REASONS = {  # https://slurm.schedmd.com/job_reason_codes.html
-    "None": "the scheduler has not looked at it yet",
+    "None": "not scheduled yet",
     "Priority": "jobs of higher priority go first",
-    "Resources": "the nodes or GPUs it needs are taken",
+    "Resources": "nodes or GPUs are taken",
     "Dependency": "another job has to end first",
-    "DependencyNeverSatisfied": "the job that it waits for will never end as it should",
-    "BeginTime": "it may not begin before a time (a requeued job waits about two minutes)",
-    "JobHeldUser": "it is held: scontrol release {id}",
-    "JobHeldAdmin": "the cluster's administrators hold it",
-    "job_requeued_in_held_state": "it was requeued and is held: scontrol release {id}",
-    "JobArrayTaskLimit": "as many tasks of its array run as may at once",
+    "DependencyNeverSatisfied": "the job that it waits for has failed",
+    "BeginTime": "may not begin yet; after a requeue for two minutes",
+    "JobHeldUser": "held: scontrol release {id}",
+    "JobHeldAdmin": "held by an administrator",
+    "job_requeued_in_held_state": "requeued and held: scontrol release {id}",
+    "launch_failed_requeued_held": "could not be launched, held: scontrol release {id}",
+    "JobArrayTaskLimit": "enough tasks of its array run",
     "PartitionDown": "its partition is down",
-    "PartitionInactive": "its partition takes no jobs now",
-    "PartitionNodeLimit": "it asks for more than its partition has",
-    "PartitionTimeLimit": "it asks for more time than its partition gives",
-    "ReqNodeNotAvail": "the nodes it needs are down, drained or reserved",
-    "NodeDown": "the node it needs is down",
-    "BadConstraints": "no node of the cluster can do what it asks for",
-    "Reservation": "it waits for its reservation",
-    "Licenses": "it waits for a licence",
-    "Cleaning": "what it ran before is being cleaned up",
-    "launch_failed_requeued_held": "it could not be launched and is held: scontrol release {id}",
+    "PartitionInactive": "its partition takes no jobs",
+    "PartitionNodeLimit": "asks for more than its partition has",
+    "PartitionTimeLimit": "asks for more time than its partition gives",
+    "ReqNodeNotAvail": "nodes are down, drained or reserved",
+    "NodeDown": "its node is down",
+    "BadConstraints": "no node has what it asks for",
+    "Reservation": "waits for its reservation",
+    "Licenses": "waits for a licence",
+    "Cleaning": "what it ran before is cleaned up",
 }
 _LIMITS = re.compile(r"(Assoc|QOS|Max|AccountNotAllowed|InvalidAccount|InvalidQOS)")
 
@@ -101,7 +109,7 @@ class JobNow:
         if word in _REASONS:
             return _REASONS[word].format(id=self.job.id)
         if _LIMITS.match(word):
-            return f"a limit of its account or partition ({self.reason})"
+            return f"a limit of its account ({self.reason})"
         return f"Slurm says {self.reason}" if self.reason else "Slurm gives no reason"
 
     @property
@@ -139,19 +147,22 @@ class Answer:
     squeue."""
 
     numbers: frozenset[str] = frozenset()
-    rows: Mapping[str, tuple[str, JobNow]] = field(default_factory=dict)  # by id, with the cluster that each is of
+    rows: Mapping[str, JobNow] = field(default_factory=dict)  # by id
     problem: str = ""
     missing: bool = False
 
     def of(self, job: Job) -> JobNow:
-        """A job now. The tasks of an array that were cancelled before they began are one job without a task."""
+        """A job now. What was cancelled of an array before it began is one job without a task."""
         if job.job not in self.numbers:
             return JobNow(job, UNKNOWN, problem="Slurm is being asked")
-        cluster, found = self.rows.get(job.id) or self.rows.get(job.job) or ("", None)
-        if found is not None and job.cluster not in ("", cluster) and cluster:
-            return JobNow(job, UNKNOWN, problem=f"it is of the cluster {job.cluster}, and this one is {cluster}")
-        if found is not None:
+        found = self.rows.get(job.id) or self.rows.get(job.job)
+        if found is not None and "" != found.job.cluster != job.cluster != "":
+            said = f"it is of the cluster {job.cluster}, and this one is {found.job.cluster}"
+            return JobNow(job, UNKNOWN, problem=said)
+        if found is not None and found.job.script.startswith(job.script):
             return replace(found, job=job)
+        if found is not None:  # the numbers of a cluster that was set up anew begin anew
+            return JobNow(job, GONE)
         if self.problem:
             return JobNow(job, UNKNOWN, problem=self.problem, missing=self.missing)
         return JobNow(job, GONE)
@@ -184,29 +195,30 @@ def ask(numbers: Collection[str]) -> Answer:
     return Answer(numbers, rows, f"squeue answers what is no job: {odd}" if odd else "")
 
 
-def _parsed(text: str) -> tuple[dict[str, tuple[str, JobNow]], str]:
+def _parsed(text: str) -> tuple[dict[str, JobNow], str]:
     """The jobs of an answer by their ids, and the first line in it that is none."""
-    rows, odd, now = dict[str, tuple[str, JobNow]](), "", time.time()
+    rows, odd, now = dict[str, JobNow](), "", time.time()
     for row in text.splitlines():
         fields, at = list[str](), 0
         for width in _COLUMNS.values():
             fields.append(row[at : at + width].strip())
             at += width
-        name, cluster, state, node, left, reason = map(line, fields)
+        name, cluster, state, node, left, reason = map(line, fields[:-1])
         if not (_ID.fullmatch(name) and _STATE.fullmatch(state)):
             other = _OTHER.fullmatch(name) or not row.strip()
             odd = odd or ("" if other else line(row)[:60])
             continue
         job, _, task = name.partition("_")
-        begun = state not in ("PENDING", "REQUEUED")
-        match = _LEFT.fullmatch(left) if begun else None  # before it begins that is all of its time
+        state = state.lower()
+        at_work = state not in _WAITING and state not in _OVER
+        match = _LEFT.fullmatch(left) if at_work else None  # before it begins that is all of its time
         until = None
         if match is not None:
             days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
             seconds += 86400 * days + 3600 * hours + 60 * minutes
             until = float(round(now + seconds)) if seconds < _ENDLESS else None
-        found = Job(job, int(task) if task else None, cluster, 0.0, "")
-        rows[name] = cluster, JobNow(found, state.lower(), reason if state.lower() in _WAITING else "", node, until)
+        found = Job(job, int(task) if task else None, cluster, 0.0, fields[-1])
+        rows[name] = JobNow(found, state, reason if state in _WAITING else "", node, until)
     return rows, odd
 
 
@@ -284,3 +296,52 @@ class Poll:
             took = time.monotonic() - began
             self._answer, self._busy = answer, False
             self._next = began + took + max(EVERY, 20 * took)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A part of a cluster, as sinfo names it. ``time``: its limit of a job, as Slurm writes it; ``gres``: such as
+    gpu:a100:4, of a node."""
+
+    name: str
+    default: bool
+    up: bool
+    time: str
+    nodes: int
+    gres: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Slurm of this machine. ``most``: tasks of one array; ``problem``: why the controller does not say more."""
+
+    version: str
+    name: str = ""
+    most: int | None = None
+    partitions: tuple[Partition, ...] = ()
+    problem: str = ""
+
+
+def cluster() -> Cluster | None:
+    """What Slurm there is here; None where its programs are not. Takes twice `PATIENCE` at most."""
+    version = ""
+    try:
+        version = line(run(["squeue", "--version"], PATIENCE)[1])
+        code, out, err = run(["scontrol", "show", "config"], PATIENCE)
+        if code:
+            return Cluster(version, problem=f"Slurm's controller does not answer: {line(err)}")
+        facts = {line(name): line(value) for name, _, value in (row.partition("=") for row in out.splitlines())}
+        most = facts.get("MaxArraySize", "")
+        code, out, err = run(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%G"], PATIENCE)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Cluster(version, problem=f"Slurm's controller does not answer: {error.strerror}")
+    parts = [list(map(line, row.split("|"))) for row in out.splitlines() if row.count("|") == 4]
+    partitions = tuple(
+        Partition(name.rstrip("*"), name.endswith("*"), up == "up", time_, int(nodes), "" if gres == "(null)" else gres)
+        for name, up, time_, nodes, gres in parts
+        if nodes.isdecimal()
+    )
+    problem = f"sinfo: {line(err)}" if code else ""
+    return Cluster(version, facts.get("ClusterName", ""), int(most) if most.isdecimal() else None, partitions, problem)

@@ -50,18 +50,17 @@ def withdraw(looks: Sequence[Look]) -> tuple[list[RunDirectory], str]:
         for look in looks
         if look.status in _RESTING and not is_locked(look.run.lock) and (job := job_for(look)) is not None
     ]  # fmt: skip
-    # What has begun once goes on where Slurm has requeued its job.
-    answer = squeue.ask([job.job for look, job in found if look.status != "queued"])
-    waited = [
-        (look.run, job)
-        for look, job in found
-        if (look.status == "queued" or replace(look, slurm=answer.of(job)).taken) and _stopped(look)
-    ]
-    problem = _cancel([job for _, job in waited])
+    # What has begun once goes on where Slurm has requeued its job; what has not is stopped in any case.
+    answer = squeue.ask([job.job for _, job in found])
+    asked = [replace(look, slurm=answer.of(job)) for look, job in found]
+    waited = [look for look in asked if (look.status == "queued" or look.taken) and _stopped(look)]
+    jobs = [look.slurm.job for look in waited if look.slurm is not None and not look.slurm.over]
+    problem = answer.problem if jobs and answer.problem else _cancel(jobs)
     if problem:
-        names, jobs = _some([run.id for run, _ in waited]), _some([job.id for _, job in waited])
-        problem = f"{names}: stopped, but job {jobs} could not be cancelled ({problem}); it ends when it begins"
-    return [run for run, _ in waited], problem
+        names = _some([look.run.id for look in waited])
+        numbers = _some([job.id for job in jobs])
+        problem = f"{names}: stopped, but job {numbers} could not be cancelled ({problem}); it ends when it begins"
+    return [look.run for look in waited], problem
 
 
 def _some(names: Sequence[str]) -> str:
@@ -110,3 +109,13 @@ def check_free(run: RunDirectory) -> None:
     if now.over or answer.missing or (not now.known and not squeue.concerns(state, state.status)):
         return
     raise RequestError(f"{run.id} is Slurm's: {now.said}; 'hah stop {run.id}' takes it out")
+
+
+def allocation() -> str:
+    """What to know for who starts engines, or whoever starts what waits, inside a job of Slurm; '' outside of one."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if not job.isdecimal():
+        return ""
+    if "SLURMD_NODENAME" not in os.environ:  # the shell of salloc stays on the host where that was called
+        return f"this shell holds job {job} of Slurm, and is not on its node: what starts here does not run there"
+    return f"this is inside job {job} of Slurm: engines that start here end with it"

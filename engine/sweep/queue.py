@@ -287,11 +287,7 @@ def told(items: Sequence[Item], now: AskSlurm | None = None) -> list[tuple[Item,
     """What Slurm has, each with why it is where it is, asked once; ``now``: as `submitted.told` has it."""
     found = []
     for item, look in zip(items, submitted.told([item.look for item in items], now), strict=True):
-        standing = item.standing
-        if look.awaited:
-            standing = "ready"
-        elif look.status == "queued" and look.slurm is not None and look.slurm.over:
-            standing = "over"
+        standing: Standing = "ready" if look.awaited else item.standing
         found.append((replace(item, look=look, standing=standing), look.why))
     return found
 

@@ -146,7 +146,7 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
             "status",
             f"{look.status}{'' if look.verified else ' (unverified)'}{f': {look.why}' if look.why else ''}",
         ),
-        ("slurm", slurm_line(look) if look.live else ""),
+        ("slurm", slurm_line(look) if look.live and look.status != "queued" else ""),
         ("stopped by", state.stopped_by),
         ("error", state.error),
         ("preset", state.preset),

@@ -18,7 +18,7 @@ from engine.runs.squeue import Poll
 from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.queue import Item
 from hah_tui.cli import output
-from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
+from hah_tui.cli.output import Json, RunArgument, RunsDir, note, note_allocation, print_json, print_table
 from hah_tui.text import age, shown_line, slurm_line
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ def add(
 
 def say_queued(runs: list[RunDirectory], json: bool) -> None:
     """Say which runs were queued."""
+    note_allocation()
     if json:
         print_json({"queued": [{"id": run.id, "path": str(run.path)} for run in runs]})
     else:

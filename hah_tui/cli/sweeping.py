@@ -18,7 +18,7 @@ from engine.runs.metrics import CLEAN, NOISY
 from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.sweeps import Sweep, Trial
 from hah_tui.cli import queueing
-from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
+from hah_tui.cli.output import Json, RunsDir, note, note_allocation, print_json, print_table
 from hah_tui.cli.queueing import Nice, Notify
 from hah_tui.text import duration, percent, shown_line, slurm_line
 
@@ -130,6 +130,7 @@ def _go(folder: Path, sweep: Sweep, nice: int | None, failed: bool, detach: bool
         counts = submit.go(folder, sweep, nice, failed, progress)
     finally:
         queueing.say_held(folder)
+    note_allocation()
     if not json:
         said = {"make": "new", "go on": "to go on with", "evaluate": "to be evaluated", "": "there already"}
         print(f"{sweep.name}: " + ", ".join(f"{counts[act]:,} {said[act]}" for act in said if act in counts))
