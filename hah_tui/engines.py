@@ -30,7 +30,9 @@ from engine.sweep import desk, queue, submit, sweeps
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
+    from engine.sweep.handover import Handed
     from engine.sweep.plan import Plan
+    from engine.sweep.profiles import Profile
     from engine.sweep.sweeps import Sweep
 
 PATIENCE = 10.0  # seconds without an answer after which `waiting` is told
@@ -309,9 +311,81 @@ def enqueue_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: st
 def _check_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
     submitted.check_free(run.evaluation)
     check_packages(experiment)
+    _check_checkpoint(run, experiment, checkpoint)
+    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
+
+
+def _check_checkpoint(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
     if "masking" in experiment.evaluate.suites and experiment.evaluate.masking.standard:
         store.another(experiment.evaluate.masking.standard, run, "evaluate.masking.standard")
     if not (run.checkpoints / f"{checkpoint}.pt").is_file():
         there = ", ".join(checkpoints(run)) or "none yet"
         raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {there}")
-    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
+
+
+# Slurm
+
+
+def hand_over(experiment: Experiment, origin: Origin, folder: Path, site: str | None) -> list[Handed]:
+    """Make a run of an experiment as a job of a Slurm site; raises RequestError, and nothing was made."""
+    from engine.sweep.handover import Handover
+
+    profile = _site_for(site, experiment)
+    with Handover(folder, experiment.name, profile) as handover:
+        handover.make(experiment, origin)
+        return handover.submit()
+
+
+def hand_over_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str, site: str | None) -> list[Handed]:
+    """Evaluate a run's checkpoint in a job of a Slurm site; raises RequestError."""
+    from engine.sweep import handover
+
+    _check_checkpoint(run, experiment, checkpoint)
+    profile = _site_for(site, experiment)
+    handover.check_free(run.evaluation)
+    with handover.Handover(run.path.parent, run.id, profile, only_evaluation=True) as over:
+        over.evaluate(run, experiment, checkpoint)
+        return over.submit()
+
+
+def hand_over_again(run: RunDirectory, site: str | None) -> list[Handed]:
+    """Go on in a job of a Slurm site with a run, or an evaluation, that has ended or waits; raises RequestError."""
+    from engine.sweep import handover
+
+    look = Watcher(run).settled()
+    evaluation = look.state.kind == "evaluation"
+    trained = RunDirectory(run.path.parents[1]) if evaluation else run
+    if (look.live and look.status != "queued") or look.status == "finished":
+        raise RequestError(
+            f"{run.id} is {look.status}{f' ({look.reason})' if look.reason else ''}; nothing to go on with"
+        )
+    profile = _site_for(site, store.experiment_of(run, look.state))
+    handover.check_free(run)
+    with handover.Handover(trained.path.parent, trained.id, profile, only_evaluation=evaluation) as over:
+        over.again(run)
+        return over.submit()
+
+
+def scripts(folder: Path, run: str, site: str | None, only_evaluation: bool = False) -> list[str]:
+    """What would be submitted for a run of this id; raises RequestError."""
+    from engine.sweep import handover, profiles
+
+    profile = profiles.load(profiles.find(site))
+    return handover.drawn(folder, run, [run], profile, only_evaluation=only_evaluation)
+
+
+def check_site(site: str | None, *experiments: Experiment) -> None:
+    """Raise RequestError where a profile is wrong, or packages or data are not there, so far as this host can tell."""
+    _site_for(site, *experiments)
+
+
+def _site_for(site: str | None, *experiments: Experiment) -> Profile:
+    from engine.sweep import profiles
+
+    profile = profiles.load(profiles.find(site))
+    for experiment in experiments if profile.python is None else ():
+        check_packages(experiment)
+    # The device is the node's to say; data in a place of the nodes' own cannot be looked for here.
+    for dataset in dict.fromkeys(one.data.dataset for one in experiments if profile.data is None):
+        launch.ask("probe", "--device", "cpu", "--dataset", dataset)
+    return profile

@@ -21,6 +21,7 @@ from engine.experiment.mistakes import RequestError
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.process import STOPPING, Lock, identity
+from engine.runs.slurm import Job
 from engine.runs.state import ENDED, State, read_state
 
 _BEGINS = "---- an engine starts, "  # begins the line in engine.log from which on the words are that engine's
@@ -32,8 +33,8 @@ PROGRESS = "progress: "  # begins a line on the standard error of an engine that
 @dataclass(frozen=True)
 class Given:
     """What an engine is given by whoever starts it: a GPU by its UUID with the lock that reserves it, its CPU threads
-    where the experiment names none, its niceness, more environment, and the end of a pipe that it closes when all its
-    work is done, or that is closed when it dies."""
+    where the experiment names none, its niceness, more environment, the end of a pipe that it closes when all its
+    work is done, or that is closed when it dies, and the job of Slurm in which all this happens."""
 
     gpu: str = ""
     gpu_lock: Lock | None = None
@@ -41,6 +42,7 @@ class Given:
     niceness: int = 0
     environment: Mapping[str, str | None] = field(default_factory=dict)  # None: without it
     done: int | None = None
+    job: Job | None = None
 
     def arguments(self) -> list[str]:
         found = ["--nice", str(self.niceness)] if self.niceness else []
@@ -77,7 +79,8 @@ def start(
     """Start ``python -m engine run`` on ``run``, a job of any kind, which is visible as *starting* from here on.
 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
-    hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from, which stays
+    hang-up nor Ctrl-C nor the death of this process reaches it; but for one in a job of Slurm, which is noted, and must
+    find all that it has to end. ``state`` is the snapshot to start from, which stays
     where none can be started; ``given`` what is handed over with it. Raises OSError.
 
     Signals such as Ctrl-C's wait in this thread until `await_start` (or `answer_signals`), so that nobody is
@@ -86,6 +89,10 @@ def start(
     starting = replace(state, status="starting", before=state.status, error="", began=0.0, engine=identity().dump())
     held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
+        if given.job is None:
+            run.slurm.unlink(missing_ok=True)
+        else:
+            given.job.write(run)
         replace(starting, updated=time.time()).write(run)
         with disk.appending(run.log) as log:
             log.write(f"{_BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
@@ -96,6 +103,7 @@ def start(
                 log,
                 (lock.descriptor, *given.descriptors()),
                 given.environment,
+                session=given.job is None,
             )
     except BaseException:
         with suppress(OSError):
@@ -117,13 +125,14 @@ def _detached(
     log: BinaryIO,
     descriptors: Sequence[int] = (),
     environment: Mapping[str, str | None] | None = None,
+    session: bool = True,
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
+        start_new_session=session,
         pass_fds=descriptors,
         cwd=_home(),
         env={

@@ -92,7 +92,7 @@ class Watcher:
         elsewhere = f"last known, from {host}"
         if not is_locked(self.run.lock):
             if state.status == "queued":
-                return Look(self.run, state, "queued")
+                return Look(self.run, state, "queued", reason=_forgotten(self.run, state))
             if here or host == socket.gethostname() or quiet > GONE_AFTER:
                 return self._lost(beat)
             return Look(self.run, state, state.status, False, elsewhere)
@@ -129,3 +129,11 @@ class Watcher:
             return Look(self.run, state, state.status)
         said = beat.words if beat and beat.words else "its engine is gone without a word"
         return Look(self.run, state, "lost", True, f"{said}; 'hah resume' continues it")
+
+
+def _forgotten(run: RunDirectory, state: State) -> str:
+    """Why nobody will start what is queued: whoever made it was killed before it was asked for. '' where it was."""
+    owner = RunDirectory(run.path.parents[1]) if state.kind == "evaluation" else run
+    if owner.queue.exists() or run.slurm.exists():
+        return ""
+    return f"it was made, and submitted to nobody; 'hah resume {run.id}' starts it, with --on slurm there"

@@ -260,9 +260,9 @@ def add_start(run: RunDirectory, start: Start) -> None:
     replace_json(run.starts, {"starts": [*kept, asdict(start)]})
 
 
-def item_of(run: RunDirectory) -> Item:
-    """How one run of the queue stands."""
-    entry = entry_of(run) or Entry()
+def item_of(run: RunDirectory, entry: Entry | None = None) -> Item:
+    """How one run of the queue stands, or of whoever else asks that of it what ``entry`` says."""
+    entry = entry or entry_of(run) or Entry()
     starts, job, look = starts_of(run, entry), run, store.look(run)
     follows = run.evaluation
     evaluated = follows.config.exists()
@@ -290,6 +290,26 @@ def told(items: Sequence[Item], now: AskSlurm | None = None) -> list[tuple[Item,
         standing: Standing = "ready" if look.awaited else item.standing
         found.append((replace(item, look=look, standing=standing), look.why))
     return found
+
+
+def take(item: Item) -> tuple[Lock | None, State]:
+    """The right to do the job of a run, with its snapshot under that lock; no lock where it has moved on."""
+    if item.job is item.run and item.look.status == "finished":  # killed before it could describe its evaluation
+        experiment = store.experiment_of(item.run, item.look.state)
+        lock = evaluations.take(item.run)
+        try:
+            return lock, evaluations.prepare(item.run, experiment, "last")
+        except BaseException:
+            lock.release()
+            raise
+    taken = Lock.take(item.job.lock)
+    if taken is None:
+        return None, item.look.state
+    state = read_state(item.job)
+    if (state.status, state.updated) != (item.look.state.status, item.look.state.updated):
+        taken.release()
+        return None, state
+    return taken, state
 
 
 # What people ask

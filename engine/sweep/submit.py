@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from engine.experiment.mistakes import Mistake, RequestError
 from engine.runs import making, manifest, submitted
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
+from engine.runs.slurm import job_of
 from engine.sweep import desk, queue, sweeps
 from engine.sweep.queue import Entry
 from engine.sweep.sweeps import Sweep, Trial
@@ -90,12 +91,20 @@ def check_group(folder: Path, sweep: Sweep) -> None:
         )
 
 
-def act_for(trial: Trial, failed: bool) -> Act:
-    """What is to be done for a trial: *make*, *go on*, *evaluate*, or nothing (''); ``failed``: also of what failed."""
+def act_for(trial: Trial, failed: bool, at_slurm: Container[str] | None = None) -> Act:
+    """What is to be done for a trial: *make*, *go on*, *evaluate*, or nothing (''); ``failed``: also of what failed.
+
+    ``at_slurm``: ids of the jobs that Slurm has now, None where only `sweeps.told` may have asked; where nobody has, it
+    is believed to have what waits.
+    """
+    note = job_of(trial.job.run) if trial.job is not None else None
+    if trial.job is not None and note is not None:
+        known = trial.job.slurm is not None
+        believed = trial.job.taken if known else trial.status == "queued"
+        if note.id in at_slurm if at_slurm is not None else believed:
+            return ""
     if trial.status == "missing":
         return "make"
-    if trial.job is not None and trial.job.taken:
-        return ""  # Slurm goes on with it
     if trial.status == "unevaluated":
         return "evaluate"
     if trial.status in ("stopped", "lost") or (failed and trial.status == "failed"):
@@ -137,7 +146,10 @@ def submit(
 def go(
     folder: Path, sweep: Sweep, nice: int | None = None, failed: bool = False, done: Callable[[], object] = lambda: None
 ) -> dict[Act, int]:
-    """Give a sweep's group the limits of its plan, let it go on, and have somebody start what `submit` queues."""
+    """Have worked on what of a sweep is not done and not under way, where the sweep runs: by the queue of this host, with
+    the limits of the plan for its group, or by Slurm. Returns how many of each act; raises RequestError."""
+    if sweep.on == "slurm":
+        return hand_over(folder, sweep, failed, done)
     limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
     desk.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
     asked = Asked(sweep.name, sweep.slots.get("priority", 0), None, sweep.slots.get("retries", 0), nice)
@@ -145,6 +157,50 @@ def go(
         return submit(folder, sweep, asked, failed, done)
     finally:  # what is queued already is started, whatever ended this
         desk.ensure_dispatcher(folder)
+
+
+def hand_over(
+    folder: Path, sweep: Sweep, failed: bool = False, done: Callable[[], object] = lambda: None
+) -> dict[Act, int]:
+    """Hand to Slurm what is to be done of a sweep, in as few arrays as the site takes; returns how many of each act.
+
+    Raises RequestError; what was handed over before stays so, the rest is as it was.
+    """
+    from engine.sweep import profiles, sbatch
+    from engine.sweep.handover import Handover
+
+    profile = profiles.load(profiles.find(sweep.profile))
+    limit, retries = sweep.slots.get("limit"), sweep.slots.get("retries", 0)
+    counts: dict[Act, int] = {}
+    with sweeps.alone(folder), Handover(folder, sweep.name, profile, limit=limit, retries=retries) as handover:
+        there = sbatch.jobs_there()
+        for trial in sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed)):
+            act = act_for(trial, failed, there)
+            experiment = sweeps.experiment_of(sweep, trial.point, trial.seed)
+            if act == "make":
+                handover.make(experiment, Origin(sweep.base, sweep.source, _sets(trial)))
+            elif act == "evaluate" and trial.look is not None:
+                handover.evaluate(trial.look.run, experiment)
+            elif act and trial.job is not None:
+                handover.again(trial.job.run)
+            counts[act] = counts.get(act, 0) + 1
+            done()
+        handover.submit()
+    return counts
+
+
+def scripts(folder: Path, sweep: Sweep) -> list[str]:
+    """What would be handed to Slurm of a sweep, a run that is not there yet by its name; raises RequestError."""
+    from engine.sweep import handover, profiles
+
+    profile = profiles.load(profiles.find(sweep.profile))
+    trials = [trial for trial in sweeps.trials(sweep, [folder]) if act_for(trial, failed=False)]
+    runs = [
+        trial.look.run.id if trial.look else f"{sweeps.experiment_of(sweep, trial.point, trial.seed).name}-xxxx"
+        for trial in trials
+    ]
+    limit, retries = sweep.slots.get("limit"), sweep.slots.get("retries", 0)
+    return handover.drawn(folder, sweep.name, runs, profile, limit=limit, retries=retries)
 
 
 def extend(folder: Path, sweep: Sweep, seeds: int) -> Sweep:

@@ -18,7 +18,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.sock
+AuthInfo=socket={folder}/munge.sock,cred_expire={wait}
 SlurmctldPort={ports[0]}
 SlurmctldPidFile={folder}/run/ctld.pid
 SlurmdPidFile={folder}/run/d-%n.pid
@@ -61,16 +61,19 @@ def _where(name):
 class Cluster:
     """Started in ``folder`` (of a short path: sockets lie in it); `stop` ends everything.
 
+    ``wait``: seconds until a requeued job may start again, which Slurm calls cred_expire (its default is 120);
     ``more``: lines of slurm.conf; ``environment``: what a person's shell has who uses it.
     """
 
-    def __init__(self, folder, more=""):
+    def __init__(self, folder, wait=120, more=""):
         self.folder, self.conf = Path(folder), Path(folder) / "slurm.conf"
         for name in ("run", "log", "state", "spool/ci0", "spool/ci1"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         host, user = socket.gethostname().partition(".")[0], getpass.getuser()
-        self.conf.write_text(CONF.format(folder=self.folder, host=host, user=user, ports=_free_ports(3), more=more))
+        self.conf.write_text(
+            CONF.format(folder=self.folder, host=host, user=user, ports=_free_ports(3), wait=wait, more=more)
+        )
         (self.folder / "gres.conf").write_text(
             "".join(f"NodeName={node} Name=gpu File={file}\n" for node, files in DEVICES.items() for file in files)
         )
