@@ -42,6 +42,7 @@ _OTHER = re.compile(r"[1-9]\d{0,9}[_+][][\d%,:.+-]*")  # jobs of several parts, 
 _ENDLESS = 180 * 86400  # seconds left of a job without a limit: Slurm takes it for a year
 _LEFT = re.compile(r"(?:(\d{1,6})-)?(?:(\d{1,2}):)?(\d{1,2}):(\d{2})")
 FORGOTTEN = "Invalid job id specified"
+_NOT_SET_UP = "Could not establish a configuration source"  # the programs without a cluster
 _WAITING = ("pending", "requeued", "requeue_fed", "requeue_hold", "resv_del_hold", "special_exit")
 _OVER = {
     "completed": "has ended", "cancelled": "was cancelled", "failed": "failed", "timeout": "reached its time limit",
@@ -190,8 +191,10 @@ def ask(numbers: Collection[str]) -> Answer:
     except OSError as error:
         return Answer(numbers, problem=f"squeue {error.strerror}")
     rows, odd = _parsed(out)
+    if code and _NOT_SET_UP in err:
+        return Answer(numbers, problem="squeue knows of no cluster here", missing=True)
     if code and not (FORGOTTEN in err and len(numbers) == 1):
-        return Answer(numbers, rows, f"squeue: {line(err) or f'ended with {code}'}")
+        return Answer(numbers, rows, f"squeue: {complaint(err) or f'ended with {code}'}")
     return Answer(numbers, rows, f"squeue answers what is no job: {odd}" if odd else "")
 
 
@@ -226,6 +229,12 @@ def line(text: str) -> str:
     """The first line of what a program said, with nothing in it that a terminal would obey."""
     first = text.strip().partition("\n")[0]
     return re.sub(r"[^ -~]", "?", first)[:300].strip()
+
+
+def complaint(errors: str) -> str:
+    """What a program of Slurm's said at last of why it could not do what was asked."""
+    lines = [text for text in errors.splitlines() if text.strip()]
+    return re.sub(r"^\w+: (error|fatal): ", "", line(lines[-1])) if lines else ""
 
 
 def run(command: Sequence[str], patience: float) -> tuple[int, str, str]:
@@ -313,7 +322,8 @@ class Partition:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Slurm of this machine. ``most``: tasks of one array; ``problem``: why the controller does not say more."""
+    """The Slurm of this machine; ``version`` is '' where its programs know of no cluster. ``most``: tasks of one array;
+    ``problem``: why the controller does not say more."""
 
     version: str
     name: str = ""
@@ -324,24 +334,27 @@ class Cluster:
 
 def cluster() -> Cluster | None:
     """What Slurm there is here; None where its programs are not. Takes twice `PATIENCE` at most."""
-    version = ""
+    version, away = "", "Slurm's controller does not answer"
     try:
-        version = line(run(["squeue", "--version"], PATIENCE)[1])
+        code, out, err = run(["squeue", "--version"], PATIENCE)
+        if code and _NOT_SET_UP in err:
+            return Cluster("")
+        version = line(out)
         code, out, err = run(["scontrol", "show", "config"], PATIENCE)
         if code:
-            return Cluster(version, problem=f"Slurm's controller does not answer: {line(err)}")
+            return Cluster(version, problem=f"{away}: {complaint(err)}")
         facts = {line(name): line(value) for name, _, value in (row.partition("=") for row in out.splitlines())}
         most = facts.get("MaxArraySize", "")
         code, out, err = run(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%G"], PATIENCE)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Cluster(version, problem=f"Slurm's controller does not answer: {error.strerror}")
+        return Cluster(version, problem=f"{away}: {error.strerror}")
     parts = [list(map(line, row.split("|"))) for row in out.splitlines() if row.count("|") == 4]
     partitions = tuple(
         Partition(name.rstrip("*"), name.endswith("*"), up == "up", time_, int(nodes), "" if gres == "(null)" else gres)
         for name, up, time_, nodes, gres in parts
         if nodes.isdecimal()
     )
-    problem = f"sinfo: {line(err)}" if code else ""
+    problem = f"sinfo: {complaint(err)}" if code else ""
     return Cluster(version, facts.get("ClusterName", ""), int(most) if most.isdecimal() else None, partitions, problem)

@@ -93,9 +93,9 @@ def _cancel(jobs: Sequence[Job]) -> str:
             return "there is no scancel here"
         except OSError as error:
             return f"scancel {error.strerror}"
-        said = [text for text in errors.splitlines() if text.strip() and squeue.FORGOTTEN not in text]
-        if code and said:
-            return squeue.line(said[0])
+        said = "\n".join(text for text in errors.splitlines() if squeue.FORGOTTEN not in text)
+        if code and said.strip():
+            return f"scancel: {squeue.complaint(said)}"
     return ""
 
 
