@@ -44,8 +44,9 @@ class Look:
     @property
     def awaited(self) -> bool:
         """Whether nobody runs it, and Slurm will."""
-        resting = self.status in ("queued", "lost", "stopped")
-        return resting and self.slurm is not None and self.slurm.known and not self.slurm.over
+        if self.slurm is None or self.status not in ("queued", "lost", "stopped"):
+            return False
+        return self.slurm.waits or (self.status == "queued" and self.slurm.known and not self.slurm.over)
 
     @property
     def taken(self) -> bool:
@@ -62,10 +63,12 @@ class Look:
         if self.awaited:
             return f"{said}, and will go on with it" if self.status != "queued" else said
         if self.status == "queued" and self.slurm.over:
-            again = "hah eval --on slurm" if self.state.kind == "evaluation" else f"hah resume {self.run.id} --on slurm"
-            return f"{said}, and never began it; '{again}' submits it again"
-        silent = self.status in ("queued", "lost", "stalled") or (self.live and not self.verified)
-        return "; ".join(filter(None, [self.reason, said if silent else ""]))
+            return f"{said}, and never began it; 'hah resume {self.run.id} --on slurm' submits it again"
+        if self.status in ("lost", "stopped") and self.slurm.known and not self.slurm.over:
+            said = f"Slurm still has {said}"  # it may not know yet that the node is gone
+        elif self.live and self.verified and self.status not in ("queued", "stalled"):
+            said = ""
+        return "; ".join(filter(None, [self.reason, said]))
 
 
 class Watcher:

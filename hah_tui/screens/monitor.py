@@ -275,6 +275,8 @@ class MonitorScreen(PanelScreen, RunActions):
             left.append(("  reading", canvas.WAITING))
         rows = [canvas.row(*left, width=width, right=right), self._progress_row(width, ink)]
         why = state.error if status == "failed" else look.why
+        if status == "queued":
+            why = slurm_line(look) or why
         if self.playback is not None:
             word = "over" if self.playback.over else "playing" if self.playback.playing else "held"
             said = f" replay {word}, {self.playback.speed:g} times as fast; space holds, > < change the speed, esc ends"

@@ -280,10 +280,10 @@ class SweepScreen(RunActions):
                 done = (
                     f"{state.suite} of {state.suites} suites" if evaluates else f"epoch {state.epoch} of {state.epochs}"
                 )
-                text.append(f"  {done}")
+                text.append("" if job.slurm is not None and not state.progress else f"  {done}")
                 if trial.job.live and state.eta_seconds:
                     text.append(f"  ETA {duration(state.eta_seconds)}")
-                why = state.error if trial.status == "failed" else job.why or slurm_line(job)
+                why = state.error if trial.status == "failed" else slurm_line(job) or job.why
                 text.append(f"  {shown_line(why, 300)}" if why else "", hue)
                 text.append(f"  {trial.look.run.id}", colour("quiet"))
         text.truncate(self.size.width - 2, overflow="ellipsis")
