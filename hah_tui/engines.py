@@ -366,12 +366,12 @@ def hand_over_again(run: RunDirectory, site: str | None) -> list[Handed]:
         return over.submit()
 
 
-def scripts(folder: Path, run: str, site: str | None, only_evaluation: bool = False) -> list[str]:
-    """What would be submitted for a run of this id; raises RequestError."""
+def scripts(folder: Path, name: str, run: str, site: str | None, only_evaluation: bool = False) -> list[str]:
+    """What would be submitted for a run of this id under a name; raises RequestError."""
     from engine.sweep import handover, profiles
 
     profile = profiles.load(profiles.find(site))
-    return handover.drawn(folder, run, [run], profile, only_evaluation=only_evaluation)
+    return handover.drawn(folder, name, [run], profile, only_evaluation=only_evaluation)
 
 
 def check_site(site: str | None, *experiments: Experiment) -> None:

@@ -146,7 +146,7 @@ def _text(name: str, path: Path, tasks: Tasks, first: RunDirectory, profile: Pro
         "",
         "export HOME",
         *(f"export {variable}={shlex.quote(value)}" for variable, value in environment.items()),
-        *(f"module load {shlex.quote(module)}" for module in profile.modules),
+        *(f"module load {shlex.quote(module)} || exit 1" for module in profile.modules),
         *profile.shell,
         "",
         f'{shlex.join(words)} "${{SLURM_ARRAY_TASK_ID:-0}}"',

@@ -72,7 +72,7 @@ def eval_(
         queueing.say_queued([job], json)
         return
     if dry_run:
-        submitting.print_scripts(engines.scripts(run.path.parent, run.id, profile, only_evaluation=True), json)
+        submitting.print_scripts(engines.scripts(run.path.parent, run.id, run.id, profile, only_evaluation=True), json)
         return
     if on == "slurm":
         submitting.say_handed(engines.hand_over_evaluation(run, experiment, checkpoint, profile), json)

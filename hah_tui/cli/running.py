@@ -74,7 +74,7 @@ def run(
         queueing.say_queued([engines.enqueue(experiment, origin, folder)], json)
         return
     if dry_run:
-        submitting.print_scripts(engines.scripts(folder, f"{experiment.name}-xxxx", profile), json)
+        submitting.print_scripts(engines.scripts(folder, experiment.name, f"{experiment.name}-xxxx", profile), json)
         return
     if on == "slurm":
         submitting.say_handed(engines.hand_over(experiment, origin, folder, profile), json)
@@ -141,7 +141,7 @@ def _resume_at_slurm(directory: RunDirectory, profile: str | None, dry_run: bool
         return
     evaluation = read_state(directory).kind == "evaluation"
     run = RunDirectory(directory.path.parents[1]) if evaluation else directory
-    submitting.print_scripts(engines.scripts(run.path.parent, run.id, profile, evaluation), json)
+    submitting.print_scripts(engines.scripts(run.path.parent, run.id, run.id, profile, evaluation), json)
 
 
 def watch(reference: RunArgument, runs_dir: RunsDir = None) -> None:

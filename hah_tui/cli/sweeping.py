@@ -167,7 +167,7 @@ def _say_jobs(folder: Path, sweep: Sweep, json: bool) -> None:
         return
     counts = Counter(job.job for _, job in noted)
     for number, count in counts.items():
-        print(f"job {number} of Slurm: {count} runs; 'scancel {number}' cancels them")
+        print(f"job {number} of Slurm: {count} run{'s' if count > 1 else ''}; 'scancel {number}' cancels it")
     print(f"Slurm goes on by itself; 'hah sweep status {sweep.name}' says how far it is")
 
 
