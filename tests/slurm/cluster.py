@@ -102,6 +102,22 @@ class Cluster:
         """Start (again) the slurmd of a node."""
         self._spawn("slurmd", "-D", "-N", node, name=node)
 
+    @property
+    def controller(self):
+        """The pid of slurmctld."""
+        return self._daemons["slurmctld"].pid
+
+    def end_controller(self):
+        """End slurmctld, which saves what it knows."""
+        daemon = self._daemons.pop("slurmctld")
+        daemon.terminate()
+        daemon.wait(60)
+
+    def start_controller(self):
+        """Start it again with what it had saved, and wait until it answers."""
+        self._spawn("slurmctld", "-D")
+        self._wait("slurmctld", lambda: "is UP" in self.ask("scontrol", "ping", check=False))
+
     def kill_node(self, node):
         """Kill the slurmd of a node with everything that runs on it, as a machine that loses power."""
         daemon = self._daemons.pop(node)
