@@ -169,7 +169,7 @@ def doctor(json: Json = False) -> None:
     if free < 2 << 30:
         problems.append(f"only {free / 2**30:.1f} GiB are free where runs are kept; a full VGG-16 run needs about 0.5")
     slurm = squeue.cluster()
-    site, wrong = _profiles(slurm) if slurm is not None else ([], [])
+    site, wrong = of_slurm(slurm) if slurm is not None else ([], [])
     problems += wrong
     kills = _kills_user_processes()
     if kills:
@@ -240,7 +240,7 @@ def doctor(json: Json = False) -> None:
         print("no problem found")
 
 
-def _profiles(slurm: Cluster) -> tuple[list[str], list[str]]:
+def of_slurm(slurm: Cluster) -> tuple[list[str], list[str]]:
     """What to say of the Slurm here and of the profiles for it, and what is wrong with them."""
     from engine.sweep import profiles
 

@@ -5,14 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from engine.experiment import presets
 from engine.runs import slurm as notes
 from engine.runs import squeue, store, submitted
+from engine.runs.making import Origin
 from engine.runs.slurm import Job
 from engine.runs.state import read_state
+from engine.sweep import plan as plans
+from engine.sweep import profiles, submit, sweeps
+from engine.sweep.handover import Handover
 from hah_tui.cli import preparing
 from tests.end_to_end.conftest import LONG, TINY, eventually, settings
 from tests.slurm.conftest import PATIENCE, until
@@ -20,19 +26,31 @@ from tests.tui.made import made
 
 
 @pytest.fixture
-def held(profile, handed):
-    """A run whose job Slurm has and does not start."""
-    profile(options=["--hold"])
-    return lambda *values: handed(*values)[0]
+def over(profile, runs):
+    """over(settings, time="10") -> a run that was handed to Slurm, without a look at packages and data before."""
+
+    def hand(values, **said):
+        profile(**said)
+        with Handover(runs, "quickstart", profiles.load(profiles.find(None))) as handover:
+            run = handover.make(presets.load("quickstart", values), Origin("quickstart"))
+            handover.submit()
+        return run
+
+    return hand
 
 
 @pytest.fixture
-def at_work(profile, handed):
+def held(over):
+    """A run whose job Slurm has and does not start."""
+    return lambda: over(TINY, options=["--hold"])
+
+
+@pytest.fixture
+def at_work(over):
     """A run that trains on for a long time in its job."""
-    profile(time="10", grace=5)
 
     def begin():
-        run, _ = handed(*LONG)
+        run = over(LONG, time="10", grace=5)
         until(run, "running")
         eventually(lambda: store.look(run).state.step > 0, PATIENCE)
         return run
@@ -74,13 +92,15 @@ def test_a_run_that_waits_is_cancelled_when_it_is_deleted(slurm, held, here):
     assert slurm.ask("squeue", "-h", "-j", number, "-t", "PD", check=False) == ""
 
 
-def test_of_an_array_that_waits_one_is_stopped_then_all(slurm, profile, here, hah, tmp_path):
+def test_of_an_array_that_waits_one_is_stopped_then_all(slurm, profile, here, runs, tmp_path):
     profile(options=["--hold"])
     plan = tmp_path / "small.yaml"
     plan.write_text(
         "base: quickstart\nset: {train.epochs: 2, train.milestones: []}\naxes: {hah.lambda: [0.1, 1.0, 2.0]}\n"
     )
-    hah("sweep", "run", plan, "--on", "slurm", "--detach")
+    sweep = replace(sweeps.of_plan(plans.load(plans.find(str(plan)))), on="slurm")
+    sweeps.write(runs, sweep)
+    submit.go(runs, sweep)
     trials = json.loads(here("sweep", "status", "small", "--json", check=False).stdout)["trials"]
     assert [trial["slurm"]["state"] for trial in trials] == ["pending"] * 3
     assert here("sweep", "status", "small", check=False).stdout.count("held: scontrol release") == 3
@@ -142,13 +162,14 @@ def test_a_job_that_slurm_never_had_or_has_forgotten(slurm, held, here, runs):
     runs.mkdir()
     run = made(runs, id="forgotten", status="queued", epoch=0, points=0)
     Job("999999", None, "ci", 1.0, "").write(run)
-    for _ in range(2):  # alone, which squeue calls an error, and beside another
+    for alone in (True, False):  # alone, which squeue calls an error, and beside another
+        if not alone:
+            held()
         one = listed(here, run)
         assert (one["status"], one["slurm"]["state"]) == ("queued", "gone")
         assert (
             "Slurm no longer knows job 999999, and never began it; 'hah resume forgotten --on slurm'" in one["reason"]
         )
-        held()
     assert "forgotten" in here("queue", "ls").stdout  # nothing vanishes
     here("stop", run.id)
     assert read_state(run).stopped_by == "person"
@@ -198,11 +219,14 @@ def test_who_detaches_an_engine_inside_a_job_is_told_that_it_ends_with_it(slurm)
     assert "of Slurm: engines that start here end with it; --on slurm submits a job of its own" in done.stderr
 
 
-def test_doctor_finds_slurm_its_partitions_and_what_a_profile_is_wrong_about(slurm, profile, here):
-    lines, problems = preparing._profiles(squeue.cluster())
+def test_doctor_finds_slurm_its_partitions_and_what_a_profile_is_wrong_about(slurm, profile):
+    lines, problems = preparing.of_slurm(squeue.cluster())
+    assert "cluster ci, 1,001 tasks in an array at most" in lines[0]
+    assert "partition  low: the default, up, no time limit, 2 nodes, gpu:2" in lines
     assert (lines[-1].partition(":")[0], problems) == ("profile    none, which '--on slurm' needs", [])
     path = profile(partition="gpu")
-    said = here("doctor").stdout
-    assert "cluster ci, 1,001 tasks in an array at most" in said
-    assert "partition  low: the default, up, no time limit, 2 nodes, gpu:2" in said
-    assert f"{path}: partition: gpu is none of this cluster's: low, high" in said
+    lines, problems = preparing.of_slurm(squeue.cluster())
+    assert f"profile    slurm: {path}" in lines
+    assert problems == [f"{path}: partition: gpu is none of this cluster's: low, high"]
+    profile(partition="low", grace=-1)
+    assert "grace: must be whole seconds" in preparing.of_slurm(squeue.cluster())[1][0]
