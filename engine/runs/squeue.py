@@ -260,8 +260,10 @@ def run(command: Sequence[str], patience: float) -> tuple[int, str, str]:
                     ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
                     part = os.read(stream.fileno(), 1 << 16) if ready else b""
                     said += part
-                    if not ready or len(said) > _LARGEST:
-                        raise TimeoutError(110, f"has not answered for {patience:g} s" if not ready else "has no end")
+                    if len(said) > _LARGEST:
+                        raise TimeoutError(110, "answers without an end")
+                    if not ready or time.monotonic() > deadline:
+                        raise TimeoutError(110, f"has not answered for {patience:g} s")
                     if not part:
                         break
             code = process.wait(max(0.1, deadline - time.monotonic()))

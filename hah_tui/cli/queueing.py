@@ -175,6 +175,7 @@ def add(
         queue.check_after(run, wanted.after or ())
         if look.live and look.status != "queued":
             raise RequestError(f"{run.id} is {look.status}; nothing was queued")
+        submitted.check_free(run)
         if look.status == "finished":
             raise RequestError(f"{run.id} has finished; 'hah resume --epochs N' trains it further. Nothing was queued")
         runs.append((run, store.experiment_of(run, read_state(run))))

@@ -116,7 +116,7 @@ def test_what_slurm_knows_of_another_job_of_that_number_is_not_of_this_one(stand
         ("echo 'welcome to the cluster'", "what is no job: welcome to the cluster"),
         ("head -c 3000 /dev/urandom", "what is no job"),
         ("printf '\\033]0;owned\\007\\033[2Jboo\\n'", "what is no job: ?]0;owned??[2Jboo"),
-        ("yes " + "x" * 1000, "squeue"),  # which has no end
+        ("yes " + "x" * 1000, "squeue answers without an end"),
         ("echo 'squeue: error: Invalid user' >&2; exit 1", "squeue: Invalid user"),
         ("exit 3", "ended with 3"),
         ("kill -9 $$", "ended with -9"),
@@ -280,11 +280,12 @@ def test_what_slurm_is_to_go_on_with_is_taken_out_and_nothing_else(stand_in, run
 
 
 def test_an_engine_that_starts_meanwhile_is_not_touched(stand_in, runs):
-    answers(stand_in, row())
+    asked = answers(stand_in, row())
     calls = stand_in("scancel", "true")
     run = waits(runs)
     look, lock = store.look(run), Lock.take(run.lock)
     assert submitted.withdraw([look]) == ([], "")
+    assert asked() == []
     lock.release()
     replace(read_state(run), status="running", updated=2e9).write(run)  # since it was looked at
     assert submitted.withdraw([look]) == ([], "")
@@ -339,8 +340,10 @@ def test_a_task_of_that_job_is_not_refused_its_own_run(stand_in, runs, monkeypat
 @pytest.mark.parametrize(("node", "said"), [("ci0", "end with it"), (None, "does not run there")])
 def test_who_queues_inside_a_job_is_told_what_ends_with_it(here, runs, monkeypatch, node, said):
     from engine.sweep import desk
+    from hah_tui import engines
 
     monkeypatch.setattr(desk, "ensure_dispatcher", lambda folder: False)
+    monkeypatch.setattr(engines, "check_place", lambda *experiments: None)
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     if node:
         monkeypatch.setenv("SLURMD_NODENAME", node)
