@@ -45,8 +45,8 @@ class _Taken:
 
 
 class Handover:
-    """What is handed to Slurm together: collected, then submitted. What is left when the block ends is undone: a new run
-    is gone, another stands where it stood.
+    """What is handed to Slurm together: collected, then submitted. What is left as the block ends is undone: a new run
+    is gone, another is where it was.
 
     A run that was made or taken up is *queued*, without a note of its job until sbatch has answered: whoever is killed
     in between leaves one that says so.

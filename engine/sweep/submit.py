@@ -139,8 +139,8 @@ def submit(
 def go(
     folder: Path, sweep: Sweep, nice: int | None = None, failed: bool = False, done: Callable[[], object] = lambda: None
 ) -> dict[Act, int]:
-    """Have worked on what of a sweep is not done and not under way, where the sweep runs: by the queue of this host, in a
-    group with the limits of the plan, or by Slurm. Returns how many of each act; raises RequestError."""
+    """Have worked on what of a sweep is not done and not under way, where the sweep runs: by the queue of this host, in
+    a group with the plan's limits, or by Slurm. Returns how many of each act; raises RequestError."""
     if sweep.on == "slurm":
         return hand_over(folder, sweep, failed, done)
     limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
