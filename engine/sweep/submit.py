@@ -178,7 +178,15 @@ def hand_over(
                 handover.again(trial.job.run)
             counts[act] = counts.get(act, 0) + 1
             done()
-        handover.submit()
+        try:
+            handover.submit()
+        except RequestError as error:
+            if not (handed := handover.handed):
+                raise
+            still = (
+                f"{len(handed)} runs were submitted before, the others were not: 'hah sweep resume {sweep.name}' does"
+            )
+            raise RequestError(f"{error}; {still}") from None
     return counts
 
 

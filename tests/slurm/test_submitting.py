@@ -231,3 +231,27 @@ def test_a_sweep_is_arrays_in_which_no_two_share_a_gpu_and_remembers_where_it_ru
         for other, other_begun, other_end in spans[:index]:
             assert gpu != other or begun >= other_end or end <= other_begun
     assert "10 finished" in hah("sweep", "status", "s").stdout
+
+
+def test_of_two_arrays_the_second_of_which_is_refused_the_first_stays(slurm, profile, hah, runs, tmp_path, program):
+    profile(max_array=3, options=["--hold"])
+    plan = tmp_path / "s.yaml"
+    plan.write_text(
+        "name: s\nbase: quickstart\nset: {train.epochs: 1, train.milestones: []}\nseeds: 5\nqueue: {slots: 2}\n"
+    )
+    refusing = f"test -e {tmp_path}/once && echo 'sbatch: error: Job violates accounting/QOS policy' >&2 && exit 1"
+    program("sbatch", refusing, f"touch {tmp_path}/once", 'exec /usr/bin/sbatch "$@"')
+    done = hah("sweep", "run", plan, "--on", "slurm", check=False)
+    assert done.returncode == 2
+    assert "Job violates accounting/QOS policy; 3 runs were submitted before, the others were not" in done.stderr
+    made = store.all_runs(runs)
+    assert sorted(job_of(run).task for run in made) == [0, 1, 2]
+    assert slurm.ask("squeue", "--array", "-h", "-o", "%T").split() == ["PENDING"] * 3
+    (tmp_path / "programs" / "sbatch").unlink()
+    hah("sweep", "resume", "s")
+    assert len(store.all_runs(runs)) == 5
+    # The limit of runs at once is one over all arrays of a submission.
+    hah("sweep", "extend", "s", "--seeds", "11")
+    waits = dict(line.split() for line in slurm.ask("squeue", "-h", "-o", "%A %E").splitlines())
+    one, two = sorted(waits, key=int)[-2:]
+    assert (waits[one], waits[two].partition("_")[0]) == ("(null)", f"afterany:{one}")
