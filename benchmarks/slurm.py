@@ -1,11 +1,12 @@
 """A real Slurm on this machine (two nodes, four fake GPUs): what is true of runs that go through it.
 
-    python benchmarks/slurm.py [array] [sweep] [cancel] [preempt] [limit] [node] [--wait 120]
+    python benchmarks/slurm.py [array] [sweep] [cancel] [preempt] [limit] [node] [--wait 120] [--kept FILE]
 
 `array`: 8 runs in one array, never two on one GPU at a time. `sweep`: 20 runs, each done once. `cancel`: scancel is
 *stopped*, by a person, and does not go on. `preempt`, `limit`, `node`: a run is preempted, reaches its time limit (of a
 minute), or loses its node, and ends with the weights of a run that nobody disturbed; seconds until it went on.
-`--wait`: for how long Slurm lets a requeued job wait (its own default is 120 s).
+`--wait`: for how long Slurm lets a requeued job wait (its own default is 120 s). `--kept`: what an earlier call has
+found, by scenario, is in there and not tried again; it takes half an hour on a busy machine.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from machine import report
 
-from engine.disk import read_json
+from engine.disk import read_json, replace_json
 from engine.runs import store
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
@@ -166,8 +167,8 @@ def preempt(bench: Bench) -> dict[str, Any]:
 
 def limit(bench: Bench) -> dict[str, Any]:
     bench.profile(time="1", grace=10)
-    whole = bench.undisturbed(150)
-    run, _ = bench.submitted(150)
+    whole = bench.undisturbed(80)
+    run, _ = bench.submitted(80)
     bench.until(lambda: status(run) in ("finished", "failed"))
     return outcome(run, whole)
 
@@ -198,16 +199,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--wait", type=int, default=120)
+    parser.add_argument("--kept", type=Path)
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    found: dict[str, Any] = {}
-    for name in arguments.scenarios or SCENARIOS:
+    found: dict[str, Any] = read_json(arguments.kept) if arguments.kept else {}
+    for name in [one for one in arguments.scenarios or SCENARIOS if one not in found]:
         with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:  # sockets take no long path
             bench = Bench(Path(folder), arguments.wait)
             try:
                 found[name] = SCENARIOS[name](bench)
             finally:
                 bench.cluster.stop()
+            if arguments.kept:
+                replace_json(arguments.kept, found)
             print(name, found[name], file=sys.stderr, flush=True)
     report("slurm", {"requeued_jobs_wait_seconds": arguments.wait, **found})
 

@@ -19,7 +19,7 @@ from tests.end_to_end.test_processes import assert_losses_have_no_gap_and_no_con
 from tests.slurm.conftest import PATIENCE, until
 
 LONG = ["train.epochs=100000", "train.milestones=[]"]
-SOME = ["train.epochs=60", "train.milestones=[50]", "train.noise_std=0.05", "checkpoints.minutes=0.001"]
+SOME = ["train.epochs=40", "train.milestones=[30]", "train.noise_std=0.05", "checkpoints.minutes=0.001"]
 
 
 def starts(run):
