@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -45,8 +46,8 @@ class _Taken:
 
 
 class Handover:
-    """What is handed to Slurm together: collected, then submitted. What is left when the block ends is undone: a new run
-    is gone, another stands where it stood.
+    """What is handed to Slurm together: collected, then submitted. What is left as the block ends is undone: a new run
+    is gone, another is where it was.
 
     A run that was made or taken up is *queued*, without a note of its job until sbatch has answered: whoever is killed
     in between leaves one that says so.
@@ -92,9 +93,12 @@ class Handover:
         """The evaluation of a run that is there; raises RequestError."""
         lock = evaluations.take(run)
         try:
-            before = read_state(run.evaluation) if run.evaluation.config.exists() else None
-            state = evaluations.prepare(run, experiment, checkpoint)
-            self._wait(run.evaluation, state, before or replace(state, status="stopped", stopped_by="person"))
+            job = run.evaluation
+            before = read_state(job) if job.config.exists() else None
+            self._wait(job, evaluations.prepare(run, experiment, checkpoint), before)
+            if before is None:
+                undo = partial(shutil.rmtree, job.path, ignore_errors=True)
+                self._taken[-1] = replace(self._taken[-1], undo=undo)
         finally:
             lock.release()
 

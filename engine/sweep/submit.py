@@ -146,8 +146,8 @@ def submit(
 def go(
     folder: Path, sweep: Sweep, nice: int | None = None, failed: bool = False, done: Callable[[], object] = lambda: None
 ) -> dict[Act, int]:
-    """Have worked on what of a sweep is not done and not under way, where the sweep runs: by the queue of this host, in a
-    group with the limits of the plan, or by Slurm. Returns how many of each act; raises RequestError."""
+    """Have worked on what of a sweep is not done and not under way, where the sweep runs: by the queue of this host, in
+    a group with the plan's limits, or by Slurm. Returns how many of each act; raises RequestError."""
     if sweep.on == "slurm":
         return hand_over(folder, sweep, failed, done)
     limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
@@ -185,7 +185,15 @@ def hand_over(
                 handover.again(trial.job.run)
             counts[act] = counts.get(act, 0) + 1
             done()
-        handover.submit()
+        try:
+            handover.submit()
+        except RequestError as error:
+            if not (handed := handover.handed):
+                raise
+            still = (
+                f"{len(handed)} runs were submitted before, the others were not: 'hah sweep resume {sweep.name}' does"
+            )
+            raise RequestError(f"{error}; {still}") from None
     return counts
 
 

@@ -12,7 +12,7 @@ from engine.runs.layout import RunDirectory
 from tests.end_to_end.conftest import TINY, eventually, settings
 from tests.slurm.cluster import Cluster, missing
 
-PATIENCE = 180  # seconds for something that takes a few on an idle machine
+PATIENCE = 400  # seconds for something that takes a few on an idle machine
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,11 @@
 """Runs as jobs of a real Slurm: what a task does with its run, whatever happens to its job."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +19,7 @@ from tests.end_to_end.test_processes import assert_losses_have_no_gap_and_no_con
 from tests.slurm.conftest import PATIENCE, until
 
 LONG = ["train.epochs=100000", "train.milestones=[]"]
-SOME = ["train.epochs=60", "train.milestones=[50]", "train.noise_std=0.05", "checkpoints.minutes=0.001"]
+SOME = ["train.epochs=40", "train.milestones=[30]", "train.noise_std=0.05", "checkpoints.minutes=0.001"]
 
 
 def starts(run):
@@ -32,11 +36,9 @@ def ended(slurm, job):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory, program):
+def undisturbed(tmp_path_factory):
     """The weights of a run of SOME that nothing happens to, made here without Slurm."""
-    import os
-    import subprocess
-
+    program = str(Path(sys.executable).with_name("hah"))
     folder = tmp_path_factory.mktemp("undisturbed")
     command = [program, "run", "quickstart", *settings([*TINY, *SOME]), "--json"]
     elsewhere = {f"XDG_{kind}_HOME": str(folder / kind) for kind in ("CONFIG", "DATA", "CACHE", "STATE")}
@@ -152,7 +154,7 @@ def test_a_run_on_a_node_that_dies_is_lost_and_goes_on_when_slurm_starts_its_job
 
 def test_a_failing_run_fails_its_job(slurm, profile, handed):
     profile(shell=["export HAH_DATA=/nowhere"])
-    run, job = handed("data.dataset=digits", "train.lr=1e30", "train.optimizer=sgd")
+    run, job = handed("data.dataset=digits", "train.lr=1000000", "train.optimizer=sgd")
     until(run, "failed")
     assert ended(slurm, job) == ("FAILED", "1:0")
 
