@@ -30,6 +30,7 @@ from textual.widget import Widget
 
 from engine import disk
 from engine.runs.layout import RunDirectory, runs_folder
+from engine.runs.submitted import allocation
 from hah_tui import keys
 from hah_tui.base import BaseApp, Page
 from hah_tui.keys import Place
@@ -82,6 +83,8 @@ class HahApp(BaseApp):
         if not self.is_headless:
             self._answer_signals()
             self.set_timer(WARM_UP, partial(self.in_background, self, _get_ready, failed=lambda _: None))
+        if said := allocation():
+            self.say(said, "warning")
         if self.settings_problem:
             self.say(self.settings_problem, "warning")
 

@@ -116,6 +116,13 @@ FACTS = {
                   about="seconds of training, pauses left out"),
         Attribute("preset", "preset", lambda run: run.look.state.preset, "words", about="the preset it was made from"),
         Attribute("device", "device", lambda run: run.look.device, "words", about="what it runs on"),
+        Attribute("job", "job", lambda run: run.look.slurm and run.look.slurm.job.id, "words",
+                  about="its job in Slurm"),
+        Attribute("node", "node", lambda run: run.look.slurm and run.look.slurm.node, "words",
+                  about="the node of Slurm's that it is on"),
+        Attribute("left", "left", lambda run: run.look.slurm and run.look.slurm.seconds_left, "seconds",
+                  about="seconds until Slurm's time limit"),
+        Attribute("why", "why", lambda run: run.look.why, "words", about="why it is as it is, or waits in Slurm"),
         Attribute("tags", "tags", lambda run: " ".join(run.tags), "words", about="its tags"),
         Attribute("note", "note", lambda run: run.labels.note, "words", about="the note on it"),
     )

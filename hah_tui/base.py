@@ -29,6 +29,7 @@ from textual.widgets import Input
 from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
 from engine.runs.layout import RunDirectory
+from engine.runs.squeue import Poll
 from hah_tui.keys import Place
 from hah_tui.settings import Settings
 from hah_tui.text import shown
@@ -46,6 +47,7 @@ class BaseApp(App[None]):
         self.folder = folder
         self.animation_level = "none"  # what moves by itself is behind the keys, and costs a thin line
         self.settings, self.settings_problem = Settings.load()
+        self.slurm = Poll()  # one for all screens
         self._engines: list[subprocess.Popen[bytes]] = []
 
     # What the app on top knows

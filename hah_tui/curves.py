@@ -14,6 +14,7 @@ from engine.runs import launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.metrics import LOSS, Metric
+from engine.runs.submitted import AskSlurm, told
 from engine.runs.watcher import Look, Watcher
 from hah_tui.series import HUGE, TINY, BinnedSeries
 
@@ -190,10 +191,11 @@ class Reading:
 
 
 class Source:
-    """One open run. `read` waits for a disk and is called from a thread; `take` adds what it brought, elsewhere."""
+    """One open run. `read` waits for a disk and is called from a thread; `take` adds what it brought, elsewhere.
+    ``slurm`` is asked of its job, without being waited for."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        self.run = run
+    def __init__(self, run: RunDirectory, slurm: AskSlurm | None = None) -> None:
+        self.run, self._ask = run, slurm
         self.curves = Curves()
         self.look: Look | None = None
         self.gone = False
@@ -206,6 +208,8 @@ class Source:
         if not self.run.config.exists():
             return Reading([], False, None)
         look = self._watcher.look()  # before the records: a run that has ended writes no more
+        if self._ask is not None:
+            look = told([look], self._ask)[0]
         before = self._tail.offset
         events = self._tail.read(BATCH)
         more = self._tail.offset - before > BATCH // 2

@@ -18,7 +18,7 @@ from engine import disk
 from engine.experiment.datasets import SUITE_NAMES
 from engine.experiment.mistakes import Mistake, RequestError
 from engine.results.suites import check_packages
-from engine.runs import control, evaluations, launch, making, store
+from engine.runs import control, evaluations, launch, making, slurm, store, submitted
 from engine.runs.control import Verb
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
@@ -30,7 +30,9 @@ from engine.sweep import desk, queue, submit, sweeps
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
+    from engine.sweep.handover import Handed
     from engine.sweep.plan import Plan
+    from engine.sweep.profiles import Profile
     from engine.sweep.sweeps import Sweep
 
 LONGEST = 180.0  # seconds for which the answer of another host, which sees a folder late, may be on its way
@@ -47,8 +49,11 @@ def ask(
     look = watcher.settled()
     if verb.startswith("stop") and _taken_out(run, look):
         return
+    look = _begun(watcher, look)
     if look.status == "queued":
-        raise RequestError(f"{run.id} waits in the queue, and has no engine yet")
+        job = slurm.job_of(run)
+        where = "in the queue" if job is None else f"in Slurm as job {job.id}"
+        raise RequestError(f"{run.id} waits {where}, and has no engine to {verb} yet")
     if not look.live or look.deaf:
         raise RequestError(f"{run.id} is {look.status}: no engine to {verb}; {look.reason or 'nothing was sent'}")
     tail = Tail(run.events, from_end=True)
@@ -82,7 +87,21 @@ def _taken_out(run: RunDirectory, look: Look) -> bool:
     if queue.entry_of(trained) is not None and queue.item_of(trained).standing == "ready":
         queue.leave(trained)
         return True
+    if slurm.job_of(run) is not None:
+        waited, problem = submitted.withdraw([look])
+        if problem:
+            raise RequestError(problem)
+        return bool(waited)
     return look.status == "queued" and queue.withdraw(run)
+
+
+def _begun(watcher: Watcher, look: Look) -> Look:
+    """A run of which somebody has taken the lock to start its engine, when that has shown itself."""
+    deadline = time.monotonic() + PATIENCE
+    while look.status == "queued" and is_locked(look.run.lock) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        look = watcher.look()
+    return look
 
 
 def stop(run: RunDirectory, now: bool = False, waiting: Callable[[Look], None] = lambda _: None) -> Look:
@@ -99,7 +118,7 @@ def stop(run: RunDirectory, now: bool = False, waiting: Callable[[Look], None] =
 def stop_sweep(folder: Path, sweep: Sweep) -> tuple[int, int, list[Mistake]]:
     """Save and stop what runs of a sweep and start nothing more of it: how many no longer wait, how many stopped, and
     what those said that refused; raises RequestError."""
-    waiting, live = submit.stop(sweeps.trials(sweep, [folder]))
+    waiting, live, problem = submit.stop(sweeps.trials(sweep, [folder]))
     for one in live:
         control.send(one, "stop")  # all at once; then each is waited for
     refused: dict[RunDirectory, Sequence[Mistake]] = {}
@@ -109,7 +128,8 @@ def stop_sweep(folder: Path, sweep: Sweep) -> tuple[int, int, list[Mistake]]:
         except RequestError as error:
             if store.look(one).live:
                 refused[one] = error.mistakes
-    return waiting, len(live) - len(refused), [mistake for mistakes in refused.values() for mistake in mistakes]
+    said = [mistake for mistakes in refused.values() for mistake in mistakes]
+    return waiting, len(live) - len(refused), [*said, *([Mistake(problem)] if problem else [])]
 
 
 def meant(run: RunDirectory) -> RunDirectory:
@@ -215,6 +235,7 @@ def resume(
             raise RequestError(f"{run.id} is paused, not ended: 'hah set {run.id} KEY=VALUE' changes a setting")
         ask(run, "resume")
         return None
+    submitted.check_free(run)
     if look.state.kind != "training" and (sets or without):
         raise RequestError(f"{run.id} is of the kind {look.state.kind}, whose settings are fixed")
     if look.state.kind == "evaluation":
@@ -296,10 +317,83 @@ def enqueue_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: st
 
 
 def _check_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
+    submitted.check_free(run.evaluation)
     check_packages(experiment)
+    _check_checkpoint(run, experiment, checkpoint)
+    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
+
+
+def _check_checkpoint(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
     if "masking" in experiment.evaluate.suites and experiment.evaluate.masking.standard:
         store.another(experiment.evaluate.masking.standard, run, "evaluate.masking.standard")
     if not (run.checkpoints / f"{checkpoint}.pt").is_file():
         there = ", ".join(checkpoints(run)) or "none yet"
         raise RequestError(f"{run.id} has no checkpoint {checkpoint!r}; there is {there}")
-    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
+
+
+# Slurm
+
+
+def hand_over(experiment: Experiment, origin: Origin, folder: Path, site: str | None) -> list[Handed]:
+    """Make a run of an experiment as a job of a Slurm site; raises RequestError, and nothing was made."""
+    from engine.sweep.handover import Handover
+
+    profile = _site_for(site, experiment)
+    with Handover(folder, experiment.name, profile) as handover:
+        handover.make(experiment, origin)
+        return handover.submit()
+
+
+def hand_over_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str, site: str | None) -> list[Handed]:
+    """Evaluate a run's checkpoint in a job of a Slurm site; raises RequestError."""
+    from engine.sweep import handover
+
+    _check_checkpoint(run, experiment, checkpoint)
+    profile = _site_for(site, experiment)
+    handover.check_free(run.evaluation)
+    with handover.Handover(run.path.parent, run.id, profile, only_evaluation=True) as over:
+        over.evaluate(run, experiment, checkpoint)
+        return over.submit()
+
+
+def hand_over_again(run: RunDirectory, site: str | None) -> list[Handed]:
+    """Go on in a job of a Slurm site with a run, or an evaluation, that has ended or waits; raises RequestError."""
+    from engine.sweep import handover
+
+    look = Watcher(run).settled()
+    evaluation = look.state.kind == "evaluation"
+    trained = RunDirectory(run.path.parents[1]) if evaluation else run
+    if (look.live and look.status != "queued") or look.status == "finished":
+        raise RequestError(
+            f"{run.id} is {look.status}{f' ({look.reason})' if look.reason else ''}; nothing to go on with"
+        )
+    profile = _site_for(site, store.experiment_of(run, look.state))
+    handover.check_free(run)
+    with handover.Handover(trained.path.parent, trained.id, profile, only_evaluation=evaluation) as over:
+        over.again(run)
+        return over.submit()
+
+
+def scripts(folder: Path, name: str, run: str, site: str | None, only_evaluation: bool = False) -> list[str]:
+    """What would be submitted for a run of this id under a name; raises RequestError."""
+    from engine.sweep import handover, profiles
+
+    profile = profiles.load(profiles.find(site))
+    return handover.drawn(folder, name, [run], profile, only_evaluation=only_evaluation)
+
+
+def check_site(site: str | None, *experiments: Experiment) -> None:
+    """Raise RequestError where a profile is wrong, or packages or data are not there, so far as this host can tell."""
+    _site_for(site, *experiments)
+
+
+def _site_for(site: str | None, *experiments: Experiment) -> Profile:
+    from engine.sweep import profiles
+
+    profile = profiles.load(profiles.find(site))
+    for experiment in experiments if profile.python is None else ():
+        check_packages(experiment)
+    # The device is the node's to say; data in a place of the nodes' own cannot be looked for here.
+    for dataset in dict.fromkeys(one.data.dataset for one in experiments if profile.data is None):
+        launch.ask("probe", "--device", "cpu", "--dataset", dataset)
+    return profile

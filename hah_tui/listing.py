@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,10 @@ from engine.experiment.mistakes import RequestError
 from engine.results.means import Candidate
 from engine.runs import store
 from engine.runs.layout import RunDirectory
+from engine.runs.slurm import Job
+from engine.runs.squeue import Answer
 from engine.runs.store import Labels
+from engine.runs.submitted import AskSlurm, job_for
 from engine.runs.watcher import Look, Watcher
 from hah_tui import run_facts
 from hah_tui.run_facts import Configured
@@ -83,11 +86,12 @@ class Listing:
     """The runs of a folder; ``version`` counts changes, ``problem`` says why the folder cannot be read ('' if it can).
 
     Runs with an engine and those on the screen are looked at in every update, the others in turn. ``wants`` is what is
-    to be read of each beside its snapshot; whoever changes it gets that in the next update.
+    to be read of each beside its snapshot; whoever changes it gets that in the next update. ``slurm`` is asked, without
+    being waited for, of those that Slurm may have.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, slurm: AskSlurm | None = None) -> None:
+        self.folder, self._ask = folder, slurm
         self.rows: dict[str, ListedRun] = {}
         self.version = 0
         self.problem = ""
@@ -99,6 +103,8 @@ class Listing:
         self._folder_stamp: tuple[int, ...] | None = None
         self._unsettled: dict[str, None] = {}  # those that live, or may
         self._updates, self._settled, self._turn = 0, 0, 0
+        self._jobs: dict[str, Job] = {}  # of those that Slurm may have
+        self._answer = Answer()
 
     def update(self, visible: Collection[str] = ()) -> Iterator[None]:
         """One round, in short pieces; the caller shows what has come after each."""
@@ -114,6 +120,7 @@ class Listing:
                 yield
         self._updates += 1
         self.has = wants
+        self._ask_slurm()
         yield
 
     def _list(self) -> Iterator[None]:
@@ -152,7 +159,13 @@ class Listing:
         if known is not None and _settled(known.look) and stamp == self._stamps.get(run.id):
             return
         watcher = self._watchers.setdefault(run.id, Watcher(run))
-        row = read(watcher.look(), wants, known)
+        look = watcher.look()
+        if self._ask is not None and (job := job_for(look)) is not None:
+            self._jobs[run.id] = job
+            look = replace(look, slurm=self._answer.of(job))
+        else:
+            self._jobs.pop(run.id, None)
+        row = read(look, wants, known)
         self._stamps[run.id] = stamp
         if not _settled(row.look) and row.look.status != "lost":
             self._unsettled[run.id] = None
@@ -162,12 +175,25 @@ class Listing:
             self.rows[run.id] = row
             self.version += 1
 
+    def _ask_slurm(self) -> None:
+        """Bring the rows that Slurm may have up to date with what it says."""
+        if self._ask is None or (answer := self._ask(self._jobs.values())) is self._answer:
+            return
+        self._answer = answer
+        for name, job in self._jobs.items():
+            row = self.rows[name]
+            told = replace(row, look=replace(row.look, slurm=answer.of(job)))
+            if told != row:
+                self.rows[name] = told
+                self.version += 1
+
     def _forget(self, names: Iterable[str]) -> None:
         for name in list(names):
             del self.rows[name]
             self._watchers.pop(name, None)
             self._stamps.pop(name, None)
             self._unsettled.pop(name, None)
+            self._jobs.pop(name, None)
             self.version += 1
 
     def _problem(self, text: str) -> None:
@@ -194,9 +220,9 @@ def _settled(look: Look) -> bool:
 
 
 def _stamp(run: RunDirectory, wants: Collection[Wants]) -> tuple[int, ...]:
-    """What changes when state.json or labels.json is replaced, a result is written, or more is wanted."""
+    """What changes when state.json, labels.json or slurm.json is replaced, a result is written, or more is wanted."""
     found = [len(wants)]
-    for path in (run.state, run.labels, *((run.results,) if "results" in wants else ())):
+    for path in (run.state, run.labels, run.slurm, *((run.results,) if "results" in wants else ())):
         try:
             status = os.stat(path)  # noqa: PTH116 (5,000 of them)
             found += (status.st_mtime_ns, status.st_ino)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.experiment.mistakes import RequestError
 from engine.report.cases import CaseReader, Cases
 from engine.runs.layout import RunDirectory
+from engine.runs.submitted import AskSlurm, told
 from engine.runs.watcher import Look
 from engine.sweep import desk, queue, sweeps
 from engine.sweep.desk import Group
@@ -32,17 +33,25 @@ class SweepNow:
     held: bool = False
     problem: str = ""
     again: frozenset[RunDirectory] = frozenset()  # runs that have ended and wait to be started again
+    slurm: Mapping[RunDirectory, Look] = field(default_factory=dict)  # the looks at jobs that Slurm may have, as told
 
     def status(self, trial: Trial) -> str:
-        """How a trial stands, also for the queue."""
-        return "queued" if trial.look is not None and trial.look.run in self.again else trial.status
+        """How a trial stands, also for the queue and for Slurm."""
+        job = self.job(trial)
+        awaited = job is not None and job.awaited
+        return "queued" if awaited or (trial.look is not None and trial.look.run in self.again) else trial.status
+
+    def job(self, trial: Trial) -> Look | None:
+        """The look at what a trial does now, with what Slurm says of it."""
+        return None if trial.job is None else self.slurm.get(trial.job.run, trial.job)
 
 
 class SweepReader:
-    """Reads the sweeps of a folder, for a thread; what has not changed is not read again."""
+    """Reads the sweeps of a folder, for a thread; what has not changed is not read again. ``slurm`` is asked of trials
+    that it may have, without being waited for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, slurm: AskSlurm | None = None) -> None:
+        self.folder, self._ask = folder, slurm
         self._trials, self._cases = sweeps.Reader([folder]), CaseReader()
         self._plan: tuple[object, Sweep] | None = None
         self._ready: dict[RunDirectory, tuple[Trial, int, bool]] = {}
@@ -63,7 +72,9 @@ class SweepReader:
         again = frozenset(
             trial.look.run for trial in trials if trial.look is not None and self._waits(trial, trial.look)
         )
-        found = SweepNow(sweep, trials, self._cases.read(sweep, trials), group, held, again=again)
+        jobs = [trial.job for trial in trials if trial.job is not None] if self._ask is not None else []
+        slurm = {look.run: look for look in told(jobs, self._ask) if look.slurm is not None} if jobs else {}
+        found = SweepNow(sweep, trials, self._cases.read(sweep, trials), group, held, again=again, slurm=slurm)
         self._cost = min(time.thread_time() - since, self._cost or 0.1)  # the first time says nothing of the others
         return found
 

@@ -6,6 +6,8 @@ import os
 import re
 import time
 
+from engine.runs.watcher import Look
+
 # C0 and C1 controls, DEL, and the marks that reorder or hide text (bidirectional, zero-width, line separators).
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
@@ -25,6 +27,18 @@ def home(path: object) -> str:
     """A path as text, the home folder as ~."""
     text, start = shown_line(path, 300), os.path.expanduser("~")  # noqa: PTH111 (Path.home raises where there is none)
     return "~" + text[len(start) :] if start != "/" and text.startswith(f"{start}/") else text
+
+
+def slurm_line(look: Look) -> str:
+    """What Slurm says of a run, in a table: why it waits, or the time left where it runs."""
+    job = look.slurm
+    if job is None:
+        return ""
+    if look.status == "queued" and job.waits:
+        return f"{job.why} (job {job.job.id})"
+    if look.status == "queued" or not look.live:
+        return look.why
+    return job.said + (f", {duration(job.seconds_left)} left" if job.seconds_left is not None else "")
 
 
 def percent(fraction: float | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.experiment.mistakes import RequestError
 from engine.job.record import Record
-from engine.runs import devices
+from engine.runs import devices, slurm
 from engine.runs.control import Command, Inbox
 from engine.runs.layout import RunDirectory
 from engine.runs.process import PATIENCE, Lock
@@ -37,8 +37,10 @@ class Stopped(Exception):  # noqa: N818 (not an error)
 
     @property
     def by(self) -> str:
-        """Who asked: a person, a signal, or a limit (of CPU time)."""
-        return "person" if not self.signal else "limit" if self.signal == "SIGXCPU" else "signal"
+        """Who asked: a person, who may have cancelled a job of Slurm, a signal, or a limit (of CPU time)."""
+        if not self.signal or slurm.cancelled():
+            return "person"
+        return "limit" if self.signal == "SIGXCPU" else "signal"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.disk import folder_of
 from engine.experiment.mistakes import RequestError
+from engine.runs import slurm
 from engine.runs.process import Lock, is_locked
 
 
@@ -135,11 +136,19 @@ def choose(asked: str, reserved: Reserved | None = None) -> Choice:
     """The device of an experiment's ``compute.device``, reserved while the returned lock lives.
 
     ``auto`` takes the GPU with the most free memory that no engine holds, else the CPU; what is ``reserved`` already is
-    taken before that. Raises RequestError for a GPU that is not there.
+    taken before that. In a job of Slurm the one GPU that it has is taken, which Slurm keeps from others; where the job
+    has none, ``auto`` leaves the node's alone. Raises RequestError for a GPU that is not there.
     """
     if asked == "cpu":
         return Choice("cpu", "asked for")
     found = gpus()
+    if (job := slurm.inside()) and reserved is None:
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if given is None and found and asked == "auto":
+            none = f"job {job} of Slurm has no GPU"
+            return Choice("cpu", none, warning=f"{none}: on the CPU; 'gres' in the profile asks for one")
+        if given is not None and len(found) == 1 and asked in ("auto", "cuda", "cuda:0"):
+            return Choice("cuda", "given by Slurm", found[0])
     if reserved is not None:
         kept = Lock(reserved.lock)
         for gpu in found:

@@ -22,6 +22,7 @@ from engine.runs import claims
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.process import STOPPING, Lock, identity
+from engine.runs.slurm import Job
 from engine.runs.state import ENDED, State, read_state
 
 _BEGINS = "---- an engine starts, "  # begins the line in engine.log from which on the words are that engine's
@@ -35,7 +36,8 @@ PROGRESS = "progress: "  # begins a line on the standard error of an engine that
 class Given:
     """What an engine is given by whoever starts it: a GPU by its UUID with the lock that reserves it (``more`` of them,
     for the processes beside it), CPU threads for all its processes where the experiment names none, its niceness, more
-    environment, and the end of a pipe that it closes when all its work is done, or that is closed when it dies."""
+    environment, the end of a pipe that it closes when all its work is done, or that is closed when it dies, and the job
+    of Slurm in which all this happens."""
 
     gpu: str = ""
     gpu_lock: Lock | None = None
@@ -44,6 +46,7 @@ class Given:
     niceness: int = 0
     environment: Mapping[str, str | None] = field(default_factory=dict)  # None: without it
     done: int | None = None
+    job: Job | None = None
 
     def arguments(self) -> list[str]:
         found = ["--nice", str(self.niceness)] if self.niceness else []
@@ -89,9 +92,10 @@ def start(
     """Start ``python -m engine run`` on ``run``, a job of any kind, which is visible as *starting* from here on.
 
     The engine gets a session of its own, nothing to read from, engine.log to write to and the lock, so neither a
-    hang-up nor Ctrl-C nor the death of this process reaches it. ``state`` is the snapshot to start from, which stays
-    where none can be started; ``given`` what is handed over with it. Raises OSError, and RequestError where somebody
-    else has taken the run up since ``state`` was read.
+    hang-up nor Ctrl-C nor the death of this process reaches it; but for one in a job of Slurm, which is noted, and must
+    find all that it has to end. ``state`` is the snapshot to start from, which stays where none can be started;
+    ``given`` what is handed over with it. Raises OSError, and RequestError where somebody else has taken the run up
+    since ``state`` was read.
 
     Signals such as Ctrl-C's wait in this thread until `await_start` (or `answer_signals`), so that nobody is
     interrupted who does not know of the engine yet; and in the engine until it is ready for them.
@@ -103,6 +107,10 @@ def start(
     starting = replace(state, status="starting", before=state.status, error="", began=0.0, engine=identity().dump())
     held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
+        if given.job is None:
+            run.slurm.unlink(missing_ok=True)
+        else:
+            given.job.write(run)
         replace(starting, updated=time.time()).write(run)
         mine = claim.make()
         if not mine:
@@ -118,6 +126,7 @@ def start(
                 log,
                 (lock.descriptor, *given.descriptors()),
                 given.environment,
+                session=given.job is None,
             )
     except BaseException:
         with suppress(OSError):
@@ -157,13 +166,14 @@ def _detached(
     log: BinaryIO,
     descriptors: Sequence[int] = (),
     environment: Mapping[str, str | None] | None = None,
+    session: bool = True,
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
+        start_new_session=session,
         pass_fds=descriptors,
         cwd=_home(),
         env={

@@ -105,6 +105,11 @@ class RunDirectory:
         return self.path / "starts.json"
 
     @property
+    def slurm(self) -> Path:
+        """The job of a Slurm cluster that it was submitted as."""
+        return self.path / "slurm.json"
+
+    @property
     def heartbeat(self) -> Path:
         """The engine's monotonic clock at its last sign of progress, and how long it may take to the next."""
         return self.path / "heartbeat"

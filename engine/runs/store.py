@@ -20,6 +20,7 @@ from engine.experiment.fingerprint import SECTIONS, fingerprint, is_current
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
 from engine.experiment.version import VERSION
+from engine.runs import submitted
 from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.process import Lock, is_locked
 from engine.runs.state import State
@@ -218,6 +219,9 @@ def remove(run: RunDirectory) -> None:
     evaluation = Watcher(run.evaluation).settled() if run.evaluation.config.exists() else None
     if is_locked(run.evaluation.lock) or (evaluation is not None and evaluation.live and not evaluation.verified):
         raise RequestError(f"{run.id} is being evaluated; 'hah stop {run.id}' first")
+    jobs = [look, *([Watcher(run.evaluation).look()] if run.evaluation.config.exists() else [])]
+    if problem := submitted.withdraw(jobs)[1]:
+        raise RequestError(f"{problem}; {run.id} was not deleted")
     # Out of the list in one step, so that a removal that is cut short leaves no half a run behind.
     grave, lock = run.path.with_name(f".{run.id}.{secrets.token_hex(4)}.removed"), None
     try:

@@ -19,6 +19,7 @@ from engine.runs.process import (
     is_locked,
     process_state,
 )
+from engine.runs.squeue import JobNow
 from engine.runs.state import ENDED, LIVE, State, read_state
 
 GONE_AFTER = 5.0  # seconds without a sign of life after which a free lock is believed from another host
@@ -34,6 +35,7 @@ class Look:
     verified: bool = True
     reason: str = ""
     deaf: bool = False  # nobody is there to answer, though its lock is held
+    slurm: JobNow | None = None  # its job, where somebody asked Slurm of it
 
     @property
     def live(self) -> bool:
@@ -50,6 +52,35 @@ class Look:
     def device(self) -> str:
         """What it runs on, with its host where it is at work on another one."""
         return f"{self.state.device} on {self.elsewhere}".strip() if self.live and self.elsewhere else self.state.device
+
+    @property
+    def awaited(self) -> bool:
+        """Whether nobody runs it, and Slurm will."""
+        if self.slurm is None or self.status not in ("queued", "lost", "stopped"):
+            return False
+        return self.slurm.waits or (self.status == "queued" and self.slurm.known and not self.slurm.over)
+
+    @property
+    def taken(self) -> bool:
+        """Whether a job of Slurm has it, or may have."""
+        resting = self.status in ("queued", "lost", "stopped")
+        return resting and self.slurm is not None and not self.slurm.over and not self.slurm.missing
+
+    @property
+    def why(self) -> str:
+        """Why it is as it is, in a sentence: also what Slurm says, where that tells more than its directory."""
+        if self.slurm is None:
+            return self.reason
+        said = self.slurm.said
+        if self.awaited:
+            return f"{said}, and will go on with it" if self.status != "queued" else said
+        if self.status == "queued" and self.slurm.over:
+            return f"{said}, and never began it; 'hah resume {self.run.id} --on slurm' submits it again"
+        if self.status in ("lost", "stopped") and self.slurm.known and not self.slurm.over:
+            said = f"Slurm still has {said}"  # it may not know yet that the node is gone
+        elif self.live and self.verified and self.status not in ("queued", "stalled"):
+            said = ""
+        return "; ".join(filter(None, [self.reason, said]))
 
 
 class Watcher:
@@ -77,7 +108,7 @@ class Watcher:
         elsewhere = f"last known, from {host}"
         if not is_locked(self.run.lock):
             if state.status == "queued":
-                return Look(self.run, state, "queued")
+                return Look(self.run, state, "queued", reason=_forgotten(self.run, state))
             return self._lost(beat) if here else self._unlocked(state, host, beat, quiet)
         if not here:
             if quiet > (beat.patience if beat else PATIENCE):
@@ -125,3 +156,11 @@ class Watcher:
             return Look(self.run, state, state.status)
         said = beat.words if beat and beat.words else f"its engine{where} is gone without a word"
         return Look(self.run, state, "lost", True, f"{said}; 'hah resume' continues it")
+
+
+def _forgotten(run: RunDirectory, state: State) -> str:
+    """Why nobody will start what is queued: whoever made it was killed before it was asked for. '' where it was."""
+    owner = RunDirectory(run.path.parents[1]) if state.kind == "evaluation" else run
+    if owner.queue.exists() or run.slurm.exists():
+        return ""
+    return f"it was made, and submitted to nobody; 'hah resume {run.id}' starts it, with --on slurm there"

@@ -22,12 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.disk import replace_json
-from engine.runs import devices, evaluations, launch, store
+from engine.runs import devices, launch
 from engine.runs.control import Inbox
 from engine.runs.devices import Gpu
 from engine.runs.layout import RunDirectory
 from engine.runs.process import Lock, is_locked
-from engine.runs.state import State, read_state
 from engine.sweep import desk, notices, queue
 from engine.sweep.desk import Group
 from engine.sweep.places import Place, Places
@@ -224,7 +223,7 @@ class Dispatcher:
         item.run.check()
         if desk.paused(self.folder) or queue.entry_of(item.run) != item.entry:
             return None
-        lock, state = self._taken(item)
+        lock, state = queue.take(item)
         if lock is None:
             return None
         try:
@@ -248,25 +247,6 @@ class Dispatcher:
             return child
         finally:
             lock.release()
-
-    def _taken(self, item: Item) -> tuple[Lock | None, State]:
-        """The right to do the job of a run, with its snapshot under that lock; no lock where it has moved on."""
-        if item.job is item.run and item.look.status == "finished":  # killed before it could describe its evaluation
-            experiment = store.experiment_of(item.run, item.look.state)
-            lock = evaluations.take(item.run)
-            try:
-                return lock, evaluations.prepare(item.run, experiment, "last")
-            except BaseException:
-                lock.release()
-                raise
-        taken = Lock.take(item.job.lock)
-        if taken is None:
-            return None, item.look.state
-        state = read_state(item.job)
-        if (state.status, state.updated) != (item.look.state.status, item.look.state.updated):
-            taken.release()
-            return None, state
-        return taken, state
 
     # What is told
 

@@ -20,11 +20,13 @@ from engine import disk
 from engine.disk import read_json, replace_json
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import is_name
-from engine.runs import evaluations, store
+from engine.runs import evaluations, store, submitted
 from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.mounts import mount_of
 from engine.runs.process import Lock
+from engine.runs.slurm import job_of
 from engine.runs.state import State, read_state
+from engine.runs.submitted import AskSlurm
 from engine.runs.watcher import Look, Watcher
 from engine.sweep import desk
 
@@ -36,6 +38,8 @@ MOST_ALIKE = 3  # failures of one kind, after which a group is paused
 _KEPT_STARTS = 200
 
 Standing = Literal["ready", "live", "done", "over"]
+_RANKS: dict[Standing, int] = {"live": 0, "ready": 1, "over": 2, "done": 3}
+SLURM = "slurm"  # what stands for a group of what another queue has
 
 
 @dataclass(frozen=True)
@@ -178,10 +182,12 @@ def normalized(error: str) -> str:
 
 
 class Queue:
-    """Reads the queue of a folder, again and again; what has not changed is not read again."""
+    """Reads the queue of a folder, or (``slurm``) what Slurm has of it, again and again; what has not changed is not
+    read again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, slurm: bool = False) -> None:
         self.folder = folder
+        self._slurm, self._marked = slurm, is_submitted if slurm else is_queued
         self._stamp: tuple[int, int] | None = None
         self._runs: list[RunDirectory] = []
         self._far = mount_of(folder).locks != "disk"  # other hosts may write, too
@@ -192,7 +198,7 @@ class Queue:
         """Every run that is the queue's, in order."""
         stamp = desk.changed_stamp(self.folder)
         if stamp != self._stamp:
-            self._runs = [run for run in store.all_runs(self.folder) if os.path.exists(f"{run.path}/queue.json")]  # noqa: PTH110
+            self._runs = [run for run in store.all_runs(self.folder) if self._marked(run)]
             self._stamp = stamp
         found, quiet, known_watchers = [], {}, self._watchers
         self._watchers = {}
@@ -202,11 +208,11 @@ class Queue:
             return watcher.look()
 
         for run in self._runs:
-            stamps = stamps_of(run, self._far)
-            if not stamps:
+            if not self._marked(run):
                 continue
+            stamps = stamps_of(run, self._far)
             known = self._quiet.get(run.id)
-            item = known[1] if known is not None and known[0] == stamps else item_of(run, look)
+            item = known[1] if known is not None and known[0] == stamps else self._read(run, look)
             found.append(item)
             if item.standing in ("done", "over") or item.look.status == "queued":
                 quiet[run.id] = (stamps, item)
@@ -214,18 +220,30 @@ class Queue:
         self._quiet = quiet
         return sorted(found, key=lambda item: item.order)
 
+    def _read(self, run: RunDirectory, watch: Callable[[RunDirectory], Look]) -> Item:
+        return submitted_item_of(run) if self._slurm else item_of(run, watch)
+
 
 def stamps_of(run: RunDirectory, fresh: bool = False) -> tuple[int, ...]:
-    """What changes when anything is written of how a run stands; () for one that is not the queue's. ``fresh``: as
-    `disk.status` means it."""
+    """What changes when anything is written of how a run stands; ``fresh``: as `disk.status` means it."""
     found: list[int] = []
+    job = f"results/{run.id}{EVALUATION}"
     # Thousands of them: a Path for each costs more than what is asked.
-    for name in ("queue.json", "state.json", f"results/{run.id}{EVALUATION}/state.json"):
+    for name in ("queue.json", "slurm.json", "state.json", f"{job}/slurm.json", f"{job}/state.json"):
         status = disk.status(f"{run.path}/{name}", fresh)
-        if status is None and not found:
-            return ()
         found += [status.st_mtime_ns, status.st_ino] if status is not None else [0, 0]
     return tuple(found)
+
+
+def is_queued(run: RunDirectory) -> bool:
+    """Whether a run is this queue's."""
+    return os.path.exists(f"{run.path}/queue.json")  # noqa: PTH110 (thousands of them)
+
+
+def is_submitted(run: RunDirectory) -> bool:
+    """Whether a run, or its evaluation, is Slurm's, and not this queue's."""
+    notes = (f"{run.path}/slurm.json", f"{run.path}/results/{run.id}{EVALUATION}/slurm.json")
+    return any(map(os.path.exists, notes)) and not is_queued(run)
 
 
 def entry_of(run: RunDirectory) -> Entry | None:
@@ -257,9 +275,10 @@ def add_start(run: RunDirectory, start: Start) -> None:
     replace_json(run.starts, {"starts": [*kept, asdict(start)]})
 
 
-def item_of(run: RunDirectory, watch: Callable[[RunDirectory], Look] = store.look) -> Item:
-    """How one run of the queue stands; ``watch`` looks at a job."""
-    entry = entry_of(run) or Entry()
+def item_of(run: RunDirectory, watch: Callable[[RunDirectory], Look] = store.look, entry: Entry | None = None) -> Item:
+    """How one run of the queue stands, or of whoever else asks that of it what ``entry`` says; ``watch`` looks at a
+    job."""
+    entry = entry or entry_of(run) or Entry()
     starts, job, look = starts_of(run, entry), run, watch(run)
     follows = run.evaluation
     evaluated = follows.config.exists()
@@ -267,6 +286,46 @@ def item_of(run: RunDirectory, watch: Callable[[RunDirectory], Look] = store.loo
         job, look = follows, watch(follows)
     found, why = standing(entry, starts, look, job is not run or not entry.evaluates)
     return Item(run, entry, starts, job, look, found, why)
+
+
+def submitted_item_of(run: RunDirectory) -> Item:
+    """How one run of Slurm's stands, as far as its directory tells."""
+    job, look = run, store.look(run)
+    if look.status == "finished" and run.evaluation.slurm.exists():
+        job, look = run.evaluation, store.look(run.evaluation)
+    note = job_of(job)
+    entry = Entry(group=SLURM, queued=note.submitted, position=note.submitted) if note else Entry(group=SLURM)
+    found: Standing = "live" if look.live else "done" if look.status == "finished" else "over"
+    return Item(run, entry, (), job, look, "ready" if look.status == "queued" else found, look.reason)
+
+
+def told(items: Sequence[Item], now: AskSlurm | None = None) -> list[tuple[Item, str]]:
+    """What Slurm has, each with why it is where it is, asked once; ``now``: as `submitted.told` has it."""
+    found = []
+    for item, look in zip(items, submitted.told([item.look for item in items], now), strict=True):
+        standing: Standing = "ready" if look.awaited else item.standing
+        found.append((replace(item, look=look, standing=standing), look.why))
+    return found
+
+
+def take(item: Item) -> tuple[Lock | None, State]:
+    """The right to do the job of a run, with its snapshot under that lock; no lock where it has moved on."""
+    if item.job is item.run and item.look.status == "finished":  # killed before it could describe its evaluation
+        experiment = store.experiment_of(item.run, item.look.state)
+        lock = evaluations.take(item.run)
+        try:
+            return lock, evaluations.prepare(item.run, experiment, "last")
+        except BaseException:
+            lock.release()
+            raise
+    taken = Lock.take(item.job.lock)
+    if taken is None:
+        return None, item.look.state
+    state = read_state(item.job)
+    if (state.status, state.updated) != (item.look.state.status, item.look.state.updated):
+        taken.release()
+        return None, state
+    return taken, state
 
 
 # What people ask
@@ -410,12 +469,13 @@ def check_after(run: RunDirectory, after: Iterable[str]) -> None:
             waiting += entry.after if entry is not None else ()
 
 
-def explained(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
-    """Each run with why it is where it is: what runs first, then what waits in order, then what has ended."""
+def explained(folder: Path, items: Sequence[Item], others: Sequence[tuple[Item, str]] = ()) -> list[tuple[Item, str]]:
+    """Each run with why it is where it is: what runs first, then what waits in order, then what has ended; of each,
+    what Slurm has (as `told`) comes last."""
     known, held, everything = desk.groups(folder), dependences(items), desk.paused(folder)
     said = _waits(folder)
     running = Counter(item.entry.group for item in items if item.standing == "live")
-    found = []
+    found: list[tuple[Item, str]] = []
     for item in items:
         why, group = item.why, known.get(item.entry.group, desk.Group())
         if item.standing == "ready":
@@ -426,8 +486,7 @@ def explained(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
             reasons += [f"{group.limit} of its group at once"] if full and not reasons else []
             why = "; ".join([*filter(None, [why]), *(reasons or [said.get(item.run.id, "for a device")])])
         found.append((item, why))
-    rank = {"live": 0, "ready": 1, "over": 2, "done": 3}
-    return sorted(found, key=lambda one: rank[one[0].standing])
+    return sorted([*found, *others], key=lambda one: _RANKS[one[0].standing])
 
 
 def _waits(folder: Path) -> dict[str, str]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.experiment.mistakes import Mistake, RequestError
-from engine.runs import making, manifest
+from engine.runs import making, manifest, submitted
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
+from engine.runs.slurm import job_of
 from engine.sweep import desk, queue, sweeps
 from engine.sweep.queue import Entry
 from engine.sweep.sweeps import Sweep, Trial
@@ -69,6 +70,8 @@ def again(run: RunDirectory, experiment: Experiment, asked: Asked) -> None:
     known = queue.entry_of(run)
     entry = asked.entry(experiment, known)
     queue.check_after(run, entry.after)
+    submitted.check_free(run)
+    run.slurm.unlink(missing_ok=True)
     if known is not None and queue.item_of(run).standing == "ready":
         queue.put(run, replace(entry, queued=known.queued, updated=known.updated))
     else:
@@ -90,8 +93,18 @@ def check_group(folder: Path, sweep: Sweep) -> None:
         )
 
 
-def act_for(trial: Trial, failed: bool) -> Act:
-    """What is to be done for a trial: *make*, *go on*, *evaluate*, or nothing (''); ``failed``: also of what failed."""
+def act_for(trial: Trial, failed: bool, at_slurm: Container[str] | None = None) -> Act:
+    """What is to be done for a trial: *make*, *go on*, *evaluate*, or nothing (''); ``failed``: also of what failed.
+
+    ``at_slurm``: ids of the jobs that Slurm has now, None where only `sweeps.told` may have asked; where nobody has, it
+    is believed to have what waits.
+    """
+    note = job_of(trial.job.run) if trial.job is not None else None
+    if trial.job is not None and note is not None:
+        known = trial.job.slurm is not None
+        believed = trial.job.taken if known else trial.status == "queued"
+        if note.id in at_slurm if at_slurm is not None else believed:
+            return ""
     if trial.status == "missing":
         return "make"
     if trial.status == "unevaluated":
@@ -119,7 +132,8 @@ def submit(
     mistakes: list[Mistake] = []
     with sweeps.alone(folder):  # two that submit at once would make everything twice
         # Seed by seed: the first tables are whole before the second begins.
-        for trial in sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed)):
+        trials = sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed))
+        for trial in sweeps.told(trials):
             act = act_for(trial, failed)
             try:
                 _do(folder, sweep, trial, act, asked)
@@ -135,7 +149,10 @@ def submit(
 def go(
     folder: Path, sweep: Sweep, nice: int | None = None, failed: bool = False, done: Callable[[], object] = lambda: None
 ) -> dict[Act, int]:
-    """Give a sweep's group the limits of its plan, let it go on, and have somebody start what `submit` queues."""
+    """Have worked on what of a sweep is not done and not under way, where the sweep runs: by the queue, in a group with
+    the plan's limits, or by Slurm. Returns how many of each act; raises RequestError."""
+    if sweep.on == "slurm":
+        return hand_over(folder, sweep, failed, done)
     desk.check_host(folder)
     limit, per_gpu = sweep.slots.get("limit"), sweep.slots.get("per_gpu", 1)
     desk.set_group(folder, sweep.name, limit=limit, per_gpu=per_gpu, paused=False, reason="", since=time.time())
@@ -144,6 +161,58 @@ def go(
         return submit(folder, sweep, asked, failed, done)
     finally:  # what is queued already is started, whatever ended this
         desk.ensure_dispatcher(folder)
+
+
+def hand_over(
+    folder: Path, sweep: Sweep, failed: bool = False, done: Callable[[], object] = lambda: None
+) -> dict[Act, int]:
+    """Hand to Slurm what is to be done of a sweep, in as few arrays as the site takes; returns how many of each act.
+
+    Raises RequestError; what was handed over before stays so, the rest is as it was.
+    """
+    from engine.sweep import profiles, sbatch
+    from engine.sweep.handover import Handover
+
+    profile = profiles.load(profiles.find(sweep.profile))
+    limit, retries = sweep.slots.get("limit"), sweep.slots.get("retries", 0)
+    counts: dict[Act, int] = {}
+    with sweeps.alone(folder), Handover(folder, sweep.name, profile, limit=limit, retries=retries) as handover:
+        there = sbatch.jobs_there()
+        for trial in sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed)):
+            act = act_for(trial, failed, there)
+            experiment = sweeps.experiment_of(sweep, trial.point, trial.seed)
+            if act == "make":
+                handover.make(experiment, Origin(sweep.base, sweep.source, _sets(trial)))
+            elif act == "evaluate" and trial.look is not None:
+                handover.evaluate(trial.look.run, experiment)
+            elif act and trial.job is not None:
+                handover.again(trial.job.run)
+            counts[act] = counts.get(act, 0) + 1
+            done()
+        try:
+            handover.submit()
+        except RequestError as error:
+            if not (handed := handover.handed):
+                raise
+            still = (
+                f"{len(handed)} runs were submitted before, the others were not: 'hah sweep resume {sweep.name}' does"
+            )
+            raise RequestError(f"{error}; {still}") from None
+    return counts
+
+
+def scripts(folder: Path, sweep: Sweep) -> list[str]:
+    """What would be handed to Slurm of a sweep, a run that is not there yet by its name; raises RequestError."""
+    from engine.sweep import handover, profiles
+
+    profile = profiles.load(profiles.find(sweep.profile))
+    trials = [trial for trial in sweeps.trials(sweep, [folder]) if act_for(trial, failed=False)]
+    runs = [
+        trial.look.run.id if trial.look else f"{sweeps.experiment_of(sweep, trial.point, trial.seed).name}-xxxx"
+        for trial in trials
+    ]
+    limit, retries = sweep.slots.get("limit"), sweep.slots.get("retries", 0)
+    return handover.drawn(folder, sweep.name, runs, profile, limit=limit, retries=retries)
 
 
 def extend(folder: Path, sweep: Sweep, seeds: int) -> Sweep:
@@ -179,21 +248,23 @@ def disk_bytes(experiment: Experiment) -> int:
     return 4 * copies * experiment.parameters() + (2 << 20)
 
 
-def stop(trials: Sequence[Trial]) -> tuple[int, list[RunDirectory]]:
-    """Take what waits of a sweep, or is to be started again, out of the queue; returns how many, and the jobs at work,
-    which are to be asked. Raises RequestError.
+def stop(trials: Sequence[Trial]) -> tuple[int, list[RunDirectory], str]:
+    """Take what waits of a sweep, or is to be started again, out of the queue and of Slurm; returns how many, the jobs
+    at work, which are to be asked, and a sentence where Slurm could not be. Raises RequestError.
     """
-    waiting, live = 0, []
+    withdrawn, problem = submitted.withdraw([trial.job for trial in trials if trial.job is not None])
+    out = set(withdrawn)
+    waiting, live = len(out), []
     for trial in trials:
-        if trial.look is None:
+        if trial.look is None or trial.job is None or trial.job.run in out:
             continue
         item = queue.item_of(trial.look.run)
         if queue.entry_of(item.run) is not None and item.standing == "ready":
             queue.leave(item.run)
             waiting += 1
-        elif trial.job is not None and trial.job.live:
+        elif trial.job.live:
             live.append(trial.job.run)
-    return waiting, live
+    return waiting, live, problem
 
 
 def facts(trial: Trial) -> dict[str, Any]:
@@ -209,5 +280,6 @@ def facts(trial: Trial) -> dict[str, Any]:
         "epoch": trial.look.state.epoch if trial.look else None,
         "epochs": trial.point.epochs,
         "error": look.state.error if look and trial.status == "failed" else "",
+        "slurm": look.slurm.facts() if look and look.slurm else None,
         "metrics": dict(trial.look.state.metrics) if trial.look else {},
     }

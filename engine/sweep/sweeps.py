@@ -17,21 +17,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import is_name
-from engine.runs import store
+from engine.runs import store, submitted
 from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.process import Lock, is_locked
 from engine.runs.state import ENDED, State
+from engine.runs.submitted import AskSlurm
 from engine.runs.watcher import Look
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
     from engine.sweep.plan import Plan
 
+Where = Literal["local", "slurm"]  # where runs are worked on
 _LARGEST = 256 << 20
 _PATIENCE = 120.0  # seconds for which somebody else may submit a sweep
 _BEST = ("finished", "running", "starting", "paused", "stopping", "stalled", "queued", "stopped", "lost", "failed")
@@ -70,6 +72,8 @@ class Sweep:
     created: float = 0.0
     source: str = ""  # the file it was read from
     slots: Mapping[str, int] = field(default_factory=dict)  # limit, per_gpu, priority, retries, where the plan has them
+    on: Where = "local"
+    profile: str | None = None  # of the Slurm site, where it has a name
 
     @property
     def trials(self) -> list[tuple[StoredPoint, int]]:
@@ -114,7 +118,8 @@ def write(folder: Path, sweep: Sweep) -> None:
     ]
     document = {
         "name": sweep.name, "description": sweep.description, "base": sweep.base, "created": sweep.created,
-        "source": sweep.source, "slots": dict(sweep.slots), "seeds": list(sweep.seeds), "points": points,
+        "source": sweep.source, "slots": dict(sweep.slots), "seeds": list(sweep.seeds), "on": sweep.on,
+        "profile": sweep.profile, "points": points,
     }  # fmt: skip
     try:
         place = made(folder)
@@ -169,7 +174,10 @@ def read(folder: Path, name: str) -> Sweep:
                 raise ValueError("an experiment in it is none")
         facts = [str(stored.get(entry, "")) for entry in ("description", "base", "source")]
         slots = {str(part): int(value) for part, value in dict(stored.get("slots") or {}).items()}
-        return Sweep(name, facts[0], facts[1], points, seeds, float(stored.get("created", 0.0)), facts[2], slots)
+        on: Where = "slurm" if stored.get("on") == "slurm" else "local"
+        profile = stored.get("profile") if is_name(str(stored.get("profile"))) else None
+        created = float(stored.get("created", 0.0))
+        return Sweep(name, facts[0], facts[1], points, seeds, created, facts[2], slots, on, profile)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -291,6 +299,12 @@ class Reader:
             quiet = look.status in (*ENDED, "queued") or (look.status == "lost" and look.verified)
             known = self._looks[run] = (stamp if quiet else (), look)
         return [] if store.changed_on_the_way(known[1].state) else [known]
+
+
+def told(trials: Sequence[Trial], now: AskSlurm | None = None) -> list[Trial]:
+    """Trials with what Slurm knows of their jobs, asked once for all; ``now``: as `submitted.told` has it."""
+    looks = iter(submitted.told([trial.job for trial in trials if trial.job is not None], now))
+    return [trial if trial.job is None else replace(trial, job=next(looks)) for trial in trials]
 
 
 def _date(path: Path) -> int:

@@ -21,6 +21,7 @@ from hah_tui.cli import (
     queueing,
     reporting,
     running,
+    submitting,
     sweeping,
 )
 from hah_tui.text import shown, shown_line
@@ -40,6 +41,7 @@ preparing.add_to(app)
 reporting.add_to(app)
 sweeping.add_to(app)
 queueing.add_to(app)
+submitting.add_to(app)
 
 
 def main() -> None:

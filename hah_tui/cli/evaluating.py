@@ -9,8 +9,9 @@ import typer
 from engine.disk import read_json
 from engine.experiment.datasets import SUITE_NAMES
 from hah_tui import engines
-from hah_tui.cli import output, queueing
+from hah_tui.cli import output, queueing, submitting
 from hah_tui.cli.output import Json, RunArgument, RunsDir, print_json, print_table
+from hah_tui.cli.submitting import DryRun, On, ProfileName
 from hah_tui.text import duration
 
 
@@ -46,6 +47,9 @@ def eval_(
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it would take.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as it has begun.")] = False,
     queued: Annotated[bool, typer.Option("--queue", "-q", help="Start it when a device is free, and return.")] = False,
+    on: On = "local",
+    profile: ProfileName = None,
+    dry_run: DryRun = False,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
@@ -58,6 +62,7 @@ def eval_(
     from engine.runs.state import read_state
     from hah_tui.cli import watching
 
+    submitting.check(on, profile, dry_run, queued)
     run = output.resolve(reference, runs_dir)
     sets = [*(set_ or []), *([f"compute.device={device}"] if device is not None else [])]
     sets += [f"compute.evaluators={evaluators}"] if evaluators is not None else []
@@ -70,6 +75,12 @@ def eval_(
     if queued:
         engines.enqueue_evaluation(run, experiment, checkpoint)
         queueing.say_queued([job], json)
+        return
+    if dry_run:
+        submitting.print_scripts(engines.scripts(run.path.parent, run.id, run.id, profile, only_evaluation=True), json)
+        return
+    if on == "slurm":
+        submitting.say_handed(engines.hand_over_evaluation(run, experiment, checkpoint, profile), json)
         return
     tail, events = Tail(job.events, from_end=True), Tail(job.events, from_end=True)
     look = watching.stay(job, engines.evaluate(run, experiment, checkpoint), detach, json, tail)

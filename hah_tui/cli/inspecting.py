@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from engine import disk
-from engine.runs import layout, shares, store
+from engine.runs import layout, shares, store, submitted
 from engine.runs import manifest as manifests
 from engine.runs.layout import RunDirectory
 from engine.runs.metrics import CLEAN, METRICS, NOISY
@@ -27,7 +28,7 @@ from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
 from hah_tui.filters import Filter
 from hah_tui.listing import read
-from hah_tui.text import age, duration, percent, shown, shown_line
+from hah_tui.text import age, duration, percent, shown, shown_line, slurm_line
 
 _LISTED = ("name", "status", "epoch", "eta", CLEAN, NOISY, "device", "created", "tags")  # in every list
 _OF_BLOCK = re.compile(r"block/([1-9]\d{0,2})/")
@@ -74,7 +75,8 @@ def ls(
     total = len(runs)
     if plain and not everything:
         runs = runs[:limit]  # only these are read
-    looks = [look for look in store.looks(runs) if _wanted(look, status, tag, preset)]
+    known = _known([look for look in store.looks(runs) if _wanted(look, status, tag, preset)])
+    looks, evaluations = [look for look, _ in known], {look.run: evaluation for look, evaluation in known}
     if not plain:
         wants = attributes.wanted(asked)
         fit = [row for row in (read(look, wants) for look in looks) if narrowed.fits(row)]
@@ -85,7 +87,9 @@ def ls(
         found = found[:limit]
     looks = [row.look for row in found]
     if json:
-        print_json({"runs_dir": str(folder), "total": total, "runs": [summary(look) for look in looks]})
+        print_json(
+            {"runs_dir": str(folder), "total": total, "runs": [summary(look, evaluations[look.run]) for look in looks]}
+        )
         return
     if not looks:
         note(f"no runs{' like that' if not plain else ''} in {folder}; 'hah run quickstart' makes one")
@@ -93,10 +97,12 @@ def ls(
         return
     more = [one for one in dict.fromkeys(asked) if one.name not in _LISTED]
     rows = []
+    slurm = any(one is not None and one.slurm is not None for look in looks for one in (look, evaluations[look.run]))
     for row in found:
         look, state = row.look, row.look.state
         unsure = "" if look.verified else "?"
-        evaluation = _evaluation(look)
+        evaluation = evaluations[look.run]
+        said = slurm_line(evaluation if evaluation and evaluation.live else look)
         rows.append(
             [
                 look.run.id,
@@ -108,11 +114,13 @@ def ls(
                 look.device,
                 age(state.created),
                 " ".join(row.tags),
+                *[said] * slurm,
                 *(one.said(one.of(row)) for one in more),
             ]
         )
-    titles = ["run", "status", "epoch", "eta", "clean", "noisy", "device", "age", "tags", *(one.name for one in more)]
-    numbers = [9 + place for place, one in enumerate(more) if one.kind != "words"]
+    titles = ["run", "status", "epoch", "eta", "clean", "noisy", "device", "age", "tags", *["slurm"] * slurm]
+    titles += [one.name for one in more]
+    numbers = [9 + slurm + place for place, one in enumerate(more) if one.kind != "words"]
     print_table(titles, rows, (2, 3, 4, 5, 7, *numbers))
     if total > len(looks):
         note(f"{total - len(looks):,} more; --all lists them")
@@ -127,18 +135,19 @@ def _say_links(folder: Path) -> None:
 
 def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -> None:
     """Show what is known of a run."""
-    look = store.look(output.resolve(reference, runs_dir))
+    look, evaluation = _known([store.look(output.resolve(reference, runs_dir))])[0]
+    facts, state = _document(look, evaluation), look.state
     if json:
-        print_json(document(look))
+        print_json(facts)
         return
-    facts, state = document(look), look.state
     manifest = facts["manifest"]
     rows = [
         ("run", look.run.id),
         (
             "status",
-            f"{look.status}{'' if look.verified else ' (unverified)'}{f': {look.reason}' if look.reason else ''}",
+            f"{look.status}{'' if look.verified else ' (unverified)'}{f': {look.why}' if look.why else ''}",
         ),
+        ("slurm", slurm_line(look) if look.live and look.status != "queued" else ""),
         ("stopped by", state.stopped_by),
         ("error", state.error),
         ("preset", state.preset),
@@ -149,7 +158,7 @@ def show(reference: RunArgument, runs_dir: RunsDir = None, json: Json = False) -
         ("commit", _commits(facts)),
         ("arithmetic", " ".join(f"{name} {value}" for name, value in manifest.get("arithmetic", {}).items())),
         ("created", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.created))),
-        ("evaluation", " ".join(facts["evaluation"].values()) if facts["evaluation"] else ""),
+        ("evaluation", _said(evaluation) if evaluation else ""),
         *(("beside", _words(share)) for share in facts["shares"]),
         ("results", " ".join(facts["results"])),
         ("tags", " ".join(facts["tags"])),
@@ -234,9 +243,14 @@ def tensorboard(
     )
 
 
-def summary(look: Look) -> dict[str, Any]:
-    """The facts of a run that a list has room for."""
-    state, labels, evaluation = look.state, store.labels(look.run), _evaluation(look)
+def _said(evaluation: Look) -> str:
+    words = [evaluation.status, evaluation.state.phase, f"({slurm_line(evaluation)})" * bool(evaluation.slurm)]
+    return " ".join(filter(None, words))
+
+
+def summary(look: Look, evaluation: Look | None) -> dict[str, Any]:
+    """The facts of a run that a list has room for, with those of the job that evaluates it."""
+    state, labels = look.state, store.labels(look.run)
     return {
         "id": look.run.id,
         "kind": state.kind,
@@ -244,7 +258,7 @@ def summary(look: Look) -> dict[str, Any]:
         "preset": state.preset,
         "status": look.status,
         "verified": look.verified,
-        "reason": look.reason,
+        "reason": look.why,
         "stopped_by": state.stopped_by,
         "phase": state.phase,
         "error": state.error,
@@ -269,8 +283,12 @@ def summary(look: Look) -> dict[str, Any]:
         "note": labels.note,
         "path": str(look.run.path),
         "metrics": state.metrics,
-        "evaluation": evaluation and {"status": evaluation.status, "phase": evaluation.state.phase},
-    }
+        "slurm": look.slurm and look.slurm.facts(),
+        "evaluation": evaluation and {
+            "status": evaluation.status, "phase": evaluation.state.phase,
+            "slurm": evaluation.slurm and evaluation.slurm.facts(),
+        },
+    }  # fmt: skip
 
 
 def _progress(state: State) -> str:
@@ -289,14 +307,20 @@ def _words(share: dict[str, Any]) -> str:
     return f"{where}, {share['status']}{f' ({why})' if why else ''}{at}, {share['piece']:,} pieces by it"
 
 
-def _evaluation(look: Look) -> Look | None:
-    """The job that evaluates a run, if it had one."""
-    job = look.run.evaluation
-    return store.look(job) if job.config.exists() else None
+def _known(looks: Sequence[Look]) -> list[tuple[Look, Look | None]]:
+    """Runs, each with the job that evaluates it, if it had one; Slurm is asked once of all that it may have."""
+    jobs = [look.run.evaluation for look in looks]
+    evaluations = [store.look(job) if job.config.exists() else None for job in jobs]
+    told = {look.run: look for look in submitted.told([*looks, *filter(None, evaluations)])}
+    return [(told[look.run], one and told[one.run]) for look, one in zip(looks, evaluations, strict=True)]
 
 
 def document(look: Look) -> dict[str, Any]:
     """Everything `hah show --json` prints."""
+    return _document(*_known([look])[0])
+
+
+def _document(look: Look, evaluation: Look | None) -> dict[str, Any]:
     from engine.experiment import RequestError
 
     try:
@@ -304,7 +328,7 @@ def document(look: Look) -> dict[str, Any]:
     except RequestError as error:
         config = {"error": str(error)}
     return {
-        **summary(look),
+        **summary(look, evaluation),
         "config": config,
         "manifest": manifests.read(look.run),
         "shares": [_share(share) for share in shares.every(look.run)],
@@ -317,7 +341,7 @@ def _share(run: RunDirectory) -> dict[str, Any]:
     """What another process measures of an evaluation."""
     look = store.look(run)
     wanted = ("id", "status", "reason", "error", "suite", "suites", "piece", "device", "updated", "host", "pid")
-    return {name: value for name, value in summary(look).items() if name in wanted}
+    return {name: value for name, value in summary(look, None).items() if name in wanted}
 
 
 def _commits(facts: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
+from engine.runs.submitted import allocation
 from hah_tui.text import shown_line
 
 RunsDir = Annotated[
@@ -105,6 +106,12 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], right:
             for index, (text, width) in enumerate(zip(line, widths, strict=True))
         )
         print("  ".join(padded).rstrip())
+
+
+def note_allocation() -> None:
+    """Say it where what is left to itself ends with the job of Slurm that this is part of."""
+    if said := allocation():
+        note(f"{said}; --on slurm submits a job of its own")
 
 
 def note(text: str) -> None:

@@ -10,8 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.runs import devices, layout, process
+from engine.experiment.mistakes import RequestError
+from engine.runs import devices, layout, process, squeue
 from engine.runs.mounts import mount_of
+from engine.runs.squeue import Cluster
+from engine.runs.submitted import allocation
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, note, print_json, print_table
 from hah_tui.text import shown, shown_line
@@ -141,6 +144,7 @@ def doctor(json: Json = False) -> None:
     """Say what this machine has: versions, GPUs, terminal, data, disk, and what stands in the way."""
     from engine.experiment import presets
     from engine.runs import launch, manifest
+    from engine.sweep import profiles
 
     problems: list[str] = []
     try:
@@ -171,6 +175,9 @@ def doctor(json: Json = False) -> None:
     free = shutil.disk_usage(_existing(runs)).free
     if free < 2 << 30:
         problems.append(f"only {free / 2**30:.1f} GiB are free where runs are kept; a full VGG-16 run needs about 0.5")
+    slurm = squeue.cluster()
+    site, wrong = of_slurm(slurm) if slurm is not None else ([], [])
+    problems += wrong
     kills = _kills_user_processes()
     if kills:
         problems.append(
@@ -205,8 +212,13 @@ def doctor(json: Json = False) -> None:
         "free_gib": round(free / 2**30, 1),
         "data": data["datasets"],
         "kill_user_processes": kills,
+        "slurm": slurm and {
+            "version": slurm.version, "cluster": slurm.name, "max_array": slurm.most,
+            "partitions": [vars(one) for one in slurm.partitions],
+            "profiles": {name: str(path) for name, path in profiles.known().items()},
+        },
         "problems": problems,
-    }
+    }  # fmt: skip
     if json:
         print_json(document)
         return
@@ -226,6 +238,8 @@ def doctor(json: Json = False) -> None:
         print(f"{name:<10} {shown_line(folder)}")
     print(f"mount      {shown_line(mount.words, 500)}")
     print(f"disk       {free / 2**30:.1f} GiB free for runs")
+    for line in site:
+        print(shown_line(line, 300))
     for dataset in data["datasets"]:
         where = dataset["path"] if dataset["there"] else f"not there: hah data prepare {dataset['name']}"
         print(f"{dataset['name']:<10} {shown_line(where)}")
@@ -233,6 +247,36 @@ def doctor(json: Json = False) -> None:
         print(f"problem    {shown_line(problem, 500)}")
     if not problems:
         print("no problem found")
+
+
+def of_slurm(slurm: Cluster) -> tuple[list[str], list[str]]:
+    """What to say of the Slurm here and of the profiles for it, and what is wrong with them."""
+    from engine.sweep import profiles
+
+    if not slurm.version and not slurm.problem:
+        return ["slurm      installed, but it knows of no cluster (SLURM_CONF, or /etc/slurm/slurm.conf)"], []
+    lines = [f"slurm      {slurm.version or 'silent'}"]
+    lines[0] += f", cluster {slurm.name}, {slurm.most:,} tasks in an array at most" if slurm.most else ""
+    for one in slurm.partitions:
+        limit = "no time limit" if one.time == "infinite" else f"{one.time} at most"
+        facts = ["the default" * one.default, "up" if one.up else "down", limit, f"{one.nodes} nodes", one.gres]
+        lines.append(f"partition  {one.name}: {', '.join(filter(None, facts))}")
+    problems, known = [slurm.problem] if slurm.problem else [], profiles.known()
+    for name, path in known.items():
+        try:
+            partition = profiles.load(path).partition
+        except RequestError as error:
+            problems += [str(mistake) for mistake in error.mistakes]
+            continue
+        there = [one.name for one in slurm.partitions]
+        if partition is not None and there and not {*partition.split(",")} <= {*there}:
+            problems.append(f"{path}: partition: {partition} is none of this cluster's: {', '.join(there)}")
+        lines.append(f"profile    {name}: {path}")
+    if not known:
+        lines.append("profile    none, which '--on slurm' needs: 'hah slurm-profile --write' begins one")
+    if said := allocation():
+        lines.append(f"job        {said}")
+    return lines, problems
 
 
 def _print_data(answer: dict[str, Any], json: bool) -> None:

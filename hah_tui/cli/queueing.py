@@ -12,13 +12,14 @@ import typer
 
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import NAME_FORMAT, is_name
-from engine.runs import layout, store
+from engine.runs import layout, store, submitted
 from engine.runs.layout import RunDirectory
+from engine.runs.squeue import Poll
 from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.queue import Item
 from hah_tui.cli import output
-from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json, print_table
-from hah_tui.text import age, shown_line
+from hah_tui.cli.output import Json, RunArgument, RunsDir, note, note_allocation, print_json, print_table
+from hah_tui.text import age, shown_line, slurm_line
 
 if TYPE_CHECKING:
     from engine.sweep.submit import Asked
@@ -90,11 +91,8 @@ def ls(
     """List what runs and what waits, in order, and why."""
     folder = layout.runs_folder(runs_dir)
     items = queue.Queue(folder).items()
-    rows = [
-        (item, text)
-        for item, text in queue.explained(folder, items)
-        if everything or item.standing in ("live", "ready")
-    ]
+    rows = queue.explained(folder, items, queue.told(queue.Queue(folder, slurm=True).items()))
+    rows = [(item, text) for item, text in rows if everything or item.standing in ("live", "ready")]
     groups = desk.groups(folder)
     hosts = desk.hosts(folder)
     there = desk.has_dispatcher(folder)
@@ -110,7 +108,7 @@ def ls(
         lines = [
             [item.job.id, item.status + ("?" if item.standing == "live" and not item.look.verified else ""),
              item.entry.group, item.entry.priority or "", _progress(item), item.look.device, age(item.entry.queued),
-             text]
+             slurm_line(item.look) or text]
             for item, text in rows
         ]  # fmt: skip
         print_table(["run", "status", "group", "priority", "done", "device", "queued", "why"], lines, (3, 4, 6))
@@ -147,7 +145,7 @@ def document(item: Item) -> dict[str, Any]:
         "id": item.run.id, "job": item.job.id, "standing": item.standing, "status": item.look.status,
         "group": entry.group, "priority": entry.priority, "position": entry.position, "after": list(entry.after),
         "retries": entry.retries, "starts": len(item.starts), "queued": entry.queued, "commit": entry.commit,
-        "error": item.look.state.error,
+        "error": item.look.state.error, "slurm": item.look.slurm and item.look.slurm.facts(),
     }  # fmt: skip
 
 
@@ -194,6 +192,7 @@ def add(
         queue.check_after(run, wanted.after or ())
         if look.live and look.status != "queued":
             raise RequestError(f"{run.id} is {look.status}; nothing was queued")
+        submitted.check_free(run)
         if look.status == "finished":
             raise RequestError(f"{run.id} has finished; 'hah resume --epochs N' trains it further. Nothing was queued")
         runs.append((run, store.experiment_of(run, read_state(run))))
@@ -213,6 +212,7 @@ def add(
 
 def say_queued(runs: list[RunDirectory], json: bool) -> None:
     """Say which runs were queued."""
+    note_allocation()
     if json:
         print_json({"queued": [{"id": run.id, "path": str(run.path)} for run in runs]})
     else:
@@ -317,6 +317,8 @@ def rm(
     """Take runs out of the queue: what waits is stopped, what runs goes on and is not started again."""
     folder = layout.runs_folder(runs_dir)
     for run in [resolved(reference, folder) for reference in references]:
+        if problem := submitted.withdraw([store.look(job) for job in (run, run.evaluation) if job.config.exists()])[1]:
+            raise RequestError(problem)
         queue.leave(run)
         print(f"{run.id}: out of the queue")
 
@@ -334,14 +336,17 @@ def wait(
     folder = layout.runs_folder(runs_dir)
     named = [resolved(reference, folder) for reference in references or []]
     reader = queue.Queue(folder)
-    mine = {run.id for run in named} or {item.run.id for item in reader.items() if item.standing in ("live", "ready")}
-    attended = 0.0
+    mine = {run.id for run in named}
+    if not mine:
+        items = [*reader.items(), *(item for item, _ in queue.told(queue.Queue(folder, slurm=True).items()))]
+        mine = {item.run.id for item in items if item.standing in ("live", "ready")}
+    attended, slurm = 0.0, Poll()
     while True:
-        items = {item.run.id: item for item in reader.items() if item.run.id in mine}
-        outside = {name: standing_of(RunDirectory(folder / name)) for name in mine - set(items)}
-        waiting = [item for item in items.values() if item.standing in ("live", "ready")]
+        found = {item.run.id: item for item in reader.items() if item.run.id in mine}
+        outside = {name: standing_of(RunDirectory(folder / name), slurm) for name in mine - set(found)}
+        waiting = [item for item in found.values() if item.standing in ("live", "ready")]
         if not waiting and "live" not in outside.values():
-            raise typer.Exit(outcome(list(items.values()), list(outside.values())))
+            raise typer.Exit(outcome(list(found.values()), list(outside.values())))
         if waiting and time.monotonic() - attended > ATTENDING:
             keep_attended(folder)
             attended = time.monotonic()
@@ -354,11 +359,15 @@ def keep_attended(folder: Path) -> None:
         desk.ensure_dispatcher(folder)
 
 
-def standing_of(run: RunDirectory) -> str:
+def standing_of(run: RunDirectory, slurm: Poll | None = None) -> str:
     """How a run stands that is not, or no longer, the queue's."""
     if not run.config.exists():
         return "stopped"  # it was deleted
     look = store.look(run)
+    if slurm is not None:
+        look = submitted.told([look], slurm.now)[0]
+    if look.taken:
+        return "live"
     if look.status == "queued":
         return "stopped"  # nobody will start it
     return "live" if look.live else look.status

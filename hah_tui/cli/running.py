@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.experiment.mistakes import RequestError
 from engine.runs import layout, store
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
 from engine.runs.state import read_state
 from engine.runs.watcher import Look
 from hah_tui import engines
-from hah_tui.cli import output, queueing
+from hah_tui.cli import output, queueing, submitting
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, print_json
+from hah_tui.cli.submitting import DryRun, On, ProfileName
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -51,12 +53,16 @@ def run(
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = None,
     detach: Detach = False,
     queued: Annotated[bool, typer.Option("--queue", "-q", help="Start it when a device is free, and return.")] = False,
+    on: On = "local",
+    profile: ProfileName = None,
+    dry_run: DryRun = False,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
     """Train an experiment. In the foreground, Ctrl-C saves and stops it; a hang-up does not touch it."""
     from engine.experiment import presets
 
+    submitting.check(on, profile, dry_run, queued)
     sets = [*(set_ or []), *([f"compute.device={device}"] if device is not None else [])]
     found = presets.find(preset)
     if found.shadows is not None:
@@ -66,6 +72,12 @@ def run(
     folder, origin = layout.runs_folder(runs_dir), Origin(found.name, found.path, sets)
     if queued:
         queueing.say_queued([engines.enqueue(experiment, origin, folder)], json)
+        return
+    if dry_run:
+        submitting.print_scripts(engines.scripts(folder, experiment.name, f"{experiment.name}-xxxx", profile), json)
+        return
+    if on == "slurm":
+        submitting.say_handed(engines.hand_over(experiment, origin, folder, profile), json)
         return
     directory, process = engines.begin(experiment, origin, folder)
     _stay(directory, process, detach, json)
@@ -99,17 +111,26 @@ def resume(
         ),
     ] = False,
     detach: Detach = False,
+    on: On = "local",
+    profile: ProfileName = None,
+    dry_run: DryRun = False,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
     """Continue a run exactly where it was: paused, stopped, failed, lost, or finished with --epochs."""
     from engine.experiment.document import assigned
 
+    submitting.check(on, profile, dry_run)
     directory = output.resolve(reference, runs_dir)
     sets = dict(map(assigned, set_ or []))
     if epochs is not None:
         sets["train.epochs"] = epochs
     directory = directory if sets or without else engines.meant(directory)
+    if on == "slurm":
+        if sets or without:
+            raise RequestError("--on slurm: goes on with a run as it is; no setting can be changed on the way")
+        _resume_at_slurm(directory, profile, dry_run, json)
+        return
     before = store.look(directory)
     if not before.verified:
         note(f"{directory.id} is {before.status}, {before.reason}: waiting for a sign of life")
@@ -118,6 +139,15 @@ def resume(
         print(f"{directory.id}: resume done")
     else:
         _stay(directory, process, detach, json)
+
+
+def _resume_at_slurm(directory: RunDirectory, profile: str | None, dry_run: bool, json: bool) -> None:
+    if not dry_run:
+        submitting.say_handed(engines.hand_over_again(directory, profile), json)
+        return
+    evaluation = read_state(directory).kind == "evaluation"
+    run = RunDirectory(directory.path.parents[1]) if evaluation else directory
+    submitting.print_scripts(engines.scripts(run.path.parent, run.id, run.id, profile, evaluation), json)
 
 
 def watch(reference: RunArgument, runs_dir: RunsDir = None) -> None:

@@ -15,12 +15,14 @@ import typer
 from engine.experiment.mistakes import RequestError
 from engine.runs import layout, store
 from engine.runs.metrics import CLEAN, NOISY
+from engine.runs.slurm import job_of
 from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.sweeps import Sweep, Trial
-from hah_tui.cli import queueing, reporting
-from hah_tui.cli.output import Json, RunsDir, note, print_json, print_table
+from hah_tui.cli import queueing, reporting, submitting
+from hah_tui.cli.output import Json, RunsDir, note, note_allocation, print_json, print_table
 from hah_tui.cli.queueing import Nice, Notify
-from hah_tui.text import duration, percent, shown_line
+from hah_tui.cli.submitting import On, ProfileName, Where
+from hah_tui.text import duration, percent, shown_line, slurm_line
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -72,36 +74,49 @@ def run(
         typer.Option("--report", metavar="DIR", help="When all has ended, write the report of these runs there."),
     ] = None,
     detach: Detach = False,
+    on: On = "local",
+    profile: ProfileName = None,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
     """Queue the runs of a sweep that are not there yet, and follow them.
 
     Equal experiments are one run: what is there already, made by whomever, counts; what was stopped or lost goes on.
-    Ctrl-C leaves it to the queue. Exit codes as of 'hah sweep status'.
+    Ctrl-C leaves it to the queue. With --on slurm they are handed to Slurm, which is all that is waited for. Exit codes
+    as of 'hah sweep status'.
     """
     from engine.sweep import plan as plans
     from engine.sweep import submit
 
+    submitting.check(on, profile)
     folder = layout.runs_folder(runs_dir)
     found = plans.load(plans.find(plan), set_ or [])
+    asked = {name: value for name, value in (("limit", slots), ("per_gpu", per_gpu)) if value is not None}
     sweep = sweeps.of_plan(found)
+    sweep = replace(sweep, slots={**sweep.slots, **asked}, on=on, profile=profile)
     experiments = [point.experiment for point in found.points]
+    if dry_run and on == "slurm":
+        submitting.print_scripts(submit.scripts(folder, sweep), json)
+        return
     if dry_run:
         _print_plan(folder, sweep, experiments, json)
         return
-    if report is not None and detach:
+    if report is not None and (detach or on == "slurm"):
+        without = "--detach" if detach else "--on slurm"
         raise RequestError(
-            f"--report is written when all has ended, which --detach does not wait for; later: "
+            f"--report is written when all has ended, which {without} does not wait for; later: "
             f"'hah report paper {sweep.name} --to {report}', or 'hah report runs' of networks that are not the paper's"
         )
     from hah_tui import engines
 
     command = notices.words_of(notify) if notify is not None else []
-    submit.check_group(folder, sweep)
-    engines.check_place(*(point.experiment for point in found.points))
-    asked = {name: value for name, value in (("limit", slots), ("per_gpu", per_gpu)) if value is not None}
-    sweep = replace(sweep, slots={**sweep.slots, **asked})
+    if on == "slurm":
+        if command or nice is not None:
+            raise RequestError(f"{'--notify' if command else '--nice'}: is for the queue of this host, not for Slurm")
+        engines.check_site(profile, *experiments)
+    else:
+        submit.check_group(folder, sweep)
+        engines.check_place(*experiments)
     if sweep.name in sweeps.names(folder):
         sweep = _over(folder, sweep)
     sweeps.write(folder, sweep)
@@ -144,14 +159,34 @@ def _go(folder: Path, sweep: Sweep, nice: int | None, failed: bool, detach: bool
             told = time.monotonic()
             note(f"queued {done:,} of {len(sweep.trials):,}")
 
+    at_slurm = sweep.on == "slurm"
     try:
         counts = submit.go(folder, sweep, nice, failed, progress)
     finally:
-        queueing.say_held(folder)
+        if not at_slurm:
+            queueing.say_held(folder)
+            note_allocation()
     if not json:
         said = {"make": "new", "go on": "to go on with", "evaluate": "to be evaluated", "": "there already"}
         print(f"{sweep.name}: " + ", ".join(f"{counts[act]:,} {said[act]}" for act in said if act in counts))
+    if at_slurm:
+        _say_jobs(folder, sweep, json)
+        return
     _stay(folder, sweep, detach, json)
+
+
+def _say_jobs(folder: Path, sweep: Sweep, json: bool) -> None:
+    """Which jobs of Slurm the runs of a sweep are."""
+    found = [trial.job for trial in sweeps.trials(sweep, [folder]) if trial.job is not None]
+    noted = [(look.run, job) for look in found if look.live and (job := job_of(look.run)) is not None]
+    if json:
+        rows = [submitting.document(run, job.id, job.cluster, job.script) for run, job in noted]
+        print_json({"name": sweep.name, "trials": len(sweep.trials), "submitted": rows})
+        return
+    counts = Counter(job.job for _, job in noted)
+    for number, count in counts.items():
+        print(f"job {number} of Slurm: {count} run{'s' if count > 1 else ''}; 'scancel {number}' cancels it")
+    print(f"Slurm goes on by itself; 'hah sweep status {sweep.name}' says how far it is")
 
 
 def _print_plan(folder: Path, sweep: Sweep, experiments: Sequence[Experiment], json: bool) -> None:
@@ -233,7 +268,7 @@ def _forecast(folder: Path, sweep: Sweep, experiments: Sequence[Experiment]) -> 
         for point, experiment in zip(sweep.points, experiments, strict=True)
     }
     rows: list[tuple[Trial, str, float | None]] = []
-    for trial in sweeps.trials(sweep, [folder]):
+    for trial in sweeps.told(sweeps.trials(sweep, [folder])):
         act = submit.act_for(trial, failed=False)
         whole = expected[trial.point.group] if act in ("make", "go on") else (0.0, 0)
         left = 1 - trial.look.state.progress if trial.look is not None else 1.0
@@ -308,7 +343,7 @@ def status(
 
     folder = layout.runs_folder(runs_dir)
     sweep = _resolve(reference, folder)
-    trials = sweeps.trials(sweep, [folder, *([results.absolute()] if results is not None else [])])
+    trials = sweeps.told(sweeps.trials(sweep, [folder, *([results.absolute()] if results is not None else [])]))
     if json:
         print_json({"name": sweep.name, "trials": [submit.facts(trial) for trial in trials]})
     else:
@@ -326,7 +361,8 @@ def _print_trials(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
             trial.point.label, trial.seed, trial.status, look.run.id if look else "",
             f"{state.epoch}/{state.epochs}" if state else "", percent(metrics.get(CLEAN)) if look else "",
             percent(metrics.get(NOISY)) if look else "",
-            shown_line(trial.job.state.error, 60) if trial.job and trial.status == "failed" else "",
+            "" if not trial.job else shown_line(trial.job.state.error, 60) if trial.status == "failed"
+            else slurm_line(trial.job),
         ])  # fmt: skip
     print_table(["case", "seed", "status", "run", "epoch", "clean", "noisy", ""], rows, (1, 4, 5, 6))
     print(f"\n{sweep.name}: {len(trials):,} runs, {_said(Counter(trial.status for trial in trials))}")
@@ -359,12 +395,18 @@ def resume(
     failed: Annotated[bool, typer.Option("--failed", help="Also what failed.")] = False,
     nice: Nice = None,
     detach: Detach = False,
+    on: Annotated[Where | None, typer.Option("--on", help="Where it runs from now on (else as before).")] = None,
+    profile: ProfileName = None,
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
-    """Go on with what was stopped or lost of a sweep, and with what was never made; follow it."""
+    """Go on with what was stopped or lost of a sweep, and with what was never made, where it was; follow it."""
     folder = layout.runs_folder(runs_dir)
     sweep = sweeps.resolve(reference, folder)
+    submitting.check(on or sweep.on, profile)
+    if (on or sweep.on, profile or sweep.profile) != (sweep.on, sweep.profile):
+        sweep = replace(sweep, on=on or sweep.on, profile=profile or sweep.profile)
+        sweeps.write(folder, sweep)
     _go(folder, sweep, nice, failed, detach, json)
 
 

@@ -14,9 +14,11 @@ from engine.runs import control, launch
 from engine.runs.events import Event, Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.metrics import CLEAN, CROSS_ENTROPY, HAH_COST, LOSS, METRICS, NOISY, SNR, SPARSITY, TRAIN_ACCURACY
+from engine.runs.squeue import Poll
 from engine.runs.state import State, read_state
+from engine.runs.submitted import told
 from engine.runs.watcher import Look, Watcher
-from hah_tui.cli.output import discard, is_terminal, note, print_json
+from hah_tui.cli.output import discard, is_terminal, note, note_allocation, print_json
 from hah_tui.event_line import event_line, named, per_block
 from hah_tui.text import duration, shown_line
 
@@ -37,14 +39,14 @@ def follow(
 
     ``interrupt`` is called for the first Ctrl-C, which is raised where there is none. ``quiet``: show nothing.
     """
-    watcher, tail = Watcher(run), tail or Tail(run.events)
+    watcher, tail, slurm = Watcher(run), tail or Tail(run.events), Poll()
     display = _Nothing() if quiet else _Panels(run) if is_terminal() else _Lines(run)
     with ExitStack() as stack:
         stack.enter_context(display)
         while True:
             try:
-                look = watcher.look()
-                ended = not look.live
+                look = told([watcher.look()], slurm.now)[0]
+                ended = not look.live and not look.taken
                 for event in tail if ended else tail.read():
                     display.event(event)
                 display.look(look)
@@ -76,6 +78,7 @@ def stay(
         _ask_to_stop(run)
     if asked or not detach:
         return accompany(run, json, tail, asked)
+    note_allocation()
     for text in warned:  # in the foreground they are followed with everything else
         note(shown_line(text))
     if json:
@@ -125,7 +128,7 @@ def outcome(look: Look) -> str:
         case "failed":
             return f"{look.run.id} failed {where}: {shown_line(state.error, 500)}; {resume}"
         case _:
-            return f"{look.run.id} is {look.status} {where}: {shown_line(look.reason)}; {resume}"
+            return f"{look.run.id} is {look.status} {where}: {shown_line(look.why)}; {resume}"
 
 
 class _Display(Protocol):
@@ -155,7 +158,7 @@ class _Lines(_Nothing):
     """One plain line for everything worth a line."""
 
     def __init__(self, run: RunDirectory) -> None:
-        self._run, self._status, self._epochs = run, "", 0
+        self._run, self._said, self._epochs = run, ("", ""), 0
 
     def event(self, event: Event) -> None:
         text = event_line(event, self._epochs)
@@ -164,10 +167,11 @@ class _Lines(_Nothing):
 
     def look(self, look: Look) -> None:
         self._epochs = look.state.epochs
-        if look.status != self._status and look.live:
-            reason = f" ({shown_line(look.reason)})" if look.reason else ""
+        said = look.status, "" if look.live and look.status != "queued" else shown_line(look.why)
+        if said != self._said and (look.live or look.awaited):
+            reason = f" ({shown_line(look.why)})" if look.why else ""
             print(f"{self._run.id} {look.status}{reason}", flush=True)
-        self._status = look.status
+        self._said = said
 
 
 class _Panels:
@@ -212,7 +216,7 @@ def panel(look: Look) -> RenderableType:
         f"  {shown_line(state.phase, 20)}",
         f"  {shown_line(state.device, 40)}",
         f"  {_position(state)}",
-        f"  {shown_line(look.reason)}",
+        f"  {shown_line(look.why)}",
         overflow="ellipsis",
         no_wrap=True,
     )

@@ -27,7 +27,7 @@ from hah_tui.screens.panels import PanelScreen
 from hah_tui.screens.run_actions import RunActions, go_on
 from hah_tui.screens.set_dialog import SetDialog
 from hah_tui.settings import nameable
-from hah_tui.text import duration, shown, shown_line
+from hah_tui.text import duration, shown, shown_line, slurm_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets import canvas
 from hah_tui.widgets.bars import Bars, block_lines
@@ -51,7 +51,7 @@ class MonitorScreen(PanelScreen, RunActions):
     def __init__(self, run: RunDirectory) -> None:
         super().__init__()
         self.run = run
-        self.source = Source(run)
+        self.source = Source(run, self.hah.slurm.now)
         self.playback: Replay | None = None
         self.experiment: Experiment | None = None
         self.unknown = "is not read yet"  # why there is no experiment
@@ -274,20 +274,24 @@ class MonitorScreen(PanelScreen, RunActions):
         if self.source.curves.step and not self.source.loaded:
             left.append(("  reading", canvas.WAITING))
         rows = [canvas.row(*left, width=width, right=right), self._progress_row(width, ink)]
-        why = state.error if status == "failed" else look.reason
+        why = state.error if status == "failed" else look.why
+        if status == "queued":
+            why = slurm_line(look) or why
         if self.playback is not None:
             word = "over" if self.playback.over else "playing" if self.playback.playing else "held"
             said = f" replay {word}, {self.playback.speed:g} times as fast; space holds, > < change the speed, esc ends"
             rows.append(canvas.row((said, canvas.MARK), width=width))
-        elif status == "lost":
+        elif status == "lost" and not look.awaited:
             said = "its engine is gone without a word; r resumes" if width >= 48 else "its engine is gone; r resumes"
             rows.append(canvas.row((f" {said}", ink), width=width))
         elif why:
-            again = "" if "resume" in why or look.live or status == "finished" else "; r resumes"
+            again = "" if "resume" in why or look.live or look.awaited or status == "finished" else "; r resumes"
             text = shown_line(why.replace("'hah resume'", "r"), 400) + again
             rows.append(canvas.row((f" {text}", ink), width=width))
         elif status == "stopped":
             rows.append(canvas.row((" saved and stopped; r goes on exactly there", QUIET), width=width))
+        elif look.slurm is not None and self.size.height >= 20:
+            rows.append(canvas.row((f" {shown_line(slurm_line(look), 400)}", QUIET), width=width))
         return rows
 
     def _progress_row(self, width: int, ink: int) -> canvas.InkedRow:

@@ -15,6 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import DataTable, Static
 
+from engine.runs.submitted import AskSlurm
 from engine.runs.watcher import Look
 from engine.sweep import desk, queue
 from engine.sweep.desk import Group
@@ -22,7 +23,7 @@ from engine.sweep.queue import Item, Queue
 from hah_tui import keys
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.run_actions import RunActions
-from hah_tui.text import age, shown_line
+from hah_tui.text import age, shown_line, slurm_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets.key_bar import KeyBar
 
@@ -64,7 +65,8 @@ class QueueScreen(RunActions):
         self.query_one(DataTable).focus()
         self._show()
         folder = self.hah.folder
-        self.follow(partial(_look, folder, Queue(folder)), self._looked, ROUND_SECONDS)
+        readers = Queue(folder), Queue(folder, slurm=True)
+        self.follow(partial(_look, folder, *readers, self.hah.slurm.now), self._looked, ROUND_SECONDS)
         # Somebody starts what waits while people look at it.
         self.hah.in_background(self, partial(_attend, folder))
 
@@ -121,7 +123,9 @@ class QueueScreen(RunActions):
         head.append(f"{live} run, {waiting} wait" if self._read else "reading...")
         if self.known.held:
             head.append("  held: space goes on", f"bold {colour('waiting')}")
-        elif waiting and not self.known.dispatcher:
+        elif not self.known.dispatcher and any(
+            item.standing == "ready" and item.entry.group != queue.SLURM for item, _ in self.known.rows
+        ):
             head.append("  nobody starts what waits: space twice", f"bold {colour('bad')}")
         for group in self.known.groups:
             if group.paused:
@@ -140,7 +144,7 @@ class QueueScreen(RunActions):
             "done": (bar(state.progress, 8, plain), hue),
             "device": (item.look.device if item.standing == "live" else "", ""),
             "queued": (age(item.entry.queued), colour("quiet")),
-            "why": (why, colour("quiet")),
+            "why": (slurm_line(item.look) or why, colour("quiet")),
         }
         return [every[title] for title in titles]
 
@@ -157,7 +161,7 @@ class QueueScreen(RunActions):
             held = f", held: {shown_line(group.reason)}" if group.reason else ", held" if group.paused else ""
             where = f" on {item.look.device}" if item.standing == "live" and item.look.device else ""
             text.append(f"{item.status}{where}  ", colour(MARKS.get(item.look.status, ("", "", "quiet"))[2]))
-            text.append(shown_line(why, 300))
+            text.append(shown_line(slurm_line(item.look) or why, 300))
             starts = f"  {len(item.starts)} starts" if len(item.starts) > 1 else ""
             priority = f"  priority {item.entry.priority}" if item.entry.priority else ""
             text.append(f"\ngroup {item.entry.group}{limit}{held}{priority}{starts}", colour("quiet"))
@@ -179,6 +183,14 @@ class QueueScreen(RunActions):
     def _item(self) -> Item | None:
         return next((item for item, _ in self.rows if item.run.id == self._current), None)
 
+    def _ours(self, otherwise: str) -> Item | None:
+        """The run under the cursor, if it is this queue's; ``otherwise`` is said of one of Slurm's."""
+        item = self._item()
+        if item is not None and item.entry.group == queue.SLURM:
+            self.hah.say(f"{item.job.id}: {otherwise}", "warning")
+            return None
+        return item
+
     def target(self) -> Look | None:
         """The run under the cursor."""
         item = self._item()
@@ -195,7 +207,7 @@ class QueueScreen(RunActions):
     def action_stop(self) -> None:
         """Stop what runs, and take out what waits."""
         item = self._item()
-        if item is not None and item.standing == "ready":
+        if item is not None and item.standing == "ready" and item.entry.group != queue.SLURM:
             self._do(lambda folder: queue.leave(item.run))
         else:
             super().action_stop()
@@ -228,9 +240,11 @@ class QueueScreen(RunActions):
         self._move(None)
 
     def _move(self, by: int | None, first: bool = False) -> None:
-        item = self._item()
-        waiting = [one for one, _ in self.known.rows if one.standing == "ready"]
-        if item is None or item not in waiting:
+        item = self._ours("Slurm orders what waits for it by itself")
+        if item is None:
+            return
+        waiting = [one for one, _ in self.known.rows if one.standing == "ready" and one.entry.group != queue.SLURM]
+        if item not in waiting:
             self.hah.say("only what waits has a place in the line", "warning")
             return
         at = waiting.index(item)
@@ -255,7 +269,7 @@ class QueueScreen(RunActions):
         self._do(work)
 
     def action_hold_group(self) -> None:
-        item = self._item()
+        item = self._ours("Slurm has no groups of ours: scontrol hold keeps a job back")
         if item is None:
             return
         name = item.entry.group
@@ -269,7 +283,7 @@ class QueueScreen(RunActions):
         self._do(work)
 
     def action_limit_group(self) -> None:
-        item = self._item()
+        item = self._ours("how many run at once in Slurm was said when they were submitted")
         if item is None:
             return
         name = item.entry.group
@@ -286,8 +300,10 @@ class QueueScreen(RunActions):
         self.hah.push_screen(Ask(f"Group {name}", what, "" if now is None else str(now), check, over=True), put)
 
     def action_requeue(self) -> None:
-        item = self._item()
-        if item is None or item.standing != "over":
+        item = self._ours("r goes on with it here, 'hah resume --on slurm' submits it again")
+        if item is None:
+            return
+        if item.standing != "over":
             self.hah.say(
                 "only a run that failed, was lost or was stopped can be queued again (e shows them)", "warning"
             )
@@ -319,10 +335,10 @@ def _fitting(text: str, style: str, width: int, plain: bool) -> Text:
     return Text(clean, style, no_wrap=True)
 
 
-def _look(folder: Path, reader: Queue) -> QueueNow:
-    """The queue as it is; for a thread."""
+def _look(folder: Path, reader: Queue, submitted: Queue, slurm: AskSlurm) -> QueueNow:
+    """The queue as it is, and what Slurm has; for a thread."""
     return QueueNow(
-        tuple(queue.explained(folder, reader.items())),
+        tuple(queue.explained(folder, reader.items(), queue.told(submitted.items(), slurm))),
         tuple(desk.groups(folder).values()),
         desk.paused(folder),
         desk.has_dispatcher(folder) or any(host.attends for host in desk.others(folder)),

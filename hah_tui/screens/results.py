@@ -285,7 +285,7 @@ class ResultsScreen(Page):
             if state.eta_seconds is not None:
                 text.append(f"  {duration(state.eta_seconds)} left")
         else:
-            text.append(f"  {shown_line(state.error or look.reason, 300)}", hue)
+            text.append(f"  {shown_line(state.error or look.why, 300)}", hue)
             text.append("  e: the same suites continue")
         box.update(text)
 

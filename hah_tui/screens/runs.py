@@ -29,7 +29,7 @@ from hah_tui.screens import run_table
 from hah_tui.screens.pick_attribute import PickAttribute
 from hah_tui.screens.run_actions import ListActions
 from hah_tui.screens.run_table import Losses, RunCell, RunColumn, RunTable
-from hah_tui.text import home, shown_line
+from hah_tui.text import home, shown_line, slurm_line
 from hah_tui.themes import MARKS, mark
 from hah_tui.widgets.changed_cells import send_changed_cells
 from hah_tui.widgets.key_bar import KeyBar
@@ -115,7 +115,7 @@ class RunsScreen(ListActions):
         self._want()
         self.set_interval(1.0, self._tick)
         folder = self.hah.folder
-        look = partial(self._look, self.hah, Listing(folder), Losses(folder))
+        look = partial(self._look, self.hah, Listing(folder, self.hah.slurm.now), Losses(folder))
         self.follow(look, self._whole, ROUND_SECONDS)
 
     @property
@@ -387,14 +387,15 @@ class RunsScreen(ListActions):
             detail.append(f"  {shown_line(state.phase, 20)}", colour("quiet"))
         if state.images_per_second and row.look.live:
             detail.append(f"  {state.images_per_second:,.0f} images/s", colour("quiet"))
-        why = state.error if row.look.status == "failed" else row.look.reason
-        if why and row.look.status in ("failed", "lost", "stopped"):
+        why = state.error if row.look.status == "failed" else row.look.why
+        if why and row.look.status in ("failed", "lost", "stopped") and not row.look.awaited:
             why += "" if "resume" in why else "; r: resume"
         if why:
             detail.append(f"\n{shown_line(why, 500)}", colour("bad" if not row.look.live else "waiting"))
         else:
             changed = store.changed_on_the_way(state)
-            facts = [f"preset {state.preset}" if state.preset else "", " ".join(row.tags), state.device]
+            facts = [slurm_line(row.look), f"preset {state.preset}" if state.preset else "", " ".join(row.tags)]
+            facts.append(state.device)
             facts += [f"changed while it trained: {', '.join(changed)}"] * bool(changed)
             detail.append("\n" + shown_line("  ".join(filter(None, facts)), 300), colour("quiet"))
         detail.append(f"\n{shown_line(row.labels.note, 300) or home(row.look.run.path)}", colour("quiet"))

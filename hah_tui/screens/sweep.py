@@ -31,7 +31,7 @@ from hah_tui.screens.dialogs import Ask, PickRun
 from hah_tui.screens.pick_sweep import PickSweep, Which
 from hah_tui.screens.run_actions import RunActions
 from hah_tui.sweep_reader import ROUND_SECONDS, SweepNow, SweepReader
-from hah_tui.text import duration, shown_line
+from hah_tui.text import duration, shown_line, slurm_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets.canvas import GOOD, INKS, QUIET, TEXT
 from hah_tui.widgets.changed_cells import send_changed_cells
@@ -77,7 +77,7 @@ class SweepScreen(RunActions):
     def on_mount(self) -> None:
         self.grid.focus()
         self._show()
-        self.follow(partial(self._look, SweepReader(self.hah.folder)), self._looked, ROUND_SECONDS)
+        self.follow(partial(self._look, SweepReader(self.hah.folder, self.hah.slurm.now)), self._looked, ROUND_SECONDS)
         self.action_sweeps()
 
     def on_resize(self, event: Resize) -> None:
@@ -279,16 +279,16 @@ class SweepScreen(RunActions):
             hue = colour(MARKS.get(now.status(trial), ("", "", "quiet"))[2])
             text.append(f"{shown_line(point.label)} seed {trial.seed}  ", "bold")
             text.append(trial.status if now.status(trial) == trial.status else f"{trial.status}, waits to go on", hue)
-            if trial.look is not None and trial.job is not None:
+            if trial.look is not None and trial.job is not None and (job := now.job(trial)) is not None:
                 state = trial.job.state
                 evaluates = trial.job is not trial.look
                 done = (
                     f"{state.suite} of {state.suites} suites" if evaluates else f"epoch {state.epoch} of {state.epochs}"
                 )
-                text.append(f"  {done}")
+                text.append("" if job.slurm is not None and not state.progress else f"  {done}")
                 if trial.job.live and state.eta_seconds:
                     text.append(f"  ETA {duration(state.eta_seconds)}")
-                why = state.error if trial.status == "failed" else trial.job.reason
+                why = state.error if trial.status == "failed" else slurm_line(job) or job.why
                 text.append(f"  {shown_line(why, 300)}" if why else "", hue)
                 text.append(f"  {trial.look.run.id}", colour("quiet"))
         text.truncate(self.size.width - 2, overflow="ellipsis")

@@ -172,6 +172,25 @@ def test_a_gpu_that_the_queue_has_chosen_is_taken_before_any_other(monkeypatch, 
         devices.choose("auto", devices.Reserved("GPU-7", os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)))
 
 
+def test_in_a_job_of_slurm_its_gpu_is_taken_without_a_lock_and_no_other(box, monkeypatch):
+    box(10, 70, 40)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    without = devices.choose("auto")
+    assert (without.device, without.lock) == ("cpu", None)
+    assert without.warning.startswith("job 17 of Slurm has no GPU: on the CPU")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    held = devices.reserve(devices.gpus()[0])  # whoever thinks that it is this host's to give
+    for asked in ("auto", "cuda", "cuda:0"):
+        given = devices.choose(asked)
+        assert (given.device, given.gpu.uuid, given.lock, given.why) == ("cuda", "GPU-222", None, "given by Slurm")
+    held.release()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # an allocation by hand: each of its engines gets one
+    first, second = devices.choose("auto"), devices.choose("auto")
+    assert (first.gpu.uuid, second.gpu.uuid) == ("GPU-111", "GPU-000")
+    first.lock.release()
+    second.lock.release()
+
+
 def test_what_is_handed_over_with_an_engine(tmp_path):
     assert launch.Given().arguments() == []
     assert launch.Given(threads=2, niceness=7).arguments() == ["--nice", "7", "--threads", "2"]

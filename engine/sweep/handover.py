@@ -1,0 +1,193 @@
+"""Runs handed to Slurm: made or taken up, submitted, and noted; what was not submitted is as it was before."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from engine.experiment.mistakes import RequestError
+from engine.runs import evaluations, launch, making
+from engine.runs.layout import RunDirectory
+from engine.runs.making import Origin
+from engine.runs.process import STOPPING, Lock
+from engine.runs.slurm import Job, job_of
+from engine.runs.state import State, read_state
+from engine.sweep import desk, sbatch
+from engine.sweep.sbatch import Script, Site
+
+if TYPE_CHECKING:
+    from engine.experiment import Experiment
+    from engine.sweep.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A run, or the job that evaluates one, that Slurm has."""
+
+    directory: RunDirectory
+    job: Job
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A run that is to be handed over with the directory that is worked on, and how to undo what was done to it."""
+
+    run: str
+    job: RunDirectory
+    undo: Callable[[], object]
+
+
+class Handover:
+    """What is handed to Slurm together: collected, then submitted. What is left as the block ends is undone: a new run
+    is gone, another is where it was.
+
+    A run that was made or taken up is *queued*, without a note of its job until sbatch has answered: whoever is killed
+    in between leaves one that says so.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, profile: Profile,
+        *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0,
+    ) -> None:  # fmt: skip
+        self._folder, self._name, self._profile = folder, name, profile
+        self._only_evaluation, self._limit, self._retries = only_evaluation, limit, retries
+        self._taken: list[_Taken] = []
+        self.handed: list[Handed] = []
+        self.site = sbatch.site()  # asked before anything is made
+
+    def __enter__(self) -> Handover:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for one in self._taken:
+            with suppress(OSError):
+                one.undo()
+        self._taken.clear()
+
+    def make(self, experiment: Experiment, origin: Origin) -> RunDirectory:
+        """A new run; raises RequestError."""
+        run, _, lock = making.make(experiment, origin, self._folder, "queued")
+        lock.release()
+        self._taken.append(_Taken(run.id, run, lambda: shutil.rmtree(run.path, ignore_errors=True)))
+        return run
+
+    def again(self, job: RunDirectory) -> None:
+        """A run that has ended or waits, or its evaluation, to go on; raises RequestError."""
+        lock = launch.take(job)
+        try:
+            self._wait(job, read_state(job))
+        finally:
+            lock.release()
+
+    def evaluate(self, run: RunDirectory, experiment: Experiment, checkpoint: str = "last") -> None:
+        """The evaluation of a run that is there; raises RequestError."""
+        lock = evaluations.take(run)
+        try:
+            job = run.evaluation
+            before = read_state(job) if job.config.exists() else None
+            self._wait(job, evaluations.prepare(run, experiment, checkpoint), before)
+            if before is None:
+                undo = partial(shutil.rmtree, job.path, ignore_errors=True)
+                self._taken[-1] = replace(self._taken[-1], undo=undo)
+        finally:
+            lock.release()
+
+    def _wait(self, job: RunDirectory, state: State, before: State | None = None) -> None:
+        """Let a job whose lock is held wait for Slurm, and for nobody else."""
+        note, run = job_of(job), _run_of(job)
+        queued = run.queue.read_bytes() if run.queue.is_file() else None
+        job.slurm.unlink(missing_ok=True)
+        replace(state, status="queued", updated=time.time()).write(job)
+        if queued is not None:
+            run.queue.unlink()
+            desk.touch(self._folder)
+
+        def undo() -> None:
+            lock = Lock.take(job.lock)
+            if lock is None or read_state(job).status != "queued":  # somebody else has taken it up
+                return
+            (before or state).write(job)
+            if note is not None:
+                note.write(job)
+            if queued is not None:
+                run.queue.write_bytes(queued)
+            lock.release()
+
+        self._taken.append(_Taken(run.id, job, undo))
+
+    def scripts(self) -> list[Script]:
+        """What is to be submitted now."""
+        jobs = [(one.run, one.job) for one in self._taken]
+        return sbatch.scripts(
+            self._folder, self._name, jobs, self._profile, self.site,
+            only_evaluation=self._only_evaluation, limit=self._limit, retries=self._retries,
+        )  # fmt: skip
+
+    def submit(self) -> list[Handed]:
+        """Hand everything over; raises RequestError with sbatch's words, when what was handed over before stays so."""
+        before = ""
+        for script in self.scripts():
+            try:
+                sbatch.place(self._folder).mkdir(parents=True, exist_ok=True)
+                script.write()
+            except OSError as error:
+                raise RequestError(f"{script.path} cannot be written: {error.strerror}") from None
+            # Nobody is interrupted between sbatch's answer and its note.
+            held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+            try:
+                # The limit is one over all arrays.
+                before = sbatch.submit(script, before if self._limit is not None else "")
+                self._note(script, before)
+            except BaseException:
+                script.forget()
+                raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        return self.handed
+
+    def _note(self, script: Script, number: str) -> None:
+        alone = len(script.jobs) == 1
+        for index, directory in enumerate(script.jobs):
+            job = Job(number, None if alone else index, self.site.cluster, time.time(), str(script.path))
+            self._taken = [one for one in self._taken if one.job != directory]
+            with suppress(OSError):  # the task notes it too
+                job.write(directory)
+            self.handed.append(Handed(directory, job))
+
+
+def drawn(
+    folder: Path, name: str, runs: Sequence[str], profile: Profile,
+    *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0,
+) -> list[str]:  # fmt: skip
+    """The scripts that would be submitted for runs of these ids, by the limits of this site where there is one."""
+    try:
+        site = sbatch.site()
+    except RequestError:
+        site = Site()
+    found = [RunDirectory(folder / run) for run in runs]
+    jobs = [(run.id, run.evaluation if only_evaluation else run) for run in found]
+    scripts = sbatch.scripts(folder, name, jobs, profile, site, only_evaluation=only_evaluation, limit=limit,
+                             retries=retries)  # fmt: skip
+    return [script.text for script in scripts]
+
+
+def check_free(job: RunDirectory) -> None:
+    """Refuse a run that Slurm has already; raises RequestError."""
+    note = job_of(job)
+    if note is not None and note.id in sbatch.jobs_there():
+        raise RequestError(f"{job.id} is job {note.id} of Slurm already; 'scancel {note.id}' cancels it")
+
+
+def _run_of(job: RunDirectory) -> RunDirectory:
+    """The run that a job belongs to: itself, or the one that it evaluates."""
+    return RunDirectory(job.path.parents[1]) if read_state(job).kind == "evaluation" else job

@@ -1,0 +1,157 @@
+"""``python -m engine.sweep.task LIST NUMBER``: a task of a Slurm job: the run of that number, to its end.
+
+It starts the engine of whatever comes next, the training, then the evaluation, and stays with it. A requeued task finds
+its run where the last one left it. Exit codes: 0 done, or nothing to do; 1 failed; 75 stopped by a signal, to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.disk import find_home
+from engine.experiment.mistakes import RequestError
+from engine.runs import launch, slurm, store
+from engine.runs.control import Inbox
+from engine.runs.layout import RunDirectory
+from engine.runs.process import STOPPING
+from engine.runs.slurm import Job
+from engine.runs.state import State
+from engine.runs.watcher import Watcher
+from engine.sweep import queue
+from engine.sweep.queue import Entry, Item, Start
+from engine.sweep.sbatch import GOES_ON, Tasks
+
+PATIENCE = 300.0  # seconds for an earlier task of the same job to let go of its run: a node that was lost may take long
+POLL = 1.0
+
+
+class Task:
+    """One task and its run."""
+
+    def __init__(self, tasks: Tasks, number: int) -> None:
+        self._tasks = tasks
+        self._run = RunDirectory(tasks.folder / tasks.runs[number])
+        job, _, task = slurm.inside().partition("_")
+        known = (tasks.cluster, tasks.submitted, tasks.script)
+        self._job = Job(job, int(task) if task else None, *known) if job else None  # None: tried by hand
+        self._entry = Entry(queued=tasks.submitted, retries=tasks.retries, evaluates=not tasks.only_evaluation)
+        self._asked = ""  # the name of a signal
+        self._engine: subprocess.Popen[bytes] | None = None
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for one in STOPPING:
+            signal.signal(one, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self._asked = signal.Signals(number).name
+        if self._engine is not None:
+            with suppress(OSError):  # Slurm tells every process of a step; where it does not, this does
+                self._engine.send_signal(number)
+
+    def work(self) -> int:
+        """Do what is left of the run; returns the exit code."""
+        if not self._run.config.exists():
+            raise RequestError(f"{self._run.path} is not there, or no longer a run")
+        if not self._tasks.only_evaluation:
+            suites = store.experiment_of(self._run, State()).evaluate.suites
+            self._entry = replace(self._entry, evaluates=bool(suites))
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            item = self._item()
+            if item.standing == "live":
+                if self._is_mine(item) and time.monotonic() < deadline and not self._asked:
+                    time.sleep(POLL)
+                    continue
+                say(f"{item.job.id} is {item.look.status}: another process runs it; nothing to do")
+                return 0
+            if item.standing == "done":
+                say(f"{item.job.id} is {item.look.status}")
+                return 0
+            if item.standing == "over":
+                say(f"{item.job.id}: {item.why}")
+                return 0 if item.look.status == "stopped" and item.look.state.stopped_by == "person" else 1
+            if self._asked:
+                say(f"{item.job.id} is {item.look.status} and goes on later: {self._asked} came")
+                return GOES_ON
+            code = self._do(item)
+            if code == launch.REFUSED:
+                say(launch.log_end(item.job))
+                return 1
+            deadline = time.monotonic() + PATIENCE
+
+    def _item(self) -> Item:
+        """How the run stands, watched for as long as it takes to be sure."""
+        run, entry = self._run, self._entry
+        if self._tasks.only_evaluation:
+            starts, look = queue.starts_of(run, entry), Watcher(run.evaluation).settled()
+            return Item(run, entry, starts, run.evaluation, look, *queue.standing(entry, starts, look, True))
+        item = queue.item_of(run, entry=entry)
+        if item.standing != "live":
+            return item
+        look, whole = Watcher(item.job).settled(), item.job is not run or not entry.evaluates
+        found, why = queue.standing(entry, item.starts, look, whole)
+        return replace(item, look=look, standing=found, why=why)
+
+    def _is_mine(self, item: Item) -> bool:
+        """Whether what lives was started by an earlier task of this job, which has been requeued since."""
+        note = slurm.job_of(item.job)
+        return note is not None and self._job is not None and note.id == self._job.id
+
+    def _do(self, item: Item) -> int:
+        """Be there while an engine does the next job of the run; returns its exit code."""
+        lock, state = queue.take(item)
+        if lock is None:
+            time.sleep(POLL)
+            return 0
+        try:
+            job = item.job if state.kind == "training" else item.run.evaluation
+            Inbox(job).clear()
+            gpu, host = os.environ.get("CUDA_VISIBLE_DEVICES", ""), os.environ.get("SLURMD_NODENAME")
+            threads = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
+            start = Start(
+                time=time.time(), queued=self._entry.queued, kind=state.kind, done=queue.done(state),
+                before=item.look.status, error=state.error, ended=state.updated, host=host or socket.gethostname(),
+                gpu=gpu, threads=int(threads) if threads.isdigit() else 0,
+            )  # fmt: skip
+            queue.add_start(item.run, start)
+            on = f"GPU {gpu}" if gpu else f"{start.threads or 'its'} CPU threads"
+            name = f"job {self._job.id}" if self._job is not None else "no job"
+            say(f"{name} on {start.host}, {on}, starts {job.id}{f', {item.why}' if item.why else ''}")
+            given = launch.Given(threads=start.threads or None, job=self._job)
+            self._engine = launch.start(job, lock, state, (), given)
+        finally:
+            lock.release()
+        launch.answer_signals()
+        code = self._engine.wait()
+        self._engine = None
+        return code
+
+
+def say(text: str) -> None:
+    """A line in the job's log."""
+    with suppress(OSError, ValueError):
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
+
+
+def main() -> int:
+    find_home()
+    try:
+        tasks, number = Tasks.read(Path(sys.argv[1])), int(sys.argv[2])
+        if not 0 <= number < len(tasks.runs):
+            raise RequestError(f"{sys.argv[1]} has no task {number}")
+        return Task(tasks, number).work()
+    except (RequestError, OSError) as error:
+        say(str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What goes through Slurm, against a real one."""

@@ -1,0 +1,74 @@
+"""A real Slurm for the tests here, one for the session; skipped where its programs are not installed."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from engine.runs import store
+from engine.runs.layout import RunDirectory
+from tests.end_to_end.conftest import TINY, eventually, settings
+from tests.slurm.cluster import Cluster, missing
+
+PATIENCE = 400  # seconds for something that takes a few on an idle machine
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Slurm of two nodes with four CPUs and two fake GPUs each; a requeued job waits for 10 s, not for 120."""
+    absent = missing()
+    if absent:
+        pytest.skip(f"no Slurm here: {', '.join(absent)} of slurmctld, slurmd, slurm-client, munge are not installed")
+    folder = tempfile.mkdtemp(prefix="slurm-", dir="/tmp")  # sockets take no long path
+    found = Cluster(folder, wait=10)
+    yield found
+    found.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def slurm(cluster, monkeypatch):
+    """That Slurm, as the shell of a test has it; its jobs end with the test."""
+    for name in [name for name in cluster.environment if name.startswith("SLURM_")]:
+        monkeypatch.setenv(name, cluster.environment[name])
+    yield cluster
+    cluster.cancel_all()
+
+
+@pytest.fixture
+def profile(tmp_path):
+    """profile(gres="gpu:1") writes the profile of the person of this test."""
+
+    def write(name="slurm.yaml", shell=(), **said):
+        path = tmp_path / "xdg_config_home" / "hah-tui" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What engines write beside their runs is this test's too.
+        own = [f"export XDG_{kind}_HOME='{tmp_path / kind.lower()}'" for kind in ("CACHE", "STATE", "CONFIG", "DATA")]
+        path.write_text(json.dumps({"cpus": 1, "shell": [*own, "export OMP_NUM_THREADS=1", *shell], **said}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def handed(hah):
+    """Hand a tiny run to Slurm: handed("train.epochs=5") -> (RunDirectory, job id)."""
+
+    def hand(*values, more=()):
+        done = hah("run", "quickstart", "--on", "slurm", "--json", *settings([*TINY, *values]), *more)
+        (one,) = json.loads(done.stdout)["submitted"]
+        return RunDirectory(Path(one["path"])), one["job"]
+
+    return hand
+
+
+def until(run, *statuses):
+    """Wait until a run has one of these statuses; it fails with what the job and the engine said."""
+    try:
+        eventually(lambda: store.look(run).status in statuses, PATIENCE)
+    except AssertionError:
+        logs = [run.path / "slurm.log", run.log, *run.path.parent.glob(".slurm/*.log")]
+        said = "\n".join(f"{path}:\n{path.read_text()}" for path in logs if path.exists())
+        raise AssertionError(f"{run.id} is {store.look(run)}\n{said}") from None

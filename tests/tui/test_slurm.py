@@ -1,0 +1,114 @@
+"""Runs of Slurm on the screens: what squeue says of them, and that nobody waits for a squeue that hangs."""
+
+import os
+
+import pytest
+
+from engine.runs import squeue
+from engine.runs.slurm import Job
+from engine.runs.state import read_state
+from tests.tui.driving import drive, until, words
+from tests.tui.made import alive, made
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """programs("squeue", "echo x") puts a program in the place of one of Slurm's."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def make(name, script):
+        (folder / name).write_text(f'#!/bin/bash\necho "$*" >> {folder}/{name}.calls\n{script}\n')
+        (folder / name).chmod(0o755)
+        return folder / f"{name}.calls"
+
+    return make
+
+
+def rows(*jobs):
+    every = (zip(job, squeue._COLUMNS.values(), strict=True) for job in jobs)
+    return "\n".join("".join(f"{cell:<{width}}" for cell, width in cells) for cells in every)
+
+
+WAITS = ("17_3", "ci", "PENDING", "", "10:00", "Priority", "")
+RUNS = ("18", "ci", "RUNNING", "ci0", "1:00:00", "None", "")
+
+
+@pytest.fixture
+def two(runs):
+    """A run that waits in Slurm and one at work there."""
+    runs.mkdir()
+    at_work, lock = alive(runs, created=1_790_000_000.0)
+    waits = made(runs, id="waits", status="queued", epoch=0, points=0)
+    Job("17", 3, "ci", 1.0, "").write(waits)
+    Job("18", None, "ci", 1.0, "").write(at_work)
+    yield waits, at_work
+    lock.release()
+
+
+def test_the_list_the_queue_and_the_monitor_say_what_slurm_says(runs, two, programs):
+    programs("squeue", f"cat <<'EOF'\n{rows(WAITS, RUNS)}\nEOF")
+    waits, _ = two
+
+    async def body(pilot, app):
+        said = set()
+
+        async def find(words_, where="#detail"):
+            for _ in range(2):
+                await until(pilot, lambda: "being asked" not in words(app, where))
+                said.add(words(app, where))
+                await pilot.press("down")
+                await pilot.pause(0.2)
+            assert any(words_ in one for one in said), said
+
+        await find("job 17_3 is pending: jobs of higher priority go first")
+        assert any("job 18 on ci0, " in one for one in said)
+        await pilot.press("Q")
+        await until(pilot, lambda: type(app.screen).__name__ == "QueueScreen" and len(app.screen.rows) == 2)
+        await until(pilot, lambda: "1 run, 1 wait" in words(app, "#head"))
+        assert "nobody starts" not in words(app, "#head")  # it is not this host's to start
+        why = [cells[-1][0] for cells in app.screen._filled]
+        assert why[0].startswith("job 18 on ci0, ")
+        assert why[1] == "jobs of higher priority go first (job 17_3)"
+        await pilot.press("down", "J")
+        await until(pilot, lambda: app.screen._current == waits.id)
+        await pilot.press("enter")
+        await until(pilot, lambda: type(app.screen).__name__ == "MonitorScreen" and app.screen.source.look)
+        await until(pilot, lambda: app.screen.source.look.slurm.waits)
+        assert app.screen.source.look.why == "job 17_3 is pending: jobs of higher priority go first"
+
+    drive(runs, body, (120, 30))
+
+
+def test_the_stop_key_takes_out_what_waits(runs, two, programs):
+    programs("squeue", f"cat <<'EOF'\n{rows(WAITS, RUNS)}\nEOF")
+    calls = programs("scancel", "true")
+    waits, _ = two
+
+    async def body(pilot, app):
+        await pilot.press("Q")
+        await until(pilot, lambda: type(app.screen).__name__ == "QueueScreen" and len(app.screen.rows) == 2)
+        await pilot.press("down")
+        await until(pilot, lambda: app.screen._current == waits.id)
+        await pilot.press("s")
+        await until(pilot, lambda: read_state(waits).status == "stopped")
+        await until(pilot, calls.exists)
+        assert calls.read_text() == "17_3\n"
+
+    drive(runs, body)
+
+
+def test_a_squeue_that_hangs_holds_no_picture_up(runs, two, programs):
+    calls = programs("squeue", "sleep 1000")
+
+    async def body(pilot, app):
+        await until(pilot, lambda: calls.exists())
+        assert len(app.screen._order) == 2  # while it hangs
+        await pilot.press("Q")
+        await until(pilot, lambda: type(app.screen).__name__ == "QueueScreen" and len(app.screen.rows) == 2)
+        assert "Slurm is being asked" in app.screen.rows[1][1]
+        await until(pilot, lambda: "has not answered for" in app.screen.rows[1][1])
+        assert calls.read_text().count("--noheader") == 1
+
+    drive(runs, body)
