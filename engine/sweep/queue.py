@@ -20,13 +20,11 @@ from engine import disk
 from engine.disk import read_json, replace_json
 from engine.experiment.mistakes import RequestError
 from engine.experiment.names import is_name
-from engine.runs import evaluations, store, submitted
+from engine.runs import evaluations, store
 from engine.runs.layout import EVALUATION, RunDirectory
 from engine.runs.mounts import mount_of
 from engine.runs.process import Lock
-from engine.runs.slurm import job_of
 from engine.runs.state import State, read_state
-from engine.runs.submitted import AskSlurm
 from engine.runs.watcher import Look, Watcher
 from engine.sweep import desk
 
@@ -38,8 +36,8 @@ MOST_ALIKE = 3  # failures of one kind, after which a group is paused
 _KEPT_STARTS = 200
 
 Standing = Literal["ready", "live", "done", "over"]
+Watch = Callable[[RunDirectory], Look]  # looks at a job
 _RANKS: dict[Standing, int] = {"live": 0, "ready": 1, "over": 2, "done": 3}
-SLURM = "slurm"  # what stands for a group of what another queue has
 
 
 @dataclass(frozen=True)
@@ -182,12 +180,17 @@ def normalized(error: str) -> str:
 
 
 class Queue:
-    """Reads the queue of a folder, or (``slurm``) what Slurm has of it, again and again; what has not changed is not
-    read again."""
+    """Reads the queue of a folder, again and again; what has not changed is not read again. It is of the runs that are
+    ``marked``, of which each is ``read`` with what looks at a job."""
 
-    def __init__(self, folder: Path, slurm: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        marked: Callable[[RunDirectory], bool] | None = None,
+        read: Callable[[RunDirectory, Watch], Item] | None = None,
+    ) -> None:
         self.folder = folder
-        self._slurm, self._marked = slurm, is_submitted if slurm else is_queued
+        self._marked, self._read = marked or is_queued, read or item_of
         self._stamp: tuple[int, int] | None = None
         self._runs: list[RunDirectory] = []
         self._far = mount_of(folder).locks != "disk"  # other hosts may write, too
@@ -220,9 +223,6 @@ class Queue:
         self._quiet = quiet
         return sorted(found, key=lambda item: item.order)
 
-    def _read(self, run: RunDirectory, watch: Callable[[RunDirectory], Look]) -> Item:
-        return submitted_item_of(run) if self._slurm else item_of(run, watch)
-
 
 def stamps_of(run: RunDirectory, fresh: bool = False) -> tuple[int, ...]:
     """What changes when anything is written of how a run stands; ``fresh``: as `disk.status` means it."""
@@ -238,12 +238,6 @@ def stamps_of(run: RunDirectory, fresh: bool = False) -> tuple[int, ...]:
 def is_queued(run: RunDirectory) -> bool:
     """Whether a run is this queue's."""
     return os.path.exists(f"{run.path}/queue.json")  # noqa: PTH110 (thousands of them)
-
-
-def is_submitted(run: RunDirectory) -> bool:
-    """Whether a run, or its evaluation, is Slurm's, and not this queue's."""
-    notes = (f"{run.path}/slurm.json", f"{run.path}/results/{run.id}{EVALUATION}/slurm.json")
-    return any(map(os.path.exists, notes)) and not is_queued(run)
 
 
 def entry_of(run: RunDirectory) -> Entry | None:
@@ -286,26 +280,6 @@ def item_of(run: RunDirectory, watch: Callable[[RunDirectory], Look] = store.loo
         job, look = follows, watch(follows)
     found, why = standing(entry, starts, look, job is not run or not entry.evaluates)
     return Item(run, entry, starts, job, look, found, why)
-
-
-def submitted_item_of(run: RunDirectory) -> Item:
-    """How one run of Slurm's stands, as far as its directory tells."""
-    job, look = run, store.look(run)
-    if look.status == "finished" and run.evaluation.slurm.exists():
-        job, look = run.evaluation, store.look(run.evaluation)
-    note = job_of(job)
-    entry = Entry(group=SLURM, queued=note.submitted, position=note.submitted) if note else Entry(group=SLURM)
-    found: Standing = "live" if look.live else "done" if look.status == "finished" else "over"
-    return Item(run, entry, (), job, look, "ready" if look.status == "queued" else found, look.reason)
-
-
-def told(items: Sequence[Item], now: AskSlurm | None = None) -> list[tuple[Item, str]]:
-    """What Slurm has, each with why it is where it is, asked once; ``now``: as `submitted.told` has it."""
-    found = []
-    for item, look in zip(items, submitted.told([item.look for item in items], now), strict=True):
-        standing: Standing = "ready" if look.awaited else item.standing
-        found.append((replace(item, look=look, standing=standing), look.why))
-    return found
 
 
 def take(item: Item) -> tuple[Lock | None, State]:

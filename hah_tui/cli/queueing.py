@@ -15,7 +15,7 @@ from engine.experiment.names import NAME_FORMAT, is_name
 from engine.runs import layout, store, submitted
 from engine.runs.layout import RunDirectory
 from engine.runs.squeue import Poll
-from engine.sweep import desk, notices, queue, sweeps
+from engine.sweep import at_slurm, desk, notices, queue, sweeps
 from engine.sweep.queue import Item
 from hah_tui.cli import output
 from hah_tui.cli.output import Json, RunArgument, RunsDir, note, note_allocation, print_json, print_table
@@ -91,7 +91,7 @@ def ls(
     """List what runs and what waits, in order, and why."""
     folder = layout.runs_folder(runs_dir)
     items = queue.Queue(folder).items()
-    rows = queue.explained(folder, items, queue.told(queue.Queue(folder, slurm=True).items()))
+    rows = queue.explained(folder, items, at_slurm.told(at_slurm.reader(folder).items()))
     rows = [(item, text) for item, text in rows if everything or item.standing in ("live", "ready")]
     groups = desk.groups(folder)
     hosts = desk.hosts(folder)
@@ -338,7 +338,7 @@ def wait(
     reader = queue.Queue(folder)
     mine = {run.id for run in named}
     if not mine:
-        items = [*reader.items(), *(item for item, _ in queue.told(queue.Queue(folder, slurm=True).items()))]
+        items = [*reader.items(), *(item for item, _ in at_slurm.told(at_slurm.reader(folder).items()))]
         mine = {item.run.id for item in items if item.standing in ("live", "ready")}
     attended, slurm = 0.0, Poll()
     while True:

@@ -17,7 +17,7 @@ from textual.widgets import DataTable, Static
 
 from engine.runs.submitted import AskSlurm
 from engine.runs.watcher import Look
-from engine.sweep import desk, queue
+from engine.sweep import at_slurm, desk, queue
 from engine.sweep.desk import Group
 from engine.sweep.queue import Item, Queue
 from hah_tui import keys
@@ -65,7 +65,7 @@ class QueueScreen(RunActions):
         self.query_one(DataTable).focus()
         self._show()
         folder = self.hah.folder
-        readers = Queue(folder), Queue(folder, slurm=True)
+        readers = Queue(folder), at_slurm.reader(folder)
         self.follow(partial(_look, folder, *readers, self.hah.slurm.now), self._looked, ROUND_SECONDS)
         # Somebody starts what waits while people look at it.
         self.hah.in_background(self, partial(_attend, folder))
@@ -124,7 +124,7 @@ class QueueScreen(RunActions):
         if self.known.held:
             head.append("  held: space goes on", f"bold {colour('waiting')}")
         elif not self.known.dispatcher and any(
-            item.standing == "ready" and item.entry.group != queue.SLURM for item, _ in self.known.rows
+            item.standing == "ready" and item.entry.group != at_slurm.GROUP for item, _ in self.known.rows
         ):
             head.append("  nobody starts what waits: space twice", f"bold {colour('bad')}")
         for group in self.known.groups:
@@ -186,7 +186,7 @@ class QueueScreen(RunActions):
     def _ours(self, otherwise: str) -> Item | None:
         """The run under the cursor, if it is this queue's; ``otherwise`` is said of one of Slurm's."""
         item = self._item()
-        if item is not None and item.entry.group == queue.SLURM:
+        if item is not None and item.entry.group == at_slurm.GROUP:
             self.hah.say(f"{item.job.id}: {otherwise}", "warning")
             return None
         return item
@@ -207,7 +207,7 @@ class QueueScreen(RunActions):
     def action_stop(self) -> None:
         """Stop what runs, and take out what waits."""
         item = self._item()
-        if item is not None and item.standing == "ready" and item.entry.group != queue.SLURM:
+        if item is not None and item.standing == "ready" and item.entry.group != at_slurm.GROUP:
             self._do(lambda folder: queue.leave(item.run))
         else:
             super().action_stop()
@@ -243,7 +243,7 @@ class QueueScreen(RunActions):
         item = self._ours("Slurm orders what waits for it by itself")
         if item is None:
             return
-        waiting = [one for one, _ in self.known.rows if one.standing == "ready" and one.entry.group != queue.SLURM]
+        waiting = [one for one, _ in self.known.rows if one.standing == "ready" and one.entry.group != at_slurm.GROUP]
         if item not in waiting:
             self.hah.say("only what waits has a place in the line", "warning")
             return
@@ -338,7 +338,7 @@ def _fitting(text: str, style: str, width: int, plain: bool) -> Text:
 def _look(folder: Path, reader: Queue, submitted: Queue, slurm: AskSlurm) -> QueueNow:
     """The queue as it is, and what Slurm has; for a thread."""
     return QueueNow(
-        tuple(queue.explained(folder, reader.items(), queue.told(submitted.items(), slurm))),
+        tuple(queue.explained(folder, reader.items(), at_slurm.told(submitted.items(), slurm))),
         tuple(desk.groups(folder).values()),
         desk.paused(folder),
         desk.has_dispatcher(folder) or any(host.attends for host in desk.others(folder)),

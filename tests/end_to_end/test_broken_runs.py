@@ -188,7 +188,9 @@ def test_what_shows_many_runs_shows_the_good_one(read_only):
     assert good.id in json.dumps(strict(_shown("report", "runs", *listed, "--json")))
     for form in ("markdown", "latex", "csv"):
         assert _shown("report", "runs", *listed, "--format", form)
-    assert good.id in _shown("compare", *listed, "--by", "hah.lambda")
+    code, out, err = timely("compare", *listed, "--by", "hah.lambda")
+    assert code == 0, err
+    assert good.id in out + err  # it, or what is said of a copy that stands for its seed
     assert good.id in _shown("ls", "--all", "--sort", "hah.lambda", "--filter", "hah.lambda>0 clean>0")
     # What is whole in a broken one is still told: only what was damaged is not known.
     for damage in DAMAGE:

@@ -78,7 +78,7 @@ def test_files(two, tmp_path):
 
 def test_a_wrong_request_is_one_message_and_makes_nothing(hah, two, tmp_path):
     for arguments, what in (
-        (("report", "paper", "nothing-like-it", "--to", tmp_path / "out"), "no run is called"),
+        (("report", "paper", "nothing-like-it", "--to", tmp_path / "out"), "no run or sweep is called"),
         (("compare", two[0].id, two[0].id), "at least two different runs"),
         (("report", "paper", "--to", two[0].config), "cannot be written there"),
     ):
