@@ -93,7 +93,7 @@ def test_what_else_lies_there_is_no_number(run):
 def no_engine(monkeypatch):
     """The commands that would have been started."""
     started = []
-    monkeypatch.setattr(launch, "_detached", lambda command, *rest: started.append(command))
+    monkeypatch.setattr(launch, "_detached", lambda command, *rest, **more: started.append(command))
     yield started
     launch.answer_signals()
 
