@@ -101,8 +101,8 @@ def test_killed_at_random_points_three_processes_write_what_one_does(hah, run, a
         hah("eval", run.id, *settings(FEW), "--evaluators", "3", "--detach")
         victims = eventually(lambda: (found := processes_of(job)) and len(found) == 2 and found, 120)
         for pid in [*victims[:beside], read_state(job).engine["pid"]]:
-            wanted = kept(run) + chance.randint(0, 3)
-            eventually(lambda w=wanted: kept(run) >= w, 120)
+            wanted, written = kept(run) + chance.randint(0, 3), len(results(run))
+            eventually(lambda w=wanted, r=written: kept(run) >= w or len(results(run)) > r, 240)
             time.sleep(chance.uniform(0, 0.5))
             os.kill(pid, signal.SIGKILL)
             kills += 1
