@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -57,9 +58,9 @@ def results(run):
     return {path.name: path.read_bytes() for path in run.results.glob("[!.]*.*")}
 
 
-@pytest.fixture(scope="session")
-def alone(tmp_path_factory, program):
-    """What one process writes, made once."""
+def of_one_process(tmp_path_factory):
+    """What one process writes of FEW, made once in a session."""
+    program = Path(sys.executable).with_name("hah")
 
     def make(folder):
         run = made(folder)
@@ -68,6 +69,11 @@ def alone(tmp_path_factory, program):
         subprocess.run([program, "eval", run.id, *settings(FEW)], check=True, capture_output=True, env=env)
 
     return results(RunDirectory(once(tmp_path_factory, "alone", make) / "digits-hah-kept"))
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory):
+    return of_one_process(tmp_path_factory)
 
 
 def processes_of(job):
@@ -129,12 +135,8 @@ def test_who_dies_is_told_of_and_those_left_go_on_until_they_are_asked_to_stop(h
     assert "3 processes" in here("show", job.id).stdout
     assert here("show", job.id, "--json").stdout.count('"piece"') == 3
     second, third = processes_of(job)
-    resource.prlimit(
-        second,
-        resource.RLIMIT_DATA,
-        (1 << 20, 1 << 20),
-        # Not of RLIMIT_AS: a stack that cannot grow is a SIGSEGV.
-    )
+    # Not RLIMIT_AS: a stack that cannot grow is a SIGSEGV.
+    resource.prlimit(second, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
     eventually(lambda: warnings_of(job), 120)
     assert "process 2 of 3 measures no more: out of memory" in warnings_of(job)[0]
     hah("pause", run.id)

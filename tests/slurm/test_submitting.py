@@ -11,9 +11,10 @@ from engine.disk import read_json
 from engine.runs import store
 from engine.runs.events import Tail
 from engine.runs.slurm import job_of
+from engine.runs.squeue import Cluster
 from engine.runs.state import read_state
 from engine.sweep import profiles
-from engine.sweep.sbatch import Site, scripts
+from engine.sweep.sbatch import scripts
 from tests.end_to_end.conftest import TINY, settings, status
 from tests.slurm.conftest import until
 
@@ -130,10 +131,10 @@ def test_arrays_are_cut_where_the_site_or_the_profile_says(tmp_path):
     from engine.runs.layout import RunDirectory
 
     jobs = [(f"r{number}", RunDirectory(tmp_path / f"r{number}")) for number in range(25)]
-    found = scripts(tmp_path, "s", jobs, profiles.Profile(), Site("ci", 10), limit=4)
+    found = scripts(tmp_path, "s", jobs, profiles.Profile(), Cluster("", "ci", 10), limit=4)
     assert [re.search(r"--array=(\S+)", one.text)[1] for one in found] == ["0-9%4", "0-9%4", "0-4%4"]
     assert [one for script in found for one in script.tasks.runs] == [run for run, _ in jobs]
-    (first, last) = scripts(tmp_path, "s", jobs, profiles.Profile(max_array=24), Site("ci", 1000))
+    (first, last) = scripts(tmp_path, "s", jobs, profiles.Profile(max_array=24), Cluster("", "ci", 1000))
     assert "--array=0-23\n" in first.text
     assert "--array" not in last.text
 
@@ -153,14 +154,15 @@ def test_what_sbatch_refuses_is_said_and_leaves_nothing(slurm, profile, here, ru
 
 def test_without_slurm_or_without_its_controller_it_is_said(profile, here, runs, program, monkeypatch):
     profile()
+    program("squeue", "echo slurm 24.11.5")
     program("scontrol", "echo 'scontrol: error: Unable to contact slurm controller (connect failure)' >&2", "exit 1")
     away = here("run", "quickstart", "--on", "slurm", *settings(ONE), check=False)
     assert (away.returncode, away.stderr) == (
-        2, "hah: scontrol refused: Unable to contact slurm controller (connect failure)\n",
+        2, "hah: Slurm's controller does not answer: Unable to contact slurm controller (connect failure)\n",
     )  # fmt: skip
     monkeypatch.setenv("PATH", "/nowhere")
     none = here("run", "quickstart", "--on", "slurm", *settings(ONE), check=False)
-    assert none.stderr == "hah: scontrol is not on this machine; submit where the programs of Slurm are\n"
+    assert none.stderr == "hah: there is no Slurm on this machine; submit where its programs are\n"
     assert not runs.exists()
 
 
@@ -178,7 +180,7 @@ def test_who_is_killed_before_sbatch_answers_leaves_a_run_that_says_so(slurm, pr
     assert f"{run.id} is job {job_of(run).id} of Slurm" in done.stdout
     twice = hah("resume", run.id, "--on", "slurm", check=False)
     assert twice.returncode == 2
-    assert "of Slurm already" in twice.stderr
+    assert "is Slurm's" in twice.stderr
     until(run, "finished")
 
 
