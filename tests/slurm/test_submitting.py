@@ -8,13 +8,15 @@ import subprocess
 import pytest
 
 from engine.disk import read_json
+from engine.experiment.mistakes import RequestError
 from engine.runs import store
 from engine.runs.events import Tail
+from engine.runs.layout import RunDirectory
 from engine.runs.slurm import job_of
 from engine.runs.squeue import Cluster
 from engine.runs.state import read_state
 from engine.sweep import profiles
-from engine.sweep.sbatch import scripts
+from engine.sweep.sbatch import Tasks, scripts
 from tests.end_to_end.conftest import TINY, settings, status
 from tests.slurm.conftest import until
 
@@ -128,8 +130,6 @@ def test_a_script_is_what_bash_reads_and_hands_over_everything(profile, here, ru
 
 
 def test_arrays_are_cut_where_the_site_or_the_profile_says(tmp_path):
-    from engine.runs.layout import RunDirectory
-
     jobs = [(f"r{number}", RunDirectory(tmp_path / f"r{number}")) for number in range(25)]
     found = scripts(tmp_path, "s", jobs, profiles.Profile(), Cluster("", "ci", 10), limit=4)
     assert [re.search(r"--array=(\S+)", one.text)[1] for one in found] == ["0-9%4", "0-9%4", "0-4%4"]
@@ -137,6 +137,18 @@ def test_arrays_are_cut_where_the_site_or_the_profile_says(tmp_path):
     (first, last) = scripts(tmp_path, "s", jobs, profiles.Profile(max_array=24), Cluster("", "ci", 1000))
     assert "--array=0-23\n" in first.text
     assert "--array" not in last.text
+
+
+def test_an_evaluation_has_as_many_tasks_as_an_array_can_have(tmp_path):
+    jobs = [("r", RunDirectory(tmp_path / "r").evaluation)]
+    (script,) = scripts(tmp_path, "r", jobs, profiles.Profile(), Cluster("", "ci", 8), only_evaluation=True, parts=8)
+    assert "--array=0-7\n" in script.text
+    script.path.parent.mkdir()
+    script.write()
+    assert Tasks.read(script.path.with_suffix(".json")) == script.tasks
+    assert script.tasks.count == 8
+    with pytest.raises(RequestError, match="evaluators: must be at most 7, the tasks of an array here, got 8"):
+        scripts(tmp_path, "r", jobs, profiles.Profile(max_array=7), Cluster("", "ci", 8), only_evaluation=True, parts=8)
 
 
 # What is left where it does not work out
