@@ -214,22 +214,22 @@ def test_a_run_that_was_there_is_as_it_was_where_sbatch_refuses(slurm, profile, 
 
 
 def test_a_sweep_is_arrays_in_which_no_two_share_a_gpu_and_remembers_where_it_runs(slurm, profile, hah, runs, tmp_path):
-    profile(gres="gpu:1", max_array=6)
+    profile(gres="gpu:1", max_array=4)
     plan = tmp_path / "s.yaml"
     values = dict(one.split("=", 1) for one in ONE if not one.startswith("hah.alpha"))
     lines = ", ".join(f"{name}: {value}" for name, value in values.items())
     plan.write_text(
-        f"name: s\nbase: quickstart\nset: {{{lines}}}\naxes: {{hah.alpha: [[0.1, 0.1], [0.2, 0.1]]}}\nseeds: 4\n"
+        f"name: s\nbase: quickstart\nset: {{{lines}}}\naxes: {{hah.alpha: [[0.1, 0.1], [0.2, 0.1]]}}\nseeds: 3\n"
     )
     assert hah("sweep", "run", plan, "--on", "slurm", "--dry-run").stdout.count("#!/bin/bash") == 2
     first = json.loads(hah("sweep", "run", plan, "--on", "slurm", "--json").stdout)["submitted"]
-    assert len(first) == 8
+    assert len(first) == 6
     assert len({one["job"].partition("_")[0] for one in first}) == 2
     # What Slurm has is not handed to it again.
-    assert len(json.loads(hah("sweep", "resume", "s", "--json").stdout)["submitted"]) == 8
-    more = json.loads(hah("sweep", "extend", "s", "--seeds", "5", "--json").stdout)["submitted"]
+    assert len(json.loads(hah("sweep", "resume", "s", "--json").stdout)["submitted"]) == 6
+    more = json.loads(hah("sweep", "extend", "s", "--seeds", "4", "--json").stdout)["submitted"]
     found = {one["job"]: store.resolve(one["id"], runs) for one in [*first, *more]}
-    assert len(found) == 10
+    assert len(found) == 8
     for run in found.values():
         until(run, "finished")
     spans = []
@@ -244,7 +244,7 @@ def test_a_sweep_is_arrays_in_which_no_two_share_a_gpu_and_remembers_where_it_ru
     for index, (gpu, begun, end) in enumerate(spans):
         for other, other_begun, other_end in spans[:index]:
             assert gpu != other or begun >= other_end or end <= other_begun
-    assert "10 finished" in hah("sweep", "status", "s").stdout
+    assert "8 finished" in hah("sweep", "status", "s").stdout
 
 
 def test_of_two_arrays_the_second_of_which_is_refused_the_first_stays(slurm, profile, hah, runs, tmp_path, program):

@@ -389,7 +389,7 @@ def test_an_evaluation_in_several_processes_has_threads_and_gpus_for_all_of_them
     assert Places([], cores=8).place(entry, desk.Group(), True)[0].threads == 6
     assert Places([], cores=8).place(entry, desk.Group())[0].threads == 2  # it trains, and is not evaluated
     assert Places([], cores=8).place(replace(entry, evaluates=True), desk.Group())[0].threads == 6
-    assert Places([], 3, 8).place(entry, desk.Group(), True) == (None, "for 6 of 8 CPU threads")
+    assert Places([], 3, cores=8).place(entry, desk.Group(), True) == (None, "for 6 of 8 CPU threads")
     shared = replace(entry, threads=None)
     assert Places([], cores=8).place(shared, desk.Group(limit=1), True)[0].threads == 6  # two for each
     assert Places([], cores=2).place(shared, desk.Group(limit=1), True)[0].threads == 3
