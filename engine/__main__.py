@@ -140,16 +140,19 @@ def _evaluation(job: Job, experiment: Experiment, arguments: argparse.Namespace)
     from engine.evaluation.work import Evaluation
     from engine.job.device import beside
 
+    run, elsewhere = RunDirectory(job.directory.path.parents[1]), arguments.elsewhere
+    if elsewhere:
+        return Evaluation(job, experiment, run, elsewhere=elsewhere)
     given, fewer = beside(experiment, _reserved(arguments), _shared_threads(experiment, arguments))
     if fewer:
         job.record.warning(fewer)
-    return Evaluation(job, experiment, RunDirectory(job.directory.path.parents[1]), given)
+    return Evaluation(job, experiment, run, given)
 
 
 def _shared_threads(experiment: Experiment, arguments: argparse.Namespace) -> int | None:
     """CPU threads of each process of an evaluation, where the experiment names none: several share them."""
     processes, given = experiment.compute.evaluators, vars(arguments).get("threads")
-    if processes == 1:
+    if processes == 1 or vars(arguments).get("elsewhere"):
         return given
     return max(1, (given or len(os.sched_getaffinity(0))) // processes)
 
@@ -321,6 +324,10 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--claim", type=int, help="the number that whoever starts this has claimed for it")
     _device_options(parser)
     parser.add_argument("--done", type=int, help="descriptor to close when all is done, before this process folds up")
+    parser.add_argument(
+        "--elsewhere", type=int, default=0, metavar="N",
+        help="processes that share the evaluation, and that somebody else starts: here none is beside it",
+    )  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change first")
     parser.add_argument("--without-set", action="append", default=[], metavar="KEY", help="a change not to take up")
 

@@ -345,20 +345,21 @@ def hand_over(experiment: Experiment, origin: Origin, folder: Path, site: str | 
 
 
 def hand_over_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str, site: str | None) -> list[Handed]:
-    """Evaluate a run's checkpoint in a job of a Slurm site; raises RequestError."""
-    from engine.sweep import handover
+    """Evaluate a run's checkpoint in a job of a Slurm site, as many tasks as compute.evaluators says; raises
+    RequestError."""
+    from engine.sweep.handover import Handover
 
     _check_checkpoint(run, experiment, checkpoint)
-    profile = _site_for(site, experiment)
-    handover.check_free(run.evaluation)
-    with handover.Handover(run.path.parent, run.id, profile, only_evaluation=True) as over:
+    profile, parts = _site_for(site, experiment), experiment.compute.evaluators
+    submitted.check_free(run.evaluation)
+    with Handover(run.path.parent, run.id, profile, only_evaluation=True, parts=parts) as over:
         over.evaluate(run, experiment, checkpoint)
         return over.submit()
 
 
 def hand_over_again(run: RunDirectory, site: str | None) -> list[Handed]:
     """Go on in a job of a Slurm site with a run, or an evaluation, that has ended or waits; raises RequestError."""
-    from engine.sweep import handover
+    from engine.sweep.handover import Handover
 
     look = Watcher(run).settled()
     evaluation = look.state.kind == "evaluation"
@@ -367,19 +368,21 @@ def hand_over_again(run: RunDirectory, site: str | None) -> list[Handed]:
         raise RequestError(
             f"{run.id} is {look.status}{f' ({look.reason})' if look.reason else ''}; nothing to go on with"
         )
-    profile = _site_for(site, store.experiment_of(run, look.state))
-    handover.check_free(run)
-    with handover.Handover(trained.path.parent, trained.id, profile, only_evaluation=evaluation) as over:
+    experiment = store.experiment_of(run, look.state)
+    profile, parts = _site_for(site, experiment), experiment.compute.evaluators if evaluation else 1
+    submitted.check_free(run)
+    with Handover(trained.path.parent, trained.id, profile, only_evaluation=evaluation, parts=parts) as over:
         over.again(run)
         return over.submit()
 
 
-def scripts(folder: Path, name: str, run: str, site: str | None, only_evaluation: bool = False) -> list[str]:
-    """What would be submitted for a run of this id under a name; raises RequestError."""
+def scripts(folder: Path, name: str, run: str, site: str | None, evaluation: Experiment | None = None) -> list[str]:
+    """What would be submitted for a run of this id under a name, or for its ``evaluation``; raises RequestError."""
     from engine.sweep import handover, profiles
 
     profile = profiles.load(profiles.find(site))
-    return handover.drawn(folder, name, [run], profile, only_evaluation=only_evaluation)
+    parts = evaluation.compute.evaluators if evaluation is not None else 1
+    return handover.drawn(folder, name, [run], profile, only_evaluation=evaluation is not None, parts=parts)
 
 
 def check_site(site: str | None, *experiments: Experiment) -> None:

@@ -184,11 +184,14 @@ class Measuring(Work):
 
 
 class Evaluation(Measuring):
-    """One evaluation, alone or with processes ``beside`` that each get something (`Given`): they measure what it would,
-    it writes the results."""
+    """One evaluation, alone or with processes ``beside`` that each get something (`Given`), or with so many that
+    somebody starts ``elsewhere``: they measure what it would, it writes the results."""
 
-    def __init__(self, job: Job, experiment: Experiment, run: RunDirectory, beside: Sequence[Given] = ()) -> None:
-        super().__init__(job, experiment, run, job.directory, 1, 1 + len(beside))
+    def __init__(
+        self, job: Job, experiment: Experiment, run: RunDirectory, beside: Sequence[Given] = (), elsewhere: int = 0
+    ) -> None:
+        super().__init__(job, experiment, run, job.directory, 1, 1 + len(beside) + elsewhere)
+        self._sure = 1 + len(beside)  # processes: those elsewhere may never come
         self._beside = Beside(job.directory, beside, self.record.warning)
         self._expected = time.monotonic()  # when the present suite ends, by its forecast
         self._before = 0  # pieces of the suites that are done
@@ -200,7 +203,7 @@ class Evaluation(Measuring):
         clear_temporary(self.run.results)
         self.record.open_tensorboard(None)
         self.record.update(status="running", began=time.time(), suites=len(self.settings.suites))
-        expected = forecasts(self.subject, self.settings, speed(self.job.place, self.processes))
+        expected = forecasts(self.subject, self.settings, speed(self.job.place, self._sure))
         self.record.update(pieces=sum(one["pieces"] for one in expected.values()))
         with self._beside:
             for done, suite in enumerate(self.settings.suites):

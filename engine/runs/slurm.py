@@ -19,18 +19,25 @@ _MOST_TASK = 4_000_000  # Slurm's own limit of an array is below
 @dataclass(frozen=True)
 class Job:
     """``job``: its number, of an array that of the whole array; ``task``: its number in the array, else None;
-    ``cluster``: its name; ``submitted``: Unix seconds; ``script``: the path of what was submitted."""
+    ``cluster``: its name; ``submitted``: Unix seconds; ``script``: the path of what was submitted; ``parts``: tasks of
+    the array that share one evaluation, whose job is the first of them."""
 
     job: str
     task: int | None
     cluster: str
     submitted: float
     script: str
+    parts: int = 1
 
     @property
     def id(self) -> str:
         """As squeue, scontrol and scancel call it: 17, or 17_3."""
         return self.job if self.task is None else f"{self.job}_{self.task}"
+
+    @property
+    def whole(self) -> str:
+        """What is cancelled where nothing is to be left of it: with the tasks that share its evaluation."""
+        return self.job if self.parts > 1 else self.id
 
     def write(self, run: RunDirectory) -> None:
         """Note it in a run; raises OSError."""
@@ -47,10 +54,11 @@ def job_of(run: RunDirectory) -> Job | None:
         return None
     if not isinstance(submitted, int | float) or isinstance(submitted, bool) or not math.isfinite(submitted):
         return None
-    cluster, script = stored.get("cluster"), stored.get("script")
+    cluster, script, parts = stored.get("cluster"), stored.get("script"), stored.get("parts")
     return Job(
-        job, task, cluster if isinstance(cluster, str) else "", submitted, script if isinstance(script, str) else ""
-    )
+        job, task, cluster if isinstance(cluster, str) else "", submitted, script if isinstance(script, str) else "",
+        parts if type(parts) is int and parts > 0 else 1,
+    )  # fmt: skip
 
 
 # Inside a job

@@ -334,20 +334,20 @@ class Cluster:
     problem: str = ""
 
 
-def cluster() -> Cluster | None:
-    """What Slurm there is here; None where its programs are not. Takes twice `PATIENCE` at most."""
+def cluster(patience: float = PATIENCE) -> Cluster | None:
+    """What Slurm there is here; None where its programs are not. ``patience``: seconds for each of three answers."""
     version, away = "", "Slurm's controller does not answer"
     try:
-        code, out, err = run(["squeue", "--version"], PATIENCE)
+        code, out, err = run(["squeue", "--version"], patience)
         if code and _NOT_SET_UP in err:
             return Cluster("")
         version = line(out)
-        code, out, err = run(["scontrol", "show", "config"], PATIENCE)
+        code, out, err = run(["scontrol", "show", "config"], patience)
         if code:
             return Cluster(version, problem=f"{away}: {complaint(err)}")
         facts = {line(name): line(value) for name, _, value in (row.partition("=") for row in out.splitlines())}
         most = facts.get("MaxArraySize", "")
-        code, out, err = run(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%G"], PATIENCE)
+        code, out, err = run(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%G"], patience)
     except FileNotFoundError:
         return None
     except OSError as error:

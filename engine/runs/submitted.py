@@ -87,7 +87,7 @@ def _cancel(jobs: Sequence[Job]) -> str:
     # Not scancel --state=PENDING: of an array it cancels every task that waits, whichever was named.
     for at in range(0, len(jobs), squeue.MANY):
         try:
-            names = [job.id for job in jobs[at : at + squeue.MANY]]
+            names = [job.whole for job in jobs[at : at + squeue.MANY]]
             code, _, errors = squeue.run(["scancel", *names], PATIENCE)
         except FileNotFoundError:
             return "there is no scancel here"
@@ -97,6 +97,15 @@ def _cancel(jobs: Sequence[Job]) -> str:
         if code and said.strip():
             return f"scancel: {squeue.complaint(said)}"
     return ""
+
+
+def there(jobs: Iterable[Job]) -> set[str]:
+    """The ids of those jobs that wait or run; raises RequestError where Slurm does not say."""
+    jobs = list(jobs)
+    answer = squeue.ask([job.job for job in jobs])
+    if answer.problem:
+        raise RequestError(answer.problem)
+    return {job.id for job in jobs if not answer.of(job).over}
 
 
 def check_free(run: RunDirectory) -> None:

@@ -197,6 +197,18 @@ def others(folder: Path) -> list[Host]:
     return [one for one in hosts(folder) if one.name != this_host()]
 
 
+def waits(folder: Path) -> dict[str, str]:
+    """For what each run waits, by id, as those who attend say; by host, where they say different things."""
+    mine = [this_host()] if has_dispatcher(folder) else []
+    attending = [*mine, *(host.name for host in others(folder) if host.attends)]
+    said: dict[str, dict[str, str]] = {}
+    for host in attending:
+        for name, why in read_json(waits_file(folder, host)).items():
+            said.setdefault(name, {})[host] = str(why)
+    one = {name: next(iter(why.values())) for name, why in said.items() if len(set(why.values())) == 1}
+    return {name: one.get(name) or "; ".join(f"{on}: {of}" for on, of in why.items()) for name, why in said.items()}
+
+
 def wish(folder: Path) -> Wish:
     """When this host is to attend: while it is *needed*, *always* or *never*."""
     stored = read_json(_wish(folder)).get("attend")

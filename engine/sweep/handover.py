@@ -19,9 +19,10 @@ from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
 from engine.runs.process import STOPPING, Lock
 from engine.runs.slurm import Job, job_of
+from engine.runs.squeue import Cluster
 from engine.runs.state import State, read_state
 from engine.sweep import desk, sbatch
-from engine.sweep.sbatch import Script, Site
+from engine.sweep.sbatch import Script
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -55,10 +56,10 @@ class Handover:
 
     def __init__(
         self, folder: Path, name: str, profile: Profile,
-        *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0,
+        *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0, parts: int = 1,
     ) -> None:  # fmt: skip
         self._folder, self._name, self._profile = folder, name, profile
-        self._only_evaluation, self._limit, self._retries = only_evaluation, limit, retries
+        self._only_evaluation, self._limit, self._retries, self._parts = only_evaluation, limit, retries, parts
         self._taken: list[_Taken] = []
         self.handed: list[Handed] = []
         self.site = sbatch.site()  # asked before anything is made
@@ -130,7 +131,7 @@ class Handover:
         jobs = [(one.run, one.job) for one in self._taken]
         return sbatch.scripts(
             self._folder, self._name, jobs, self._profile, self.site,
-            only_evaluation=self._only_evaluation, limit=self._limit, retries=self._retries,
+            only_evaluation=self._only_evaluation, limit=self._limit, retries=self._retries, parts=self._parts,
         )  # fmt: skip
 
     def submit(self) -> list[Handed]:
@@ -156,9 +157,9 @@ class Handover:
         return self.handed
 
     def _note(self, script: Script, number: str) -> None:
-        alone = len(script.jobs) == 1
+        alone, parts = script.tasks.count == 1, script.tasks.parts
         for index, directory in enumerate(script.jobs):
-            job = Job(number, None if alone else index, self.site.cluster, time.time(), str(script.path))
+            job = Job(number, None if alone else index, self.site.name, time.time(), str(script.path), parts)
             self._taken = [one for one in self._taken if one.job != directory]
             with suppress(OSError):  # the task notes it too
                 job.write(directory)
@@ -167,25 +168,18 @@ class Handover:
 
 def drawn(
     folder: Path, name: str, runs: Sequence[str], profile: Profile,
-    *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0,
+    *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0, parts: int = 1,
 ) -> list[str]:  # fmt: skip
     """The scripts that would be submitted for runs of these ids, by the limits of this site where there is one."""
     try:
         site = sbatch.site()
     except RequestError:
-        site = Site()
+        site = Cluster("")
     found = [RunDirectory(folder / run) for run in runs]
     jobs = [(run.id, run.evaluation if only_evaluation else run) for run in found]
     scripts = sbatch.scripts(folder, name, jobs, profile, site, only_evaluation=only_evaluation, limit=limit,
-                             retries=retries)  # fmt: skip
+                             retries=retries, parts=parts)  # fmt: skip
     return [script.text for script in scripts]
-
-
-def check_free(job: RunDirectory) -> None:
-    """Refuse a run that Slurm has already; raises RequestError."""
-    note = job_of(job)
-    if note is not None and note.id in sbatch.jobs_there():
-        raise RequestError(f"{job.id} is job {note.id} of Slurm already; 'scancel {note.id}' cancels it")
 
 
 def _run_of(job: RunDirectory) -> RunDirectory:

@@ -447,7 +447,7 @@ def explained(folder: Path, items: Sequence[Item], others: Sequence[tuple[Item, 
     """Each run with why it is where it is: what runs first, then what waits in order, then what has ended; of each,
     what Slurm has (as `told`) comes last."""
     known, held, everything = desk.groups(folder), dependences(items), desk.paused(folder)
-    said = _waits(folder)
+    said = desk.waits(folder)
     running = Counter(item.entry.group for item in items if item.standing == "live")
     found: list[tuple[Item, str]] = []
     for item in items:
@@ -461,18 +461,6 @@ def explained(folder: Path, items: Sequence[Item], others: Sequence[tuple[Item, 
             why = "; ".join([*filter(None, [why]), *(reasons or [said.get(item.run.id, "for a device")])])
         found.append((item, why))
     return sorted([*found, *others], key=lambda one: _RANKS[one[0].standing])
-
-
-def _waits(folder: Path) -> dict[str, str]:
-    """For what each run waits, by id, as those who attend say; by host, where they say different things."""
-    mine = [desk.this_host()] if desk.has_dispatcher(folder) else []
-    attending = [*mine, *(host.name for host in desk.others(folder) if host.attends)]
-    said: dict[str, dict[str, str]] = {}
-    for host in attending:
-        for name, why in read_json(desk.waits_file(folder, host)).items():
-            said.setdefault(name, {})[host] = str(why)
-    one = {name: next(iter(why.values())) for name, why in said.items() if len(set(why.values())) == 1}
-    return {name: one.get(name) or "; ".join(f"{on}: {of}" for on, of in why.items()) for name, why in said.items()}
 
 
 def forget(folder: Path, name: str) -> None:

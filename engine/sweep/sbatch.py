@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from engine import disk
 from engine.experiment.mistakes import RequestError
+from engine.runs import squeue
 from engine.runs.layout import RunDirectory
+from engine.runs.squeue import Cluster
 
 if TYPE_CHECKING:
     from engine.sweep.profiles import Profile
@@ -25,13 +26,14 @@ GOES_ON = 75  # the exit code of a task that is to be requeued, as BSD's "try ag
 _PLAIN = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
 _PATIENCE = 60.0  # seconds for Slurm to answer
 _LARGEST = 16 << 20
+_MOST = 1001  # tasks of an array, where the cluster does not say
 
 
 @dataclass(frozen=True)
 class Tasks:
     """What the tasks of one job do: task N the run ``runs[N]`` of ``folder``, all that is left of it or only its
-    evaluation; again up to ``retries`` times where it fails. ``submitted``: Unix seconds, which tells submissions
-    apart."""
+    evaluation; again up to ``retries`` times where it fails. Or all ``parts`` of them the evaluation of the only run.
+    ``submitted``: Unix seconds, which tells submissions apart."""
 
     folder: Path
     only_evaluation: bool
@@ -40,6 +42,11 @@ class Tasks:
     submitted: float
     cluster: str
     script: str
+    parts: int = 1
+
+    @property
+    def count(self) -> int:
+        return max(self.parts, len(self.runs))
 
     def write(self, path: Path) -> None:
         document = {**vars(self), "folder": str(self.folder), "runs": list(self.runs)}
@@ -55,9 +62,12 @@ class Tasks:
                 isinstance(one, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", one) for one in runs
             ):
                 raise ValueError("a run in it has no name")
+            parts = int(stored.get("parts", 1))
+            if parts > 1 and (len(runs) > 1 or stored["only_evaluation"] is not True):
+                raise ValueError("only the evaluation of one run has parts")
             return cls(
                 Path(stored["folder"]), stored["only_evaluation"] is True, runs, int(stored["retries"]),
-                float(stored["submitted"]), str(stored["cluster"]), str(stored["script"]),
+                float(stored["submitted"]), str(stored["cluster"]), str(stored["script"]), parts,
             )  # fmt: skip
         except OSError as error:
             raise RequestError(
@@ -65,14 +75,6 @@ class Tasks:
             ) from None
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"{path} is no list of tasks: {error}") from None
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a cluster says of itself: its name, and how many tasks an array has at most."""
-
-    cluster: str = ""
-    most: int = 1001
 
 
 @dataclass(frozen=True)
@@ -100,26 +102,28 @@ def place(folder: Path) -> Path:
 
 
 def scripts(
-    folder: Path, name: str, jobs: Sequence[tuple[str, RunDirectory]], profile: Profile, site: Site,
-    *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0,
+    folder: Path, name: str, jobs: Sequence[tuple[str, RunDirectory]], profile: Profile, site: Cluster,
+    *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0, parts: int = 1,
 ) -> list[Script]:  # fmt: skip
     """The scripts for ``jobs`` (id of a run, the directory that is worked on): arrays of at most so many tasks as the
-    site takes, ``limit`` of them at once. Raises RequestError."""
+    site takes, ``limit`` of them at once; for the evaluation of one run, ``parts`` tasks. Raises RequestError."""
     if any(ord(letter) < 32 or letter == "\\" for letter in str(folder)):
         raise RequestError(f"{str(folder)!r}: Slurm can write no log below a folder of this name")
-    most, now, stamp = profile.max_array or site.most, time.time(), time.strftime("%Y%m%d-%H%M%S")
+    most, now, stamp = max(1, profile.max_array or site.most or _MOST), time.time(), time.strftime("%Y%m%d-%H%M%S")
+    if parts > most:
+        raise RequestError(f"compute.evaluators: must be at most {most}, the tasks of an array here, got {parts}")
     found = []
     for first in range(0, len(jobs), most):
         some = jobs[first : first + most]
         path = place(folder) / f"{name}-{stamp}-{secrets.token_hex(2)}.sh"
-        tasks = Tasks(folder, only_evaluation, tuple(run for run, _ in some), retries, now, site.cluster, str(path))
+        tasks = Tasks(folder, only_evaluation, tuple(run for run, _ in some), retries, now, site.name, str(path), parts)
         text = _text(name, path, tasks, some[0][1], profile, limit)
         found.append(Script(path, text, tasks, tuple(job for _, job in some)))
     return found
 
 
 def _text(name: str, path: Path, tasks: Tasks, first: RunDirectory, profile: Profile, limit: int | None) -> str:
-    count = len(tasks.runs)
+    count = tasks.count
     at_once = f"%{limit}" if limit is not None and limit < count else ""
     alone, here = count == 1, str(path.parent).replace("%", "%%")
     log = str(first.path / "slurm.log").replace("%", "%%") if alone else f"{here}/{path.stem}-%A_%a.log"
@@ -139,6 +143,8 @@ def _text(name: str, path: Path, tasks: Tasks, first: RunDirectory, profile: Pro
     threads = [f"--cpus-per-task={profile.cpus}"] if profile.cpus else []  # which srun does not inherit
     words = ["srun", "--ntasks=1", *threads, "--export=ALL", *shlex.split(profile.container or ""), *python]
     what = tasks.runs[0] if alone else f"{count} runs, one a task; {path.with_suffix('.json').name} says which is whose"
+    if tasks.parts > 1:
+        what = f"{tasks.runs[0]}, evaluated by {count} tasks, the first of which brings together what all have measured"
     lines = [
         "#!/bin/bash -l",
         f"# Written by hah on {time.strftime('%Y-%m-%d %H:%M:%S')}: {what}",
@@ -171,20 +177,14 @@ def _quoted(value: str) -> str:
 # Slurm's programs
 
 
-def site() -> Site:
-    """What the cluster says of itself; raises RequestError where it does not answer."""
-    facts = {}
-    for line in _asked("scontrol", "show", "config").splitlines():
-        name, equals, value = line.partition("=")
-        if equals:
-            facts[name.strip()] = value.strip()
-    most = facts.get("MaxArraySize", "")
-    return Site(facts.get("ClusterName", ""), max(1, int(most)) if most.isdigit() else Site.most)
-
-
-def jobs_there() -> set[str]:
-    """The ids of this person's jobs that wait or run, each task of an array by its own; raises RequestError."""
-    return set(_asked("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i").split())
+def site() -> Cluster:
+    """The cluster of this machine; raises RequestError where there is none, or it does not answer."""
+    found = squeue.cluster(_PATIENCE)
+    if found is None:
+        raise RequestError("there is no Slurm on this machine; submit where its programs are")
+    if not found.name:
+        raise RequestError(found.problem or "Slurm's programs know of no cluster here (SLURM_CONF)")
+    return found
 
 
 def submit(script: Script, after: str = "") -> str:
@@ -193,32 +193,17 @@ def submit(script: Script, after: str = "") -> str:
     Raises RequestError with sbatch's own words.
     """
     more = [f"--dependency=afterany:{after}"] if after else []
-    answer = _asked("sbatch", "--parsable", *more, str(script.path)).strip()
-    number = answer.partition(";")[0]
-    if not number.isdigit():
-        raise RequestError(f"sbatch answered {answer!r:.200}, which is no job")
-    return number
-
-
-def _asked(program: str, *arguments: str) -> str:
-    """What a program of Slurm prints; raises RequestError."""
-    # Of the job that this may run in, if any, nothing is for the new one.
-    bare = {
-        name: value
-        for name, value in os.environ.items()
-        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))
-    }
     try:
-        done = subprocess.run(
-            [program, *arguments], env=bare, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=_PATIENCE, check=False,
-        )  # fmt: skip
+        code, out, errors = squeue.run(["sbatch", "--parsable", *more, str(script.path)], _PATIENCE)
     except FileNotFoundError:
-        raise RequestError(f"{program} is not on this machine; submit where the programs of Slurm are") from None
-    except subprocess.TimeoutExpired:
-        raise RequestError(f"Slurm does not answer: {program} has waited for {_PATIENCE:.0f} s") from None
-    if done.returncode != 0:
-        words = [re.sub(rf"^{program}: (error|fatal): ", "", line.strip()) for line in done.stderr.splitlines()]
+        raise RequestError("there is no sbatch on this machine; submit where it is") from None
+    except OSError as error:
+        raise RequestError(f"sbatch {error.strerror}; 'squeue' says whether it has the job nevertheless") from None
+    if code:
+        words = [re.sub("^sbatch: (error|fatal): ", "", squeue.line(line)) for line in errors.splitlines()]
         said = "; ".join(dict.fromkeys(filter(None, words)))
-        raise RequestError(f"{program} refused: {said or f'it ended with {done.returncode}'}")
-    return done.stdout
+        raise RequestError(f"sbatch refused: {said or f'it ended with {code}'}")
+    number = out.strip().partition(";")[0]
+    if not number.isdigit():
+        raise RequestError(f"sbatch answered {squeue.line(out)!r}, which is no job")
+    return number

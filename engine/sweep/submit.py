@@ -170,15 +170,17 @@ def hand_over(
 
     Raises RequestError; what was handed over before stays so, the rest is as it was.
     """
-    from engine.sweep import profiles, sbatch
+    from engine.sweep import profiles
     from engine.sweep.handover import Handover
 
     profile = profiles.load(profiles.find(sweep.profile))
     limit, retries = sweep.slots.get("limit"), sweep.slots.get("retries", 0)
     counts: dict[Act, int] = {}
     with sweeps.alone(folder), Handover(folder, sweep.name, profile, limit=limit, retries=retries) as handover:
-        there = sbatch.jobs_there()
-        for trial in sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed)):
+        trials = sorted(sweeps.trials(sweep, [folder]), key=lambda trial: sweep.seeds.index(trial.seed))
+        notes = [job_of(trial.job.run) for trial in trials if trial.job is not None]
+        there = submitted.there([note for note in notes if note is not None])
+        for trial in trials:
             act = act_for(trial, failed, there)
             experiment = sweeps.experiment_of(sweep, trial.point, trial.seed)
             if act == "make":

@@ -1,7 +1,9 @@
 """``python -m engine.sweep.task LIST NUMBER``: a task of a Slurm job: the run of that number, to its end.
 
-It starts the engine of whatever comes next, the training, then the evaluation, and stays with it. A requeued task finds
-its run where the last one left it. Exit codes: 0 done, or nothing to do; 1 failed; 75 stopped by a signal, to go on.
+It starts the engine of whatever comes next, the training, then the evaluation, and stays with it. Of an evaluation that
+several tasks share, the first is its job, and the others measure beside it, before it, or while it waits to go on. A
+requeued task finds its run where the last one left it. Exit codes: 0 done, or nothing to do; 1 failed; 75 stopped by a
+signal, to go on.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from typing import Any
 
 from engine.disk import find_home
 from engine.experiment.mistakes import RequestError
-from engine.runs import launch, slurm, store
+from engine.runs import launch, shares, slurm, store
 from engine.runs.control import Inbox
 from engine.runs.layout import RunDirectory
 from engine.runs.process import STOPPING
 from engine.runs.slurm import Job
-from engine.runs.state import State
+from engine.runs.state import State, read_state
 from engine.runs.watcher import Watcher
 from engine.sweep import queue
 from engine.sweep.queue import Entry, Item, Start
@@ -32,6 +34,7 @@ from engine.sweep.sbatch import GOES_ON, Tasks
 
 PATIENCE = 300.0  # seconds for an earlier task of the same job to let go of its run: a node that was lost may take long
 POLL = 1.0
+STOPPED = 130  # the exit code of an engine that was asked to stop
 
 
 class Task:
@@ -39,9 +42,9 @@ class Task:
 
     def __init__(self, tasks: Tasks, number: int) -> None:
         self._tasks = tasks
-        self._run = RunDirectory(tasks.folder / tasks.runs[number])
+        self._run = RunDirectory(tasks.folder / tasks.runs[number if tasks.parts == 1 else 0])
         job, _, task = slurm.inside().partition("_")
-        known = (tasks.cluster, tasks.submitted, tasks.script)
+        known = (tasks.cluster, tasks.submitted, tasks.script, tasks.parts)
         self._job = Job(job, int(task) if task else None, *known) if job else None  # None: tried by hand
         self._entry = Entry(queued=tasks.submitted, retries=tasks.retries, evaluates=not tasks.only_evaluation)
         self._asked = ""  # the name of a signal
@@ -114,25 +117,99 @@ class Task:
         try:
             job = item.job if state.kind == "training" else item.run.evaluation
             Inbox(job).clear()
-            gpu, host = os.environ.get("CUDA_VISIBLE_DEVICES", ""), os.environ.get("SLURMD_NODENAME")
-            threads = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
+            gpu, threads, host = os.environ.get("CUDA_VISIBLE_DEVICES", ""), _threads(), _host()
             start = Start(
                 time=time.time(), queued=self._entry.queued, kind=state.kind, done=queue.done(state),
-                before=item.look.status, error=state.error, ended=state.updated, host=host or socket.gethostname(),
-                gpu=gpu, threads=int(threads) if threads.isdigit() else 0,
+                before=item.look.status, error=state.error, ended=state.updated, host=host,
+                gpu=gpu, threads=threads,
             )  # fmt: skip
             queue.add_start(item.run, start)
-            on = f"GPU {gpu}" if gpu else f"{start.threads or 'its'} CPU threads"
-            name = f"job {self._job.id}" if self._job is not None else "no job"
-            say(f"{name} on {start.host}, {on}, starts {job.id}{f', {item.why}' if item.why else ''}")
-            given = launch.Given(threads=start.threads or None, job=self._job)
-            self._engine = launch.start(job, lock, state, (), given)
+            self._say_start(f"starts {job.id}{f', {item.why}' if item.why else ''}")
+            elsewhere = ["--elsewhere", str(self._tasks.parts - 1)] if self._tasks.parts > 1 else []
+            given = launch.Given(threads=threads or None, job=self._job)
+            self._engine = launch.start(job, lock, state, elsewhere, given)
         finally:
             lock.release()
         launch.answer_signals()
         code = self._engine.wait()
         self._engine = None
         return code
+
+    def _say_start(self, what: str) -> None:
+        gpu, name = os.environ.get("CUDA_VISIBLE_DEVICES", ""), f"job {self._job.id}" if self._job else "no job"
+        on = f"GPU {gpu}" if gpu else f"{_threads() or 'its'} CPU threads"
+        say(f"{name} on {_host()}, {on}, {what}")
+
+
+class Part(Task):
+    """A task that measures what it can of the evaluation that its array's first task is. Nobody waits for it."""
+
+    def __init__(self, tasks: Tasks, number: int) -> None:
+        super().__init__(tasks, number)
+        self._whole, self._number = self._run.evaluation, number + 1
+
+    def work(self) -> int:
+        """Measure until nothing is left, or the evaluation is over; returns the exit code."""
+        if why := self._over():
+            say(f"{why}; nothing to do")
+            return 0
+        part = f"{self._number}/{self._tasks.parts}"
+        self._say_start(f"measures part {part} of {self._whole.id}")
+        code = self._measured(part)
+        why, share = self._over(), read_state(shares.directory(self._whole, self._number))
+        if read_state(self._whole).status == "finished":
+            shares.clear(self._whole)  # what the job could not while it was in use
+        if why or code == 0:
+            say(why or f"nothing is left of {self._whole.id} that nobody measures")
+            return 0
+        if code == STOPPED and share.stopped_by == "person":
+            say(f"{share.id} is stopped by a person")
+            return 0
+        if self._asked:
+            say(f"{share.id} goes on later: {self._asked} came")
+            return GOES_ON
+        say(f"{share.id} measures no more: its process {launch.ending(code)}; what it has measured stays")
+        return 1
+
+    def _measured(self, part: str) -> int:
+        """Be there while an engine measures, and end it when the evaluation is over; returns its exit code."""
+        end, _leash = os.pipe()  # closed with this process
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the engine is known; in it, until it is ready
+        command = ["share", str(self._whole.path), "--part", part, "--leash", str(end)]
+        engine = self._engine = launch.beside(command, launch.Given(threads=_threads() or None), end)
+        os.close(end)
+        launch.answer_signals()
+        ended = False
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return engine.wait(POLL)
+            if not ended and self._over():
+                ended = True
+                engine.terminate()
+
+    def _over(self) -> str:
+        """Why there is nothing to do for the evaluation as it was submitted; '' where there is."""
+        if not self._whole.config.exists():
+            return f"{self._whole.path} is not there"
+        note, state = slurm.job_of(self._whole), read_state(self._whole)
+        # The note comes after sbatch's answer, so a part may be faster.
+        mine = self._job is None or (note.job == self._job.job if note is not None else state.status == "queued")
+        if not mine:
+            return f"{self._whole.id} is {f'job {note.id}' if note is not None else 'no job of Slurm'} meanwhile"
+        if state.status in ("finished", "failed"):
+            return f"{self._whole.id} is {state.status}"
+        stopped = state.status == "stopped" and state.stopped_by == "person"
+        return f"{self._whole.id} is stopped by a person" if stopped else ""
+
+
+def _threads() -> int:
+    """CPU threads of this task, 0 where Slurm does not say."""
+    threads = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
+    return int(threads) if threads.isdigit() else 0
+
+
+def _host() -> str:
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def say(text: str) -> None:
@@ -145,9 +222,9 @@ def main() -> int:
     find_home()
     try:
         tasks, number = Tasks.read(Path(sys.argv[1])), int(sys.argv[2])
-        if not 0 <= number < len(tasks.runs):
+        if not 0 <= number < tasks.count:
             raise RequestError(f"{sys.argv[1]} has no task {number}")
-        return Task(tasks, number).work()
+        return (Part if tasks.parts > 1 and number else Task)(tasks, number).work()
     except (RequestError, OSError) as error:
         say(str(error))
         return 1

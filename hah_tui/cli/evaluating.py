@@ -42,7 +42,7 @@ def eval_(
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = None,
     evaluators: Annotated[
         int | None,
-        typer.Option("--evaluators", min=1, help="Processes that share it, each on a GPU where there are any."),
+        typer.Option("--evaluators", min=1, help="Processes that share it, each on a GPU, if any; at Slurm, tasks."),
     ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it would take.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as it has begun.")] = False,
@@ -77,7 +77,7 @@ def eval_(
         queueing.say_queued([job], json)
         return
     if dry_run:
-        submitting.print_scripts(engines.scripts(run.path.parent, run.id, run.id, profile, only_evaluation=True), json)
+        submitting.print_scripts(engines.scripts(run.path.parent, run.id, run.id, profile, experiment), json)
         return
     if on == "slurm":
         submitting.say_handed(engines.hand_over_evaluation(run, experiment, checkpoint, profile), json)

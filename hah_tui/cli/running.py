@@ -145,8 +145,9 @@ def _resume_at_slurm(directory: RunDirectory, profile: str | None, dry_run: bool
     if not dry_run:
         submitting.say_handed(engines.hand_over_again(directory, profile), json)
         return
-    evaluation = read_state(directory).kind == "evaluation"
-    run = RunDirectory(directory.path.parents[1]) if evaluation else directory
+    state = read_state(directory)
+    evaluation = store.experiment_of(directory, state) if state.kind == "evaluation" else None
+    run = directory if evaluation is None else RunDirectory(directory.path.parents[1])
     submitting.print_scripts(engines.scripts(run.path.parent, run.id, run.id, profile, evaluation), json)
 
 

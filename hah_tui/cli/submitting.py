@@ -54,7 +54,8 @@ def say_handed(handed: list[Handed], json: bool) -> None:
         )
         return
     for one in handed:
-        print(f"{one.directory.id} is job {one.job.id} of Slurm; 'hah ls' shows how it stands")
+        tasks = f", with {one.job.parts - 1} tasks beside it" if one.job.parts > 1 else ""
+        print(f"{one.directory.id} is job {one.job.id} of Slurm{tasks}; 'hah ls' shows how it stands")
 
 
 def document(directory: RunDirectory, job: str, cluster: str, script: str) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """One evaluation in several processes: the file that one process writes, whoever dies meanwhile."""
 
+import json
 import os
 import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 
 from engine.experiment import presets
 from engine.job import checkpoints
-from engine.runs import launch, shares, store
+from engine.runs import control, devices, launch, shares, store
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.process import is_locked
@@ -56,9 +58,9 @@ def results(run):
     return {path.name: path.read_bytes() for path in run.results.glob("[!.]*.*")}
 
 
-@pytest.fixture(scope="session")
-def alone(tmp_path_factory, program):
-    """What one process writes, made once."""
+def of_one_process(tmp_path_factory):
+    """What one process writes of FEW, made once in a session."""
+    program = Path(sys.executable).with_name("hah")
 
     def make(folder):
         run = made(folder)
@@ -67,6 +69,11 @@ def alone(tmp_path_factory, program):
         subprocess.run([program, "eval", run.id, *settings(FEW)], check=True, capture_output=True, env=env)
 
     return results(RunDirectory(once(tmp_path_factory, "alone", make) / "digits-hah-kept"))
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory):
+    return of_one_process(tmp_path_factory)
 
 
 def processes_of(job):
@@ -84,6 +91,11 @@ def gone(pid):
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return True
+
+
+def runs_as(share, process):
+    state = read_state(share)
+    return state.status == "running" and state.engine["pid"] == process.pid
 
 
 def warnings_of(job):
@@ -123,7 +135,8 @@ def test_who_dies_is_told_of_and_those_left_go_on_until_they_are_asked_to_stop(h
     assert "3 processes" in here("show", job.id).stdout
     assert here("show", job.id, "--json").stdout.count('"piece"') == 3
     second, third = processes_of(job)
-    resource.prlimit(second, resource.RLIMIT_AS, (1 << 20, 1 << 20))
+    # Not RLIMIT_AS: a stack that cannot grow is a SIGSEGV.
+    resource.prlimit(second, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
     eventually(lambda: warnings_of(job), 120)
     assert "process 2 of 3 measures no more: out of memory" in warnings_of(job)[0]
     hah("pause", run.id)
@@ -131,6 +144,10 @@ def test_who_dies_is_told_of_and_those_left_go_on_until_they_are_asked_to_stop(h
     eventually(lambda: store.look(shares.directory(job, 3)).status == "paused")
     hah("resume", run.id)
     eventually(lambda: store.look(shares.directory(job, 3)).status == "running")
+    again = subprocess.run(
+        launch.engine_command("share", str(job.path), "--part", "3/3"), capture_output=True, text=True
+    )
+    assert (again.returncode, f"{job.id}-3 is being run by process {third}\n") == (2, again.stderr)
     os.kill(third, signal.SIGKILL)
     eventually(lambda: len(warnings_of(job)) == 2)
     assert warnings_of(job)[1] == "process 3 of 3 measures no more: its process was ended by SIGKILL"
@@ -142,6 +159,61 @@ def test_who_dies_is_told_of_and_those_left_go_on_until_they_are_asked_to_stop(h
     eventually(lambda: store.look(job).status == "stopped")
     assert read_state(job).stopped_by == "signal"
     assert gone(pid)
+
+
+def test_parts_that_any_machine_measures_are_brought_together_by_the_job(hah, here, run, alone):
+    """As an array of tasks would: nobody is there but the parts, which stop, go on, and leave the job nothing."""
+    job, started = run.evaluation, []
+    hah("eval", run.id, *settings(FEW), "--detach")
+    hah("stop", run.id)
+
+    def part(number):
+        command = launch.engine_command("share", str(job.path), "--part", f"{number}/2")
+        started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+        return started[-1]
+
+    try:
+        one, two = part(1), part(2)
+        eventually(lambda: kept(run) >= 3, 120)
+        control.send(job, "stop")  # nobody is there who would take it away
+        eventually(lambda: one.poll() is not None and two.poll() is not None, 120)
+        assert [one.returncode, two.returncode] == [130, 130]
+        assert {read_state(share).stopped_by for share in shares.every(job)} == {"person"}
+        control.Inbox(job).clear()
+        one, two = part(1), part(2)
+        eventually(lambda: runs_as(shares.directory(job, 1), one), 120)
+        one.send_signal(signal.SIGTERM)
+        eventually(lambda: one.poll() is not None, 120)
+        assert (one.returncode, read_state(shares.directory(job, 1)).stopped_by) == (130, "signal")
+        one = part(1)
+        eventually(lambda: one.poll() is not None and two.poll() is not None, 120)
+        assert [one.returncode, two.returncode] == [0, 0]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert not results(run)
+    measured = kept(run)
+    hah("eval", run.id, *settings(FEW))
+    assert results(run) == alone
+    whole = [event for event in Tail(job.events) if event["kind"] == "finished"]
+    assert whole[-1]["piece"] == measured  # it had to measure nothing
+
+
+def test_each_has_a_gpu_of_its_own_as_far_as_they_go(hah, here, run, driver):
+    """The GPUs are made up, so all compute on the CPU; who holds which is real."""
+    driver(2)
+    arguments = ["eval", run.id, *settings(LONG), "--device", "auto"]
+    assert json.loads(here(*arguments, "--evaluators", "3", "--estimate", "--json").stdout)["processes"] == 2
+    hah(*arguments, "--evaluators", "3", "--detach")
+    job = run.evaluation
+    eventually(lambda: [store.look(share).status for share in shares.every(job)] == ["running"], 120)
+    (share,) = shares.every(job)
+    assert [is_locked(path) for path in devices.locks()] == [True, True]
+    seen = [Path(f"/proc/{read_state(one).engine['pid']}/environ").read_bytes().split(b"\0") for one in (job, share)]
+    assert [b"CUDA_VISIBLE_DEVICES=GPU-1" in environment for environment in seen] == [False, True]
+    assert "2 of 3 processes: each has a GPU of its own, and no more GPUs are free" in warnings_of(job)
+    hah("stop", run.id)
 
 
 def test_parts_are_refused_where_there_is_no_evaluation(run):

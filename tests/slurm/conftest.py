@@ -3,13 +3,15 @@
 import json
 import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
 
+from engine.experiment import presets
 from engine.runs import store
-from engine.runs.layout import RunDirectory
-from tests.end_to_end.conftest import TINY, eventually, settings
+from engine.runs.making import Origin
+from engine.sweep import profiles
+from engine.sweep.handover import Handover
+from tests.end_to_end.conftest import TINY, eventually
 from tests.slurm.cluster import Cluster, missing
 
 PATIENCE = 400  # seconds for something that takes a few on an idle machine
@@ -53,13 +55,15 @@ def profile(tmp_path):
 
 
 @pytest.fixture
-def handed(hah):
-    """Hand a tiny run to Slurm: handed("train.epochs=5") -> (RunDirectory, job id)."""
+def handed(runs):
+    """Hand a tiny run to Slurm: handed("train.epochs=5") -> (RunDirectory, job id); as `hah run` does it, without a
+    look at packages and data before."""
 
-    def hand(*values, more=()):
-        done = hah("run", "quickstart", "--on", "slurm", "--json", *settings([*TINY, *values]), *more)
-        (one,) = json.loads(done.stdout)["submitted"]
-        return RunDirectory(Path(one["path"])), one["job"]
+    def hand(*values):
+        with Handover(runs, "quickstart", profiles.load(profiles.find(None))) as handover:
+            handover.make(presets.load("quickstart", [*TINY, *values]), Origin("quickstart"))
+            (one,) = handover.submit()
+        return one.directory, one.job.id
 
     return hand
 

@@ -12,6 +12,7 @@ import torch
 
 from engine.disk import read_json
 from engine.runs import store
+from engine.runs.layout import RunDirectory
 from engine.runs.slurm import job_of
 from engine.runs.state import read_state
 from tests.end_to_end.conftest import TINY, eventually, settings, status
@@ -56,12 +57,14 @@ def assert_undisturbed(run, undisturbed):
     assert_losses_have_no_gap_and_no_contradiction(run)
 
 
-def test_a_run_with_its_evaluation_is_one_job_in_whatever_folder(slurm, profile, hah, handed, tmp_path, monkeypatch):
+def test_a_run_with_its_evaluation_is_one_job_in_whatever_folder(slurm, profile, hah, tmp_path, monkeypatch):
     monkeypatch.setenv("HAH_RUNS", str(tmp_path / "my 'runs' 100%"))
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")  # of the shell that submits; not for the job
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     profile(gres="gpu:1", time="10")
-    run, job = handed("train.epochs=1", "train.milestones=[]", "evaluate.suites=[sparsity]", "evaluate.images=20")
+    values = [*TINY, "train.epochs=1", "train.milestones=[]", "evaluate.suites=[sparsity]", "evaluate.images=20"]
+    (one,) = json.loads(hah("run", "quickstart", "--on", "slurm", "--json", *settings(values)).stdout)["submitted"]
+    run, job = RunDirectory(Path(one["path"])), one["job"]
     assert job_of(run).id == job
     until(run.evaluation, "finished")
     assert job_of(run.evaluation) == job_of(run)

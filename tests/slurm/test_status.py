@@ -71,6 +71,10 @@ def state_of(slurm, run):
 def test_a_run_that_waits_says_why_is_asked_in_vain_and_cancelled(slurm, held, here):
     run = held()
     number = notes.job_of(run).id
+    for change in ("--epochs=3", "--set=hah.lambda=2"):
+        refused = here("resume", run.id, "--on", "slurm", change, check=False)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "--on slurm: goes on with a run as it is; no setting can be changed on the way" in refused.stderr
     one = listed(here, run)
     assert (one["status"], one["slurm"]["state"], one["slurm"]["reason"]) == ("queued", "pending", "JobHeldUser")
     assert one["reason"] == f"job {number} is pending: held: scontrol release {number}"

@@ -8,12 +8,15 @@ import subprocess
 import pytest
 
 from engine.disk import read_json
+from engine.experiment.mistakes import RequestError
 from engine.runs import store
 from engine.runs.events import Tail
+from engine.runs.layout import RunDirectory
 from engine.runs.slurm import job_of
+from engine.runs.squeue import Cluster
 from engine.runs.state import read_state
 from engine.sweep import profiles
-from engine.sweep.sbatch import Site, scripts
+from engine.sweep.sbatch import Tasks, scripts
 from tests.end_to_end.conftest import TINY, settings, status
 from tests.slurm.conftest import until
 
@@ -127,15 +130,25 @@ def test_a_script_is_what_bash_reads_and_hands_over_everything(profile, here, ru
 
 
 def test_arrays_are_cut_where_the_site_or_the_profile_says(tmp_path):
-    from engine.runs.layout import RunDirectory
-
     jobs = [(f"r{number}", RunDirectory(tmp_path / f"r{number}")) for number in range(25)]
-    found = scripts(tmp_path, "s", jobs, profiles.Profile(), Site("ci", 10), limit=4)
+    found = scripts(tmp_path, "s", jobs, profiles.Profile(), Cluster("", "ci", 10), limit=4)
     assert [re.search(r"--array=(\S+)", one.text)[1] for one in found] == ["0-9%4", "0-9%4", "0-4%4"]
     assert [one for script in found for one in script.tasks.runs] == [run for run, _ in jobs]
-    (first, last) = scripts(tmp_path, "s", jobs, profiles.Profile(max_array=24), Site("ci", 1000))
+    (first, last) = scripts(tmp_path, "s", jobs, profiles.Profile(max_array=24), Cluster("", "ci", 1000))
     assert "--array=0-23\n" in first.text
     assert "--array" not in last.text
+
+
+def test_an_evaluation_has_as_many_tasks_as_an_array_can_have(tmp_path):
+    jobs = [("r", RunDirectory(tmp_path / "r").evaluation)]
+    (script,) = scripts(tmp_path, "r", jobs, profiles.Profile(), Cluster("", "ci", 8), only_evaluation=True, parts=8)
+    assert "--array=0-7\n" in script.text
+    script.path.parent.mkdir()
+    script.write()
+    assert Tasks.read(script.path.with_suffix(".json")) == script.tasks
+    assert script.tasks.count == 8
+    with pytest.raises(RequestError, match="evaluators: must be at most 7, the tasks of an array here, got 8"):
+        scripts(tmp_path, "r", jobs, profiles.Profile(max_array=7), Cluster("", "ci", 8), only_evaluation=True, parts=8)
 
 
 # What is left where it does not work out
@@ -153,14 +166,15 @@ def test_what_sbatch_refuses_is_said_and_leaves_nothing(slurm, profile, here, ru
 
 def test_without_slurm_or_without_its_controller_it_is_said(profile, here, runs, program, monkeypatch):
     profile()
+    program("squeue", "echo slurm 24.11.5")
     program("scontrol", "echo 'scontrol: error: Unable to contact slurm controller (connect failure)' >&2", "exit 1")
     away = here("run", "quickstart", "--on", "slurm", *settings(ONE), check=False)
     assert (away.returncode, away.stderr) == (
-        2, "hah: scontrol refused: Unable to contact slurm controller (connect failure)\n",
+        2, "hah: Slurm's controller does not answer: Unable to contact slurm controller (connect failure)\n",
     )  # fmt: skip
     monkeypatch.setenv("PATH", "/nowhere")
     none = here("run", "quickstart", "--on", "slurm", *settings(ONE), check=False)
-    assert none.stderr == "hah: scontrol is not on this machine; submit where the programs of Slurm are\n"
+    assert none.stderr == "hah: there is no Slurm on this machine; submit where its programs are\n"
     assert not runs.exists()
 
 
@@ -178,7 +192,7 @@ def test_who_is_killed_before_sbatch_answers_leaves_a_run_that_says_so(slurm, pr
     assert f"{run.id} is job {job_of(run).id} of Slurm" in done.stdout
     twice = hah("resume", run.id, "--on", "slurm", check=False)
     assert twice.returncode == 2
-    assert "of Slurm already" in twice.stderr or "nothing to go on with" in twice.stderr  # it may have begun
+    assert "is Slurm's" in twice.stderr or "nothing to go on with" in twice.stderr  # it may have begun
     until(run, "finished")
 
 
@@ -200,22 +214,22 @@ def test_a_run_that_was_there_is_as_it_was_where_sbatch_refuses(slurm, profile, 
 
 
 def test_a_sweep_is_arrays_in_which_no_two_share_a_gpu_and_remembers_where_it_runs(slurm, profile, hah, runs, tmp_path):
-    profile(gres="gpu:1", max_array=6)
+    profile(gres="gpu:1", max_array=4)
     plan = tmp_path / "s.yaml"
     values = dict(one.split("=", 1) for one in ONE if not one.startswith("hah.alpha"))
     lines = ", ".join(f"{name}: {value}" for name, value in values.items())
     plan.write_text(
-        f"name: s\nbase: quickstart\nset: {{{lines}}}\naxes: {{hah.alpha: [[0.1, 0.1], [0.2, 0.1]]}}\nseeds: 4\n"
+        f"name: s\nbase: quickstart\nset: {{{lines}}}\naxes: {{hah.alpha: [[0.1, 0.1], [0.2, 0.1]]}}\nseeds: 3\n"
     )
     assert hah("sweep", "run", plan, "--on", "slurm", "--dry-run").stdout.count("#!/bin/bash") == 2
     first = json.loads(hah("sweep", "run", plan, "--on", "slurm", "--json").stdout)["submitted"]
-    assert len(first) == 8
+    assert len(first) == 6
     assert len({one["job"].partition("_")[0] for one in first}) == 2
     # What Slurm has is not handed to it again.
-    assert len(json.loads(hah("sweep", "resume", "s", "--json").stdout)["submitted"]) == 8
-    more = json.loads(hah("sweep", "extend", "s", "--seeds", "5", "--json").stdout)["submitted"]
+    assert len(json.loads(hah("sweep", "resume", "s", "--json").stdout)["submitted"]) == 6
+    more = json.loads(hah("sweep", "extend", "s", "--seeds", "4", "--json").stdout)["submitted"]
     found = {one["job"]: store.resolve(one["id"], runs) for one in [*first, *more]}
-    assert len(found) == 10
+    assert len(found) == 8
     for run in found.values():
         until(run, "finished")
     spans = []
@@ -230,7 +244,7 @@ def test_a_sweep_is_arrays_in_which_no_two_share_a_gpu_and_remembers_where_it_ru
     for index, (gpu, begun, end) in enumerate(spans):
         for other, other_begun, other_end in spans[:index]:
             assert gpu != other or begun >= other_end or end <= other_begun
-    assert "10 finished" in hah("sweep", "status", "s").stdout
+    assert "8 finished" in hah("sweep", "status", "s").stdout
 
 
 def test_of_two_arrays_the_second_of_which_is_refused_the_first_stays(slurm, profile, hah, runs, tmp_path, program):
