@@ -278,8 +278,9 @@ def grouped(folder: Path, settings: Path, seconds: float) -> dict[str, Any]:
             config, group = presets.dumped(experiment), fingerprint(experiment, seed=False)
             for seed in range(25):
                 run = create(folder, "trial", re.sub(r"^seed: \d+$", f"seed: {seed}", config, flags=re.MULTILINE))
-                State(name="trial", preset="quickstart", group=group, seed=seed, status="finished", epoch=12, epochs=12,
-                      created=time.time(), metrics={"test/accuracy": 0.9 + seed / 1000}).write(run, False)  # fmt: skip
+                State(name="trial", preset="quickstart", group=group, seed=seed, status="finished", epoch=12,
+                      epochs=12, created=time.time() - 7200,
+                      metrics={"test/accuracy": 0.9 + seed / 1000}).write(run, False)  # fmt: skip
     kept = settings / "hah-tui"
     kept.mkdir(parents=True)
     (kept / "terminal.json").write_text('{"group": "seed"}')
