@@ -107,7 +107,7 @@ FACTS = {
         Attribute("curve", "loss", lambda run: run.look.state.metrics.get(LOSS),
                   about="the training loss so far, as a line"),
         Attribute("epoch", "epoch", lambda run: run.look.state.epoch, about="epochs trained"),
-        Attribute("seed", "seed", lambda run: run.seed, wants="settings", about="the seed"),
+        Attribute("seed", "seed", lambda run: run.seed, wants="group", about="the seed"),
         Attribute("created", "age", lambda run: run.look.state.created or None, "moment", downwards=True,
                   about="when it was made"),
         Attribute("updated", "updated", lambda run: run.look.state.updated or None, "moment", downwards=True,

@@ -65,8 +65,10 @@ class Group:
 
     def mean(self, by: Attribute) -> float | None:
         """The mean of a measured attribute over the counted runs, of progress over all; None of no value."""
-        values = self._values(by)
-        return statistics.fmean(values) if values else None
+        if by.name not in self._means:
+            values = self._values(by)
+            self._means[by.name] = statistics.fmean(values) if values else None
+        return self._means[by.name]
 
     def spread(self, by: Attribute) -> float | None:
         """The sample standard deviation of the same; None of a single value."""
@@ -78,6 +80,10 @@ class Group:
     def _values(self, by: Attribute) -> list[float]:
         runs = self.runs if by.name in attributes.PROGRESS else self.counted
         return [float(value) for run in runs if (value := by.of(run)) is not None]
+
+    @cached_property
+    def _means(self) -> dict[str, float | None]:
+        return {}
 
     @cached_property
     def _spreads(self) -> dict[str, float | None]:

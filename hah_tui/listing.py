@@ -28,7 +28,7 @@ from engine.runs.watcher import Look, Watcher
 from hah_tui import run_facts
 from hah_tui.run_facts import Configured
 
-Wants = Literal["settings", "results"]  # what is read of a run only where somebody wants it
+Wants = Literal["group", "settings", "results"]  # what is read of a run only where somebody wants it
 FIRST = 100  # runs in the first piece: as many as a table has slots
 PIECE = 100
 SETTLING = 4  # updates after a change of the folder in which it is listed again: config.yaml follows mkdir
@@ -206,10 +206,12 @@ def read(look: Look, wants: Collection[Wants], known: ListedRun | None = None) -
     """A run with what is wanted of it; what was ``known`` of its settings and has not changed is not read again."""
     configured = None if known is None else known.configured
     same = known is not None and known.look.state.changed == look.state.changed
-    if "settings" in wants and not (configured and same):
+    whole = "settings" in wants
+    enough = configured is not None and same and (configured.shared.settings or not whole)
+    if (whole or "group" in wants) and not enough:
         configured = None  # stays, where it cannot be read
         with suppress(OSError, ValueError, RequestError):
-            configured = run_facts.configured(look.run, look.state)
+            configured = (run_facts.configured if whole else run_facts.in_group)(look.run, look.state)
     results = run_facts.evaluated(look.run) if "results" in wants else {}
     return ListedRun(look, store.labels(look.run), configured, results)
 

@@ -18,8 +18,8 @@ _SEED = re.compile(r"^seed: (\d{1,15})$", re.MULTILINE)
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """The ``settings`` of an experiment by dotted name, its name and seed left out, and of them what its ``network``
-    depends on, as `fingerprint.settings` has it. Runs that are alike have the same one."""
+    """The ``settings`` of an experiment by dotted name, its name and seed left out ({}: nobody asked for them), and of
+    them what its ``network`` depends on, as `fingerprint.settings` has it. Runs that are alike have the same one."""
 
     settings: dict[str, Any]
     network: dict[str, Any]
@@ -46,6 +46,19 @@ def configured(run: RunDirectory, state: State) -> Configured:
     written = _SEED.search(text)
     seed = state.seed if state.seed is not None or written is None else int(written[1])
     return Configured(_shared[key], seed, store.group_of(run, state))
+
+
+def in_group(run: RunDirectory, state: State) -> Configured:
+    """As much as grouping needs: no settings, and of runs of one group but the first's config.yaml is read."""
+    group = store.group_of(run, state)
+    if not group or state.seed is None:
+        return configured(run, state)
+    if group not in _networks:
+        _networks[group] = Shared({}, configured(run, state).shared.network)
+    return Configured(_networks[group], state.seed, group)
+
+
+_networks: dict[str, Shared] = {}  # by group
 
 
 def _read(run: RunDirectory, state: State) -> Shared:

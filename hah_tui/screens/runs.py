@@ -153,7 +153,7 @@ class RunsScreen(ListActions):
         """Have read of every run what the filter, the order and the columns ask for."""
         settings = self.hah.settings
         asked = [*self._filter.attributes, *map(attributes.kept, (settings.sort, *settings.columns.split()))]
-        asked += [attributes.kept("seed")] * bool(settings.group)
+        asked += [attributes.kept(settings.group)] * bool(settings.group)
         wants = attributes.wanted(asked)
         if not wants <= self._wants:
             self._wants |= wants
@@ -219,7 +219,8 @@ class RunsScreen(ListActions):
     @property
     def _grouped(self) -> bool:
         """Whether there are groups: not before it is known of every run which one is its."""
-        return bool(self.hah.settings.group) and "settings" in self._has
+        by = self.hah.settings.group
+        return bool(by) and attributes.wanted([attributes.kept(by)]) <= self._has
 
     def _place(self) -> int:
         """Where the current run is in the list; where it is not, its old place or the end.

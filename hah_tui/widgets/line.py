@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual.binding import Binding
 from textual.events import Key
+from textual.reactive import Reactive
 from textual.widgets import Input
 
 MOVES = ("app.focus_next", "app.focus_previous", "next_row", "previous_row", "complete")
@@ -21,6 +22,7 @@ class Line(Input, inherit_bindings=False):
     """
 
     BINDINGS = Input.BINDINGS  # and none of those by which other widgets scroll
+    cursor_blink = Reactive(False, init=False)  # a picture twice a second, over a thin line too
     EDITS: ClassVar[dict[str, str]] = {made.key: made.action for made in Binding.make_bindings(Input.BINDINGS)}
 
     async def _on_key(self, event: Key) -> None:
