@@ -396,7 +396,7 @@ def test_suites_are_chosen_beside_the_time_they_take(runs, asked):
             ("evaluate.noise.levels [0.1, 0.2]", "got 'evaluate.noise.levels [0.1, 0.2]'"),
             ("evaluate.noise.levels=[0.1, 0.2] evaluate.noise.draws 3", "got 'evaluate.noise.draws 3'"),
             ("evaluate.noise.levels=[0.1,", "evaluate.noise.levels=[0.1,: is not YAML"),
-            ("hah.lambda=1", "evaluate.* and compute.device only"),
+            ("hah.lambda=1", "settings evaluate.*, compute.device"),
             ("evaluate.attacks.restarts=0", "from 1 to 100"),
         ):
             box.value = text
