@@ -275,7 +275,7 @@ def evaluation(experiment: Experiment, suites: Sequence[str], images: int | None
     changes: list[tuple[str, Any]] = [assigned(assignment) for assignment in sets]
     for name, _ in changes:
         if not name.startswith("evaluate.") and name not in _PLACE:
-            raise RequestError(f"{name}: an evaluation has the settings evaluate.*, {' and '.join(_PLACE)} only")
+            raise RequestError(f"{name}: an evaluation has the settings evaluate.*, {', '.join(_PLACE)} only")
     if suites:
         changes.append(("evaluate.suites", [suite.replace("-", "_") for suite in suites]))
     if images is not None:
