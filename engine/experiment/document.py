@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,11 +109,6 @@ for _kind, _looks_like, _begins in (
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_looks_like})$"), _begins)
 
-_DOUBTFUL = re.compile(r"[|>%@`?&*!\\]|[^\n -~]")  # where libyaml takes what PyYAML refuses, or reads it differently
-_Fast: Any = _Loader
-if yaml.__with_libyaml__:
-    _Fast = type("_Fast", (yaml.CSafeLoader,), {"yaml_implicit_resolvers": _Loader.yaml_implicit_resolvers})
-
 
 def read(path: Path) -> Document:
     """Read one YAML file whose top is a mapping; raises RequestError naming ``path`` and the line."""
@@ -181,13 +175,9 @@ def value_of(text: str) -> Any:
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:
-    """The nodes of a text: by libyaml, which is ten times as fast, where there is one, both would read the same, and it
-    finds nothing wrong; what is wrong is said by PyYAML everywhere."""
-    if not _DOUBTFUL.search(text):
-        with suppress(yaml.YAMLError, ValueError, RequestError):
-            return _composed(text, source, _Fast)
     try:
-        return _composed(text, source, _Loader)
+        _refuse_expansion(text, source)
+        return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark and not source.startswith("--set") else source
@@ -198,15 +188,10 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         raise RequestError(Mistake(f"is not YAML: {str(error).splitlines()[0]}", source)) from None
 
 
-def _composed(text: str, source: str, loader: Any) -> yaml.Node | None:
-    _refuse_expansion(text, source, loader)
-    return yaml.compose(text, Loader=loader)
-
-
-def _refuse_expansion(text: str, source: str, loader: Any) -> None:
+def _refuse_expansion(text: str, source: str) -> None:
     """Walk the parser's events, which neither expand nor recurse, before anything is built from them."""
     depth = 0
-    for event in yaml.parse(text, Loader=loader):
+    for event in yaml.parse(text, Loader=_Loader):
         assert event.start_mark is not None
         place = _place(source, event.start_mark)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
