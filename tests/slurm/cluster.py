@@ -36,6 +36,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=bf_interval=1,sched_interval=1
 SlurmdParameters=config_overrides
 ReturnToService=2
+BatchStartTimeout=4
 KillWait=5
 MinJobAge=3600
 GresTypes=gpu

@@ -152,6 +152,7 @@ def test_a_run_on_a_node_that_dies_is_lost_and_goes_on_when_slurm_starts_its_job
     eventually(lambda: step(run) > 5, PATIENCE)
     slurm.kill_node("ci1")
     until(run, "lost")
+    time.sleep(15)  # BatchStartTimeout and 10: until then a job that its node does not know may be about to begin there
     slurm.start_node("ci1")  # a node that comes back without the job has lost it
     until(run, "finished")
     assert ended(slurm, job) == ("COMPLETED", "0:0")

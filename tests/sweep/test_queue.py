@@ -170,14 +170,13 @@ def test_after(queued, runs):
     lock.release()
 
 
-def test_what_has_not_changed_is_not_read_again_and_what_has_is(queued, runs, monkeypatch):
+def test_what_has_not_changed_is_not_read_again_and_what_has_is(queued, runs):
     for number in range(5):
         queued(f"run-{number}")
-    reader = Queue(runs)
-    reader.items()
     read = []
-    whole = queue.item_of
-    monkeypatch.setattr(queue, "item_of", lambda run, *watch: read.append(run.id) or whole(run, *watch))
+    reader = Queue(runs, read=lambda run, watch: read.append(run.id) or queue.item_of(run, watch))
+    reader.items()
+    read.clear()
     reader.items()
     assert read == []
     run = RunDirectory(runs / "run-3")
