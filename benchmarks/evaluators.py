@@ -35,9 +35,9 @@ CASES = {"one": (1, 1), "two_processes": (2, 1), "two_threads": (1, 2)}  # proce
 SETTINGS = ["evaluate.suites=[attacks, masking]", "evaluate.attacks.steps=30", "evaluate.masking.steps=20"]
 
 
-def made(folder: Path) -> RunDirectory:
-    """A run that has finished with the tests' digits network."""
-    experiment = presets.load(str(NETWORK / "config.yaml"), ["compute.device=cpu"])
+def made(folder: Path, *sets: str) -> RunDirectory:
+    """A run that has finished with the tests' digits network, with further settings."""
+    experiment = presets.load(str(NETWORK / "config.yaml"), ["compute.device=cpu", *sets])
     run = RunDirectory(folder / "digits-hah-kept")
     for part in (run.control, run.checkpoints, run.results, run.tensorboard):
         part.mkdir(parents=True)

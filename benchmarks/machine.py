@@ -22,7 +22,7 @@ def facts() -> dict[str, Any]:
     """Command, machine, versions, commit."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "command": ["python", *sys.argv],
+        "command": ["python", *(Path(one).name if Path(one).is_absolute() else one for one in sys.argv)],
         "machine": {**manifest.machine(), "host": None, "gpu": gpu, "threads": torch.get_num_threads()},
         "versions": manifest.versions(),
         "source": manifest.source(),

@@ -12,17 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from evaluators import made
 
-from engine.experiment import presets
-from engine.job import checkpoints
 from engine.runs import control, devices, launch, shares, store
 from engine.runs.events import Tail
 from engine.runs.layout import RunDirectory
 from engine.runs.process import is_locked
-from engine.runs.state import State, read_state
+from engine.runs.state import read_state
 from tests.end_to_end.conftest import eventually, settings
-from tests.evaluation.conftest import NETWORK
 from tests.once import once
 
 # Few images and steps; what attacks and probes find is for others to judge. 71 pieces.
@@ -37,22 +34,9 @@ LONG = ["evaluate.suites=[attacks]", "evaluate.attacks.methods=[pgd]", "evaluate
 LONG += ["evaluate.attacks.linf=[1e-4, 2e-4, 3e-4]", "evaluate.attacks.l2=[1e-4, 2e-4]"]  # too small to break any
 
 
-def made(folder):
-    """A run that has finished with the tests' digits network."""
-    experiment = presets.load(str(NETWORK / "config.yaml"), ["compute.threads=1", "compute.device=cpu"])
-    run = RunDirectory(folder / "digits-hah-kept")
-    for part in (run.control, run.checkpoints, run.results, run.tensorboard):
-        part.mkdir(parents=True)
-    run.config.write_text(presets.dumped(experiment))
-    State(name="digits-hah", status="finished", epoch=8, epochs=8, began=1.0, created=1.0).write(run)
-    weights = {"network": load_file(NETWORK / "model.safetensors"), "experiment": experiment.dump()}
-    checkpoints.write(run.checkpoints / "last.pt", {**weights, "epoch": 8, "step": 96})
-    return run
-
-
 @pytest.fixture
 def run(runs):
-    return made(runs)
+    return made(runs, "compute.threads=1")
 
 
 def results(run):
@@ -64,7 +48,7 @@ def of_one_process(tmp_path_factory):
     program = Path(sys.executable).with_name("hah")
 
     def make(folder):
-        run = made(folder)
+        run = made(folder, "compute.threads=1")
         elsewhere = {f"XDG_{kind}_HOME": str(folder.with_name("nobody")) for kind in ("CONFIG", "DATA", "CACHE")}
         env = {**os.environ, **elsewhere, "HAH_RUNS": str(folder)}
         subprocess.run([program, "eval", run.id, *settings(FEW)], check=True, capture_output=True, env=env)
