@@ -1,14 +1,15 @@
 """Everything there is to measure on a GPU, by value, as far as the minutes go; the next call goes on from there.
 
-    python benchmarks/gpu.py --minutes 10 [--to build/gpu] [--commit SHA]
+    python benchmarks/gpu.py --minutes 10 [--to build/gpu] [--commit SHA] [--only measures|runs] [--at-once 4]
     python benchmarks/gpu.py --rehearse          all of it at a tiny size, on the CPU, in under a minute
     python benchmarks/gpu.py --unpack gpu.json --to results/2026-11-26-h200      the runs that a document holds
     python benchmarks/gpu.py --floors            what a step cannot be faster than, on an H100 and an H200
 
-In this order: facts of the machine and its ceilings; tests/gpu; agreement, step, kernels against the memory floor, a
-profile; paper-standard and paper-hah-lambda-1, 100 epochs with test and noisy accuracy after each, and their
-evaluations; lambda 0.1, the ablations, more seeds. TO/gpu.json holds what is done, TO/runs the runs; a training that
-the time does not suffice for is stopped and saved.
+First the measures: facts of the machine and its ceilings; tests/gpu; step, profile, agreement, kernels against the
+memory floor. Then the runs, by value and several at once on the one GPU: paper-hah-lambda-1 and paper-standard, 100
+epochs with test and noisy accuracy after each, and their evaluations; lambda 0.1, the ablations, more seeds. The first
+training has the GPU for itself in its first epochs, which tells what an epoch takes alone. TO/gpu.json holds what is
+done, TO/runs the runs; what the time does not suffice for is stopped and saved.
 
 It needs a checkout and what `needed` says, not the terminal; what is missing is named. Images: HAH_DATA.
 """
@@ -24,7 +25,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +43,16 @@ NEEDED = {  # package: what is imported of it; beside PyTorch, Triton and NumPy
     "pytest": "pytest",
 }  # fmt: skip
 LAST = 20.0  # seconds before the end in which nothing is begun
-SEEDS = (2022, 2023, 2024)
-TRAININGS = (  # (preset, seed) by value
-    ("paper-standard", 2022), ("paper-hah-lambda-1", 2022), ("paper-hah", 2022), ("no-hah-loss", 2022),
-    ("no-threshold-lambda-1", 2022), ("batch-norm-lambda-1", 2022),
-    *((preset, seed) for seed in SEEDS[1:] for preset in ("paper-standard", "paper-hah-lambda-1")),
-)  # fmt: skip
-SUITES = {  # of every training, by value: what is set beside the suite
-    "noise": [], "attacks": ["evaluate.images=1000"], "sparsity": [],
+MAIN = (("paper-hah-lambda-1", 2022), ("paper-standard", 2022))
+ABLATIONS = tuple(
+    (preset, 2022) for preset in ("paper-hah", "no-hah-loss", "no-threshold-lambda-1", "batch-norm-lambda-1")
+)
+MORE = tuple((preset, seed) for seed in (2023, 2024) for preset, _ in MAIN)
+ALONE = 4  # epochs of the first training before another engine begins
+SUITES = {  # by value: what is set beside the suite
+    "noise": [], "sparsity": [], "attacks": ["evaluate.images=1000"], "minimum_norm": ["evaluate.images=200"],
+    "masking": ["evaluate.images=500"],
     "corruptions": ["evaluate.images=2000", "evaluate.corruptions.source=generated"],
-    "minimum_norm": ["evaluate.images=200"], "masking": ["evaluate.images=500"],
 }  # fmt: skip
 TINY = [
     "model.width=0.0625", "data.dataset=digits", "data.augment=none", "data.train_limit=64", "data.test_limit=16",
@@ -67,14 +70,14 @@ TINY_SUITES = {
 class Session:
     """One call: the document, where it lies, and how much time is left."""
 
-    def __init__(self, folder: Path, minutes: float, rehearse: bool, commit: str) -> None:
+    def __init__(self, folder: Path, minutes: float, rehearse: bool, commit: str, at_once: int) -> None:
         import machine
         from gpu_measures import REHEARSAL, Size
 
         self.folder, self.rehearse, self.end = folder, rehearse, time.monotonic() + 60 * minutes
         self.where = machine.torch.device("cpu") if rehearse else machine.device()
         self.size = REHEARSAL if rehearse else Size()
-        self.path = folder / "gpu.json"
+        self.at_once, self.path = at_once, folder / "gpu.json"
         self.document: dict[str, Any] = {"benchmark": "gpu", "parts": {}}
         if self.path.exists():
             self.document = json.loads(self.path.read_text())
@@ -87,29 +90,39 @@ class Session:
         """Seconds until nothing more is begun."""
         return self.end - LAST - time.monotonic()
 
-    def part(self, name: str, work: Callable[[], Any], least: float = 5.0) -> None:
-        """Do what is not done yet, unless less than ``least`` seconds are left; what fails is said and passed over."""
-        before = self.document["parts"].get(name, {})
-        if before.get("status") == "done":
+    def due(self, name: str, least: float = 5.0) -> bool:
+        """Whether a part is to be done now: it is not done yet, and ``least`` seconds are left."""
+        if self.status(name) == "done":
             print(f"{name}: done before", flush=True)
-            return
+            return False
         if self.left < least:
             self.document["parts"].setdefault(name, {"status": "no time"})
             self.save()
             print(f"{name}: no time left", flush=True)
+            return False
+        return True
+
+    def note(self, name: str, began: float, status: str, result: Any) -> None:
+        """What has come of a part that began at ``began``."""
+        spent = time.monotonic() - began
+        before = self.document["parts"].get(name, {}).get("seconds", 0.0)
+        self.document["parts"][name] = {"status": status, "seconds": before + spent, "result": result}
+        self.save()
+        print(f"{name}: {status}, {spent:.1f} s", flush=True)
+
+    def part(self, name: str, work: Callable[[], Any], least: float = 5.0) -> None:
+        """Do what is not done yet, if ``least`` seconds are left; what fails is said and passed over."""
+        if not self.due(name, least):
             return
-        began, status, result = time.monotonic(), "done", None
+        began = time.monotonic()
         try:
-            result = work()
-            if isinstance(result, dict) and result.get("status") in ("stopped", "failed"):
-                status = "partial" if result["status"] == "stopped" else "failed"
+            self.note(name, began, "done", work())
         except Exception as error:
             traceback.print_exc()
-            status, result = "failed", f"{type(error).__name__}: {error}"
-        spent = before.get("seconds", 0.0) + time.monotonic() - began
-        self.document["parts"][name] = {"status": status, "seconds": spent, "result": result}
-        self.save()
-        print(f"{name}: {status}, {time.monotonic() - began:.1f} s", flush=True)
+            self.note(name, began, "failed", f"{type(error).__name__}: {error}")
+
+    def status(self, name: str) -> Any:
+        return self.document["parts"].get(name, {}).get("status")
 
     def result(self, name: str) -> Any:
         return self.document["parts"].get(name, {}).get("result")
@@ -121,15 +134,17 @@ class Session:
         replace_text(self.path, json.dumps(self.document, indent=1, allow_nan=False) + "\n")
 
 
-def tests(session: Session) -> dict[str, Any]:
-    """tests/gpu: how many passed, and the end of what was said."""
-    command = [sys.executable, "-m", "pytest", "tests/gpu", "-q", "-o", "addopts=", "-o", "filterwarnings="]
+def tests(session: Session, chosen: Sequence[str], most: float) -> dict[str, Any]:
+    """Some of tests/gpu, for ``most`` seconds: how many passed, and the end of what was said."""
+    command = [sys.executable, "-m", "pytest", *chosen, "-q", "-o", "addopts=", "-o", "filterwarnings="]
     command += ["-p", "no:cacheprovider", "--tb=short", "-ra"]
+    if importlib.util.find_spec("xdist") and not session.rehearse:
+        command += ["-n", "6"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""} if session.rehearse else dict(os.environ)
     environment.pop("TRITON_INTERPRET", None)
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=max(5, min(240, session.left))
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=max(5, min(most, session.left))
         )
         code, said = done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired as late:
@@ -137,53 +152,144 @@ def tests(session: Session) -> dict[str, Any]:
     return {"exit_code": code, "summary": said.strip().splitlines()[-1:], "said": said[-6000:]}
 
 
-def experiment_of(session: Session, preset: str, seed: int) -> tuple[Any, list[str]]:
-    from engine.experiment import presets
+@dataclass(frozen=True)
+class Job:
+    """The training of a preset with a seed, or one suite of its evaluation, in an engine of its own."""
 
-    sets = [f"seed={seed}", *(TINY if session.rehearse else ["observe.every=1"])]
-    return presets.load(preset, sets), sets
+    preset: str
+    seed: int
+    suite: str = ""
+
+    @property
+    def training(self) -> Job:
+        return replace(self, suite="")
+
+    @property
+    def name(self) -> str:
+        return f"evaluate {self.preset} {self.seed} {self.suite}" if self.suite else f"train {self.preset} {self.seed}"
+
+    def needs(self) -> set[Job]:
+        """The trainings that must have ended before."""
+        return {self.training, *([Job("paper-standard", self.seed)] if self.suite == "masking" else [])} - {self}
 
 
-def training(session: Session, preset: str, seed: int) -> dict[str, Any]:
-    """Train a preset, or go on with it, until it is finished or the time is up; what its record says."""
+def train(session: Session, job: Job) -> tuple[Any, subprocess.Popen[bytes] | None]:
+    """Begin a training, or go on with it: the run, and its engine unless it has finished before."""
     from engine.experiment import presets
     from engine.runs import store
     from engine.runs.making import Origin
     from hah_tui import engines
 
-    experiment, sets = experiment_of(session, preset, seed)
-    run = found(session, preset, seed)
-    if run is None:
-        preset_ = presets.find(preset)
-        run, process = engines.begin(experiment, Origin(preset, preset_.path, sets), session.folder / "runs")
-    elif store.look(run).status == "finished":
-        return told(run)
-    else:
-        process = engines.resume(run)
-    wait(session, run, process)
-    return told(run)
+    run = found(session, job)
+    if run is not None:
+        return run, None if store.look(run).status == "finished" else engines.resume(run)
+    sets = [f"seed={job.seed}", *(TINY if session.rehearse else ["compute.device=cuda", "checkpoints.every=10"])]
+    preset = presets.find(job.preset)
+    return engines.begin(presets.load(job.preset, sets), Origin(job.preset, preset.path, sets), session.folder / "runs")
 
 
-def wait(session: Session, run: Any, process: subprocess.Popen[bytes]) -> None:
-    """Until an engine has ended; once the time is up it is asked to save and stop."""
+def evaluate(session: Session, job: Job) -> tuple[Any, subprocess.Popen[bytes] | None]:
+    """Begin one suite of a finished run: its evaluation, and the engine unless everything has been measured."""
+    from engine.experiment import presets
+    from engine.runs.state import read_state
+    from hah_tui import engines
+
+    run = found(session, job)
+    if run is None or read_state(run).status != "finished":
+        raise RuntimeError("its training has not finished")
+    suites, sets = [job.suite], ["compute.device=cuda", *SUITES[job.suite]]
+    if session.rehearse:  # all suites in one process
+        suites = list(SUITES)
+        sets = [*TINY[-1:], "evaluate.images=8", *(one for each in TINY_SUITES.values() for one in each)]
+    standard = found(session, Job("paper-standard", job.seed))
+    if "masking" in suites and standard is not None and standard != run:
+        sets = [*sets, f"evaluate.masking.standard={standard.id}"]
+    if session.rehearse and list(run.results.glob(f"{job.suite}-*.json")):
+        return run, None
+    return run, engines.evaluate(run, engines.evaluation(presets.load(str(run.config)), suites, None, sets), "last")
+
+
+def side_by_side(session: Session, jobs: Sequence[Job]) -> None:
+    """Do jobs in their order, as many at once as the session allows, each once what it needs is done; once the time is
+    up they are asked to save and stop."""
     from engine.runs import control, launch
 
-    launch.answer_signals()
-    while process.poll() is None and session.left > 0:
-        time.sleep(0.1)
-    if process.poll() is None:
-        control.send(run, "stop")
-        process.wait(LAST - 5)
+    waiting = [job for job in jobs if session.due(job.name)]
+    running: dict[Job, tuple[Any, subprocess.Popen[bytes] | None, float]] = {}
+    alone = Alone()
+    while waiting or running:
+        for job, (run, process, began) in list(running.items()):
+            if process is None or process.poll() is not None:
+                del running[job]
+                told_ = told(run) if not job.suite else measured(run, job.suite)
+                status = {"finished": "done", "stopped": "partial"}.get(told_["status"], "failed")
+                session.note(job.name, began, status, told_)
+        if session.left <= 0:
+            break
+        taken = {job.training for job in running}
+        ready = (
+            job for job in waiting
+            if job.training not in taken and not job.needs() & {*waiting, *running}
+        )  # fmt: skip
+        job = next(ready, None) if len(running) < session.at_once and not alone.wanted(running) else None
+        if job is None:
+            time.sleep(0.05)
+            continue
+        waiting.remove(job)
+        began = time.monotonic()
+        try:
+            running[job] = (*(evaluate if job.suite else train)(session, job), began)
+        except Exception as error:
+            traceback.print_exc()
+            session.note(job.name, began, "failed", f"{type(error).__name__}: {error}")
+        launch.answer_signals()
+    session.document["alone"] = session.document.get("alone") or alone.told()
+    for job, (run, process, _) in running.items():
+        if process is not None and process.poll() is None:
+            control.send(run.evaluation if job.suite else run, "stop")
+    for job, (run, process, began) in running.items():
+        if process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(1.0, session.end - 5 - time.monotonic()))
+        session.note(job.name, began, "partial", measured(run, job.suite) if job.suite else told(run))
+    for job in waiting:
+        session.due(job.name)
 
 
-def found(session: Session, preset: str, seed: int) -> Any:
-    """The run of a preset and seed in this session's folder, or None."""
+class Alone:
+    """How long an epoch takes while one training has the GPU for itself: of its epochs 2 to `ALONE`."""
+
+    def __init__(self) -> None:
+        self._run: Any = None
+        self._seen: dict[int, float] = {}  # when an epoch had been done
+
+    def wanted(self, running: Mapping[Job, tuple[Any, Any, float]]) -> bool:
+        """Whether the first training is still to be left alone."""
+        from engine.runs.state import read_state
+
+        if self._run is None:
+            first = next((run for job, (run, *_) in running.items() if not job.suite), None)
+            self._run = first
+        if self._run is None or ALONE in self._seen or all(run != self._run for run, *_ in running.values()):
+            return False
+        self._seen.setdefault(read_state(self._run).epoch, time.monotonic())
+        return ALONE not in self._seen
+
+    def told(self) -> dict[str, Any] | None:
+        """Seconds an epoch, observation and saving included; None where it was not seen."""
+        if not {1, ALONE} <= set(self._seen):
+            return None
+        return {"epochs": ALONE - 1, "seconds_per_epoch": (self._seen[ALONE] - self._seen[1]) / (ALONE - 1)}
+
+
+def found(session: Session, job: Job) -> Any:
+    """The run of a job in this session's folder, or None."""
     from engine.disk import read_json
     from engine.runs import store
     from engine.runs.state import read_state
 
     for run in store.all_runs(session.folder / "runs"):
-        if read_state(run).preset == preset and f"seed={seed}" in read_json(run.manifest).get("sets", []):
+        if read_state(run).preset == job.preset and f"seed={job.seed}" in read_json(run.manifest).get("sets", []):
             return run
     return None
 
@@ -203,29 +309,13 @@ def told(run: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def evaluation(session: Session, preset: str, seed: int, suite: str) -> dict[str, Any]:
-    """One suite of a finished run, or as many of its pieces as the time allows; its result's numbers."""
-    from engine.disk import read_json
-    from engine.experiment import presets
+def measured(run: Any, suite: str) -> dict[str, Any]:
+    """How the evaluation of a run ended, and the files of a suite's results, which are packed with the run."""
     from engine.runs.state import read_state
-    from hah_tui import engines
 
-    run = found(session, preset, seed)
-    if run is None or read_state(run).status != "finished":
-        return {"status": "failed", "error": "its training has not finished"}
-    suites, sets = [suite], SUITES[suite]
-    if session.rehearse:  # all suites in one process
-        suites = list(SUITES)
-        sets = [*TINY[-1:], "evaluate.images=8", *(one for each in TINY_SUITES.values() for one in each)]
-    standard = found(session, "paper-standard", seed)
-    if "masking" in suites and standard is not None and standard != run:
-        sets = [*sets, f"evaluate.masking.standard={standard.id}"]
-    if not (session.rehearse and list(run.results.glob(f"{suite}-*.json"))):
-        experiment = engines.evaluation(presets.load(str(run.config)), suites, None, sets)
-        wait(session, run.evaluation, engines.evaluate(run, experiment, "last"))
     state = read_state(run.evaluation)
     status = {"finished": "finished", "stopped": "stopped"}.get(state.status, "failed")
-    results = {path.name: read_json(path, 1 << 28)["result"] for path in run.results.glob(f"{suite}-*.json")}
+    results = sorted(path.name for path in run.results.glob(f"{suite}-*.json"))
     return {"status": status, "error": state.error, "device": state.device, "results": results}
 
 
@@ -259,35 +349,40 @@ def unpack(document: Path, folder: Path) -> list[Path]:
 
 
 def measure(session: Session) -> None:
-    """Every part, by value."""
+    """What is measured of the machine and the step, by value."""
     import gpu_measures as measures
 
     where, size = session.where, session.size
     session.part("machine", lambda: measures.ceilings(where, size))
     ceilings = session.result("machine") or {}
-    session.part("tests", lambda: tests(session), 30 * (not session.rehearse))
-    session.part("agreement", lambda: measures.agreement(where, size))
-    session.part("steps", lambda: measures.steps(where, size))
-    session.part("kernels", lambda: measures.kernels(where, size, ceilings["copy_bytes_per_second"]))
+    session.part("steps bf16", lambda: measures.steps(where, size, ["bf16"]))
+    kernels = ["tests/gpu/test_captured.py", "tests/gpu/test_kernels.py"]
+    session.part("tests of kernels", lambda: tests(session, kernels, 120), 30 * (not session.rehearse))
     session.part("profile", lambda: measures.profile(where, size))
+    session.part("agreement", lambda: measures.agreement(where, size))
+    session.part("kernels", lambda: measures.kernels(where, size, ceilings["copy_bytes_per_second"]))
     session.part(
         "floors",
         lambda: measures.floors(ceilings["copy_bytes_per_second"], ceilings["bf16_flop_per_second"], size.batches[0]),
     )
-    chosen: Sequence[tuple[str, int]] = TRAININGS[:2] if session.rehearse else TRAININGS
-    for preset, seed in chosen[:2]:
-        session.part(f"train {preset} {seed}", lambda p=preset, s=seed: training(session, p, s))
-    for suite in SUITES:
-        for preset, seed in chosen[:2]:
-            run = lambda p=preset, s=seed, suite=suite: evaluation(session, p, s, suite)  # noqa: E731
-            session.part(f"evaluate {preset} {seed} {suite}", run)
-    for preset, seed in chosen[2:]:
-        session.part(f"train {preset} {seed}", lambda p=preset, s=seed: training(session, p, s))
-        for suite in ("noise", "attacks", "sparsity"):
-            run = lambda p=preset, s=seed, suite=suite: evaluation(session, p, s, suite)  # noqa: E731
-            session.part(f"evaluate {preset} {seed} {suite}", run)
+    session.part("steps", lambda: measures.steps(where, size, ["tf32", "fp32"]))
+
+
+def run(session: Session) -> None:
+    """The trainings and evaluations, by value, and the tests that start engines."""
+    first = [Job(*one) for one in MAIN]
+    soon = [replace(job, suite=suite) for suite in list(SUITES)[:3] for job in first]
+    late = [replace(job, suite=suite) for suite in list(SUITES)[3:] for job in first]
+    jobs = [*first, *soon, *late]
+    if not session.rehearse:
+        more = [[Job(*one) for one in some] for some in (ABLATIONS, MORE)]
+        quick = [[replace(job, suite=suite) for job in some for suite in list(SUITES)[:3]] for some in more]
+        jobs = [*first, *more[0][:2], *soon, *more[0][2:], *quick[0], *late, *more[1], *quick[1]]
+    side_by_side(session, jobs)
     session.document["runs"] = packed(session)
     session.save()
+    engines = ["tests/gpu/test_engines.py"]
+    session.part("tests of engines", lambda: tests(session, engines, 240), 60 * (not session.rehearse))
 
 
 def floors_table() -> None:
@@ -309,6 +404,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--to", type=Path, default=Path("build/gpu"))
     parser.add_argument("--commit", default="", help="of the checkout, where it travels without its history")
+    parser.add_argument("--only", choices=("measures", "runs"))
+    parser.add_argument("--at-once", type=int, default=4, help="engines that share the GPU")
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--unpack", type=Path, metavar="JSON")
     parser.add_argument("--floors", action="store_true")
@@ -323,10 +420,15 @@ def main() -> None:
     else:
         if arguments.rehearse:
             os.environ["TRITON_INTERPRET"] = "1"  # before any kernel is defined
-        session = Session(arguments.to.absolute(), arguments.minutes, arguments.rehearse, arguments.commit)
+        session = Session(
+            arguments.to.absolute(), arguments.minutes, arguments.rehearse, arguments.commit, arguments.at_once
+        )
         if session.where.type != "cuda" and not arguments.rehearse:
             sys.exit("torch sees no GPU here; --rehearse does everything at a tiny size on the CPU")
-        measure(session)
+        if arguments.only != "runs":
+            measure(session)
+        if arguments.only != "measures":
+            run(session)
         print(json.dumps({name: part["status"] for name, part in session.document["parts"].items()}))
 
 

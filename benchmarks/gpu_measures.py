@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -101,9 +101,10 @@ def arithmetic(precision: str) -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def steps(where: torch.device, size: Size) -> list[dict[str, Any]]:
-    """Median seconds of a training step of each kind, interleaved, in each precision and batch size."""
-    return [_steps(where, size, *point) for point in itertools.product(("bf16", "tf32", "fp32"), size.batches)]
+def steps(where: torch.device, size: Size, precisions: Sequence[str]) -> list[dict[str, Any]]:
+    """Median seconds of a training step of each kind, interleaved, in each precision and batch size; "ours" and "plain"
+    with the passes captured as a CUDA graph, and one operation after another ("eager")."""
+    return [_steps(where, size, *point) for point in itertools.product(precisions, size.batches)]
 
 
 def _steps(where: torch.device, size: Size, precision: str, count: int) -> dict[str, Any]:
@@ -111,15 +112,17 @@ def _steps(where: torch.device, size: Size, precision: str, count: int) -> dict[
     with arithmetic(precision):
         torch.manual_seed(0)
         kinds = {
-            "plain": plain(size.width, where, changes),
-            "ours": ours(size.width, where, changes=changes),
-            "reference": ours(size.width, where, "reference", changes),
+            "plain": plain(size.width, where, changes, captured=where.type == "cuda"),
+            "plain eager": plain(size.width, where, changes),
+            "ours": ours(size.width, where, changes=[*changes, f"train.batch_size={count}"]),
+            "ours eager": ours(size.width, where, changes=[*changes, "compute.cuda_graph=false"]),
+            "reference": ours(size.width, where, "reference", [*changes, "compute.cuda_graph=false"]),
             "published": published(size.width, where) if precision == "tf32" else None,
         }
         work = {kind: partial(step, pixels, labels) for kind, step in kinds.items() if step is not None}
         times = {kind: list[float]() for kind in work}
         for step in work.values():
-            seconds(step, where, 1 + size.rounds // 4)
+            seconds(step, where, 1 + size.rounds // 2)  # more than a graph is captured after
         for _ in range(size.rounds):
             for kind, step in work.items():
                 times[kind].append(seconds(step, where, size.steps))

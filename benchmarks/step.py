@@ -30,13 +30,14 @@ from torch.nn import functional as F
 
 from engine.experiment import presets
 from engine.nn import VGG
+from engine.training.captured import CapturedPasses
 from engine.training.step import Step, autocast
 
 KINDS = ("plain", "ours", "reference", "published")
 
 
 def plain(
-    width: float, where: torch.device, changes: Sequence[str] = ()
+    width: float, where: torch.device, changes: Sequence[str] = (), captured: bool = False
 ) -> Callable[[torch.Tensor, torch.Tensor], None]:
     experiment = presets.load("paper-hah", [f"model.width={width}", *changes])
     layers: list[nn.Module] = []
@@ -49,11 +50,25 @@ def plain(
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     cast = autocast(experiment, where)
 
-    def step(pixels: torch.Tensor, labels: torch.Tensor) -> None:
+    def passes(pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
         with cast():
             logits = network(pixels.float().div_(255))
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits.float(), labels).backward()
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        return loss.detach()
+
+    graph: CapturedPasses | None = None
+
+    def step(pixels: torch.Tensor, labels: torch.Tensor) -> None:
+        nonlocal graph
+        if graph is not None:
+            graph((pixels, labels))
+        else:
+            passes(pixels, labels)
+            if captured:
+                graph = CapturedPasses(passes, (pixels, labels), list(network.parameters()))
+                graph((pixels, labels))  # capturing runs nothing
         optimizer.step()
 
     return step

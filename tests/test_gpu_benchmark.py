@@ -13,7 +13,7 @@ from engine.results.measured import measured
 from engine.runs import store
 
 PROGRAM = Path(gpu.__file__)
-PARTS = ["machine", "tests", "agreement", "steps", "kernels", "profile", "floors"]
+MEASURES = ["machine", "steps bf16", "tests of kernels", "profile", "agreement", "kernels", "floors", "steps"]
 
 
 def call(*arguments):
@@ -28,15 +28,18 @@ def test_everything_is_rehearsed_and_comes_back(tmp_path):
     folder = tmp_path / "gpu"
     call("--rehearse", "--minutes", 10, "--to", folder, "--commit", "abc")
     document = json.loads((folder / "gpu.json").read_text())
-    trainings = [f"{preset} 2022" for preset in ("paper-standard", "paper-hah-lambda-1")]
-    evaluations = [f"evaluate {one} {suite}" for suite in gpu.SUITES for one in trainings]
-    assert list(document["parts"]) == [*PARTS, *(f"train {one}" for one in trainings), *evaluations]
+    runs = [gpu.Job(*one) for one in gpu.MAIN]
+    evaluations = {gpu.replace(job, suite=suite).name for job in runs for suite in gpu.SUITES}
+    assert list(document["parts"])[: len(MEASURES)] == MEASURES
+    assert set(document["parts"]) == {*MEASURES, *(job.name for job in runs), *evaluations, "tests of engines"}
     assert {part["status"] for part in document["parts"].values()} == {"done"}
     assert document["source"] == {"commit": "abc", "dirty": None}
     results = {name: part["result"] for name, part in document["parts"].items()}
-    assert "skipped" in results["tests"]["summary"][0]
-    assert [(one["precision"], sorted(one["ratio_to_plain"])) for one in results["steps"]] == [
-        (precision, ["ours", "plain", "reference"]) for precision in ("bf16", "tf32", "fp32")
+    assert all("skipped" in results[f"tests of {what}"]["summary"][0] for what in ("kernels", "engines"))
+    kinds = ["ours", "ours eager", "plain", "plain eager", "reference"]
+    steps = [*results["steps bf16"], *results["steps"]]
+    assert [(one["precision"], sorted(one["ratio_to_plain"])) for one in steps] == [
+        (precision, kinds) for precision in ("bf16", "tf32", "fp32")
     ]  # fmt: skip
     assert {one["kernel"] for one in results["kernels"]} == {"select", "normalize", "project", "backward"}
     assert all(one["seconds"] > 0 < one["floor_seconds"] for one in results["kernels"])

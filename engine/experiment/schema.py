@@ -330,6 +330,7 @@ class Compute(Section):
     kernels: Literal["auto", "reference", "fused"] = option(
         "auto", "the HaH operations: plain PyTorch (reference), their fused twins, or the twins where they run"
     )
+    cuda_graph: bool = option(True, "on a GPU, replay the passes over a batch as one CUDA graph where they allow it")
     num_gpus: int = option(1, "processes of a data-parallel run; this version trains on one device", ge=1, le=1)
     threads: int | None = option(
         None, "CPU threads of each process; null: PyTorch's choice, shared by several processes", unit="threads", ge=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,14 @@ from engine.data.batches import to_images
 from engine.data.draws import Draw, generator
 from engine.experiment import Experiment
 from engine.nn import VGG, HaHBlock
+from engine.training.captured import CapturedPasses
 
 
 class DivergedError(Exception):
     """Loss, weights or scores are no longer numbers; the message says what of them and at which step."""
 
 
+_WARM = 3  # steps before a graph is captured: kernels are compiled and workspaces made in them
 _COLUMNS = ("train/loss", "train/cross_entropy", "train/accuracy")
 
 
@@ -51,8 +53,10 @@ class Drained:
 class Step:
     """Trains ``network`` on one batch a call.
 
-    What a step measures stays on the device until `drain`, so that no step waits for the device. ``warn`` is told
-    when torch.compile cannot compile and the network runs as it is.
+    What a step measures stays on the device until `drain`, so that no step waits for the device. On a GPU the passes
+    over a full batch become one CUDA graph after a few steps: a step is some 560 small operations, which the host
+    launches more slowly than the device runs them. ``warn`` is told when torch.compile cannot compile, or a graph
+    cannot be captured, and the network runs as it is.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Step:
                 if isinstance(block, HaHBlock):  # fused twins are compiled already, and torch cannot look into them
                     block.run_fused = torch.compiler.disable(block.run_fused)  # type: ignore[method-assign]
             self._compiled = torch.compile(network)
+        self._capture = experiment.compute.cuda_graph and device.type == "cuda" and not experiment.train.compile
         self.configure(experiment)
         hah_blocks = experiment.model.hah_blocks
         self._rows = torch.zeros(experiment.observe.log_every, len(_COLUMNS) + hah_blocks, device=device)
@@ -82,6 +87,8 @@ class Step:
                 block.lambda_, block.top_k = experiment.hah.lambda_, experiment.hah.top_k
         for group in self.optimizer.param_groups:
             group["weight_decay"] = experiment.train.weight_decay
+        self._graph: CapturedPasses | None = None
+        self._warm = 0  # full batches since anything changed
 
     def __call__(self, pixels: Tensor, labels: Tensor, number: int, lr: float) -> None:
         """Step ``number`` (from 1) on pixels uint8 [B, 3, H, W] and labels [B]."""
@@ -89,18 +96,12 @@ class Step:
             group["lr"] = lr
         clean = to_images(pixels)
         images = self._perturbed(clean, labels, number)
-        with self.autocast():
-            logits, costs = self._run(images)
-            if self._with_costs and self._experiment.hah.images == "clean" and images is not clean:
-                _, costs = self._run(clean)
-        cross_entropy = F.cross_entropy(logits.float(), labels)
-        loss = cross_entropy - (self._alpha * costs).sum() if self._with_costs else cross_entropy  # Eq. 5
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        apart = self._with_costs and self._experiment.hah.images == "clean" and images is not clean
+        batch = (images, labels, clean) if apart else (images, labels)
+        graph = self._captured(batch)
+        row = graph(batch) if graph else self._passes(*batch)
         self.optimizer.step()
-        with torch.no_grad():
-            correct = (logits.argmax(1) == labels).float().mean()  # of scores that are no numbers, neither is the loss
-            self._rows[len(self._counts)] = torch.cat([torch.stack([loss, cross_entropy, correct]), costs.float()])
+        self._rows[len(self._counts)] = row
         self._counts.append(len(labels))
         self._last = number
 
@@ -122,6 +123,37 @@ class Step:
         columns = {name: [row[index] for row in rows] for index, name in enumerate(_COLUMNS)}
         columns["train/hah_cost"] = [row[1] - row[0] for row in rows]  # the sum of alpha * cost, what Eq. 5 subtracts
         return Drained(first, counts, columns)
+
+    def _passes(self, images: Tensor, labels: Tensor, clean: Tensor | None = None) -> Tensor:
+        """Leave the gradient of Eq. 5 in the weights; costs are of ``clean`` where that is given. What was measured:
+        loss, cross-entropy, fraction correct, and the cost of each HaH block."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            logits, costs = self._run(images)
+            if clean is not None:
+                _, costs = self._run(clean)
+        cross_entropy = F.cross_entropy(logits.float(), labels)
+        loss = cross_entropy - (self._alpha * costs).sum() if self._with_costs else cross_entropy  # Eq. 5
+        loss.backward()
+        with torch.no_grad():
+            correct = (logits.argmax(1) == labels).float().mean()  # of scores that are no numbers, neither is the loss
+            return torch.cat([torch.stack([loss, cross_entropy, correct]), costs.float()])
+
+    def _captured(self, batch: Sequence[Tensor]) -> CapturedPasses | None:
+        """The graph of the passes over such a batch; None while they run one operation after another."""
+        if not self._capture or len(batch[0]) != self._experiment.train.batch_size:
+            return None
+        if self._graph is None:
+            self._warm += 1
+            if self._warm <= _WARM:
+                return None
+            try:
+                self._graph = CapturedPasses(self._passes, batch, list(self.network.parameters()))
+            except RuntimeError as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                self._warn(f"the step cannot be captured as a CUDA graph, it runs as it is: {reason}")
+                self._capture = False
+        return self._graph
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if not self._with_costs:
