@@ -172,9 +172,9 @@ def _kernels(
 
 PARTS = {  # of a step, by what is in the name of a kernel; the first that fits
     "hah blocks": ("_select_kernel", "_normalize_kernel", "_project_kernel", "_backward_kernel", "hahblock"),
-    "convolutions": ("conv", "cudnn", "wgrad", "dgrad", "fprop", "gemm", "cutlass", "xmma", "nchw", "nhwc"),
     "batch norm": ("batch_norm", "bn_",),
     "pooling": ("pool",),
+    "convolutions": ("conv", "cudnn", "wgrad", "dgrad", "fprop", "gemm", "cutlass", "xmma", "nchw", "nhwc"),
     "optimizer": ("adam", "multi_tensor"),
     "copies": ("memcpy", "memset", "copy", "cat"),
 }  # fmt: skip

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 from textual.binding import Binding, BindingType
 
 from engine.report.figures import Figure, Point, Series
-from hah_tui.series import Limits, labels, limits, ticks
+from engine.results.estimates import Estimate
+from hah_tui.series import Limits, limits
 from hah_tui.widgets import canvas, raster
-from hah_tui.widgets.canvas import FAINT, QUIET, STRONG, TEXT, WAITING, Canvas, InkedRow
+from hah_tui.widgets.axes import Axes, Curve
+from hah_tui.widgets.canvas import QUIET, STRONG, TEXT, WAITING, Canvas, InkedRow
 
 
 class FigureChart(Canvas, can_focus=True):
@@ -55,7 +57,7 @@ class FigureChart(Canvas, can_focus=True):
             return [canvas.row((f" {line}", WAITING), width=width) for line in lines]
         rows = [canvas.row((f" {figure.title}", STRONG), width=width, right=[(f"{figure.y_label} ", QUIET)])]
         rows += self._legend(figure, width, max(1, height - 7))
-        return rows + self._plot(figure, places, width, height - len(rows) - 1)
+        return rows + self._plot(figure, places, width, height - len(rows))
 
     def _legend(self, figure: Figure, width: int, most: int) -> list[InkedRow]:
         """A row for each curve, with its value under the cursor; where there are too many, one row of what fits."""
@@ -83,60 +85,24 @@ class FigureChart(Canvas, can_focus=True):
         return [(f" {sign} {one.title}", ink), (said, TEXT), (f"  {quiet}", QUIET)]
 
     def _plot(self, figure: Figure, places: list[float], width: int, height: int) -> list[InkedRow]:
-        if height < 2:
-            return []
-        x = Limits(places[0], places[-1], figure.log)
-        ends = [end for one in figure.series for point in one.points for end in _ends(point)]
-        y = limits(min(ends), max(ends))
-        at = ticks(y, max(2, min(6, (height + 1) // 2)))
-        names = labels(at)
-        left = max(map(len, names)) + 1
-        plot = max(2, width - left - 2)
-        drawn = raster.Raster(plot, height, self.plain)
-
-        def across(value: float) -> float:
-            return x.fraction(value) * (drawn.columns - 1)
-
-        def down(value: float) -> float:
-            return (1 - y.fraction(value)) * (drawn.rows - 1)
-
-        for place, one in enumerate(figure.series):
-            spread = [(across(_x(point)), down(_ends(point)[1]), down(_ends(point)[0])) for point in one.points]
-            drawn.band(spread, 1 + place % canvas.LINES + FAINT)
-        for place, one in reversed(list(enumerate(figure.series))):
-            ink = 1 + place % canvas.LINES
-            dash = raster.style(ink)[0] if self.app.no_color and not self.plain else ()
-            drawn.line([(across(_x(point)), down(point.y.mean)) for point in one.points], ink, dash)
-        gutter = {round((1 - y.fraction(value)) * (height - 1)): name for value, name in zip(at, names, strict=True)}
-        cursor = None if self._at is None else round(x.fraction(self._at) * (plot - 1))
-        rows = []
-        for index in range(height):
-            text, inks = drawn.cells(index)
-            if cursor is not None and text[cursor] == " ":
-                text, inks = f"{text[:cursor]}│{text[cursor + 1 :]}", inks[:cursor] + bytes([TEXT]) + inks[cursor + 1 :]
-            label = gutter.get(index, "").rjust(left - 1) + " "
-            rows.append((label + text + "  ", bytes([QUIET]) * left + inks + b"\0\0"))
-        return [*rows, self._axis(figure, x, left, plot, width)]
-
-    def _axis(self, figure: Figure, x: Limits, left: int, plot: int, width: int) -> InkedRow:
-        """Round values under their places, and the name of the axis with the value under the cursor."""
-        chars, at = [" "] * width, ticks(x, max(2, plot // 10))
+        curves = [
+            Curve(
+                [(_x(point), point.y.mean) for point in one.points],
+                1 + place % canvas.LINES,
+                [spread(point.y) for point in one.points],
+            )
+            for place, one in enumerate(figure.series)
+        ]
+        ends = [end for one in curves for band in one.band for end in band]
         name = figure.x_label if self._at is None else f"{figure.x_label} = {self._at:.6g}"
-        room = max(left, width - len(name) - 1)
-        free = 0
-        for value, text in zip(at, labels(at), strict=True):
-            start = min(max(0, left + round(x.fraction(value) * (plot - 1)) - len(text) // 2), room - len(text) - 1)
-            if start >= free:
-                chars[start : start + len(text)] = text
-                free = start + len(text) + 1
-        chars[room : room + len(name)] = name
-        return "".join(chars)[:width].ljust(width), bytes([QUIET]) * width
+        axes = Axes(Limits(places[0], places[-1], figure.log), limits(min(ends), max(ends)), name)
+        return axes.rows(curves[::-1], width, height, self.plain, bool(self.app.no_color), self._at)
 
 
 def _x(point: Point) -> float:
     return float(point.x)
 
 
-def _ends(point: Point) -> tuple[float, float]:
-    spread = point.y.spread or 0.0
-    return point.y.mean - spread, point.y.mean + spread
+def spread(one: Estimate) -> tuple[float, float]:
+    """From where to where the runs of a mean spread."""
+    return one.mean - (one.spread or 0.0), one.mean + (one.spread or 0.0)

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from engine.report.figures import Figure, Point, Series
 from engine.results.estimates import Estimate
 from engine.results.numbers import ball
-from hah_tui.series import Limits, extent, labels, limits, ticks
-from hah_tui.widgets import raster
-from hah_tui.widgets.canvas import FAINT, QUIET, REFERENCE, TEXT, InkedRow
+from hah_tui.series import Limits, extent, limits
+from hah_tui.widgets.axes import MARKED, Axes, Curve
+from hah_tui.widgets.canvas import REFERENCE, InkedRow
 
 FRONT = 1  # the ink of the run in front; what is behind has REFERENCE
 _AXES = {"noise": "std", "severity": "severity", "snr": "block", "sparsity": "block"}  # else eps
 _WHOLE = ("severity", "snr", "sparsity")  # figures whose x is 1, 2, 3 ... and whose title says of what
-_MARKED = 20  # points at most of a curve that has a mark at each
 
 
 @dataclass(frozen=True)
@@ -50,60 +49,27 @@ class Plot:
         found = []
         for one in self.series:
             point = min(one.points, key=lambda point: abs(_x(point) - place))
-            if math.isclose(_x(point), place) or len(one.points) > _MARKED:
+            if math.isclose(_x(point), place) or len(one.points) > MARKED:
                 found.append((one, point.y))
         return f"{_AXES.get(key, 'eps')} {where}", found
 
     def rows(self, width: int, height: int, plain: bool, colourless: bool, cursor: float | None) -> list[InkedRow]:
         """The picture without a title: curves with their intervals or spreads, and the axis."""
-        scale = 255.0 if self.figure.key == "eps-linf" else 1.0
-        below = 1 if height >= 4 else 0
-        tall = height - below
+        key = self.figure.key
+        scale = 255.0 if key == "eps-linf" else 1.0
         x = self._across(scale)
-        y = self._down(x, scale)
-        unit = "%" * self.figure.y_label.endswith("%")
-        at = ticks(y, max(2, min(6, (tall + 1) // 2)))
-        names = [name + unit for name in labels(at)]
-        left = max(len(name) for name in names) + 1
-        wide = max(1, width - left - 1)
-        drawn = raster.Raster(wide, tall, plain)
-
-        def dot(place: float, value: float) -> tuple[float, float]:
-            return x.fraction(scale * place) * (drawn.columns - 1), (1 - y.fraction(value)) * (drawn.rows - 1)
-
-        marks: dict[tuple[int, int], tuple[str, int]] = {}
-        for one in sorted(self.series, key=lambda one: one.title == self.front):
-            front = one.title == self.front
-            ink = FRONT if front else REFERENCE
-            dash = raster.style(ink)[0] if colourless and not plain else ()
-            drawn.line([dot(_x(point), point.y.mean) for point in one.points], ink, dash)
-            if front:
-                ends = [(point, *reach(point.y)) for point in one.points]
-                drawn.band(
-                    [(dot(_x(point), high)[0], dot(0, high)[1], dot(0, low)[1]) for point, low, high in ends],
-                    ink + FAINT,
-                )
-            if len(one.points) <= min(_MARKED, wide // 2):
-                for point in one.points:
-                    cell = (
-                        round(x.fraction(scale * _x(point)) * (wide - 1)),
-                        round((1 - y.fraction(point.y.mean)) * (tall - 1)),
-                    )
-                    marks[cell] = sign(front, plain), ink
-        gutter = {round((1 - y.fraction(value)) * (tall - 1)): name for value, name in zip(at, names, strict=True)}
-        line = -1 if cursor is None else round(x.fraction(scale * cursor) * (wide - 1))
-        found = []
-        for row in range(tall):
-            text, inks = drawn.cells(row)
-            cells, colours = list(text), bytearray(inks)
-            if 0 <= line < wide and cells[line] == " ":
-                cells[line], colours[line] = "│", TEXT
-            for (column, at_row), (char, ink) in marks.items():
-                if at_row == row and 0 <= column < wide:
-                    cells[column], colours[column] = char, ink
-            label = gutter.get(row, "").rjust(left - 1) + " "
-            found.append((label + "".join(cells) + " ", bytes([QUIET]) * left + bytes(colours) + b"\0"))
-        return found + [self._axis(x, left, wide, width)] * below
+        name = "" if key in _WHOLE else "eps/255" if key == "eps-linf" else _AXES.get(key, "eps")
+        axes = Axes(x, self._down(x, scale), name, "%" * self.figure.y_label.endswith("%"), whole=key in _WHOLE)
+        curves = [
+            Curve(
+                [(scale * _x(point), point.y.mean) for point in one.points],
+                FRONT if one.title == self.front else REFERENCE,
+                [reach(point.y) for point in one.points] if one.title == self.front else (),
+                sign(one.title == self.front, plain),
+            )
+            for one in sorted(self.series, key=lambda one: one.title == self.front)
+        ]
+        return axes.rows(curves, width, height, plain, colourless, None if cursor is None else scale * cursor)
 
     def _across(self, scale: float) -> Limits:
         """From the first place of the leading series to its last: a longer one behind does not squeeze it."""
@@ -122,21 +88,6 @@ class Plot:
         if not self.figure.y_label.endswith("%"):
             return found
         return Limits(max(0.0, found.low), min(100.0, found.high))
-
-    def _axis(self, x: Limits, left: int, wide: int, width: int) -> InkedRow:
-        """Round values under their places, and what they are at the end."""
-        key = self.figure.key
-        if key in _WHOLE:
-            name, at = "", [float(n) for n in range(math.ceil(x.low), math.floor(x.high) + 1)]
-        else:
-            name, at = "eps/255" if key == "eps-linf" else _AXES.get(key, "eps"), ticks(x, max(2, wide // 8))
-        chars, free, room = [" "] * width, 0, left + wide - len(name)
-        for value, said in zip(at, labels(at), strict=True):
-            start = max(0, left + round(x.fraction(value) * (wide - 1)) - len(said) // 2)
-            if start >= free and start + len(said) + bool(name) <= room + (not name):
-                chars[start : start + len(said)], free = said, start + len(said) + 1
-        chars[room : room + len(name)] = name
-        return "".join(chars)[:width], bytes([QUIET]) * width
 
 
 def _x(point: Point) -> float:
