@@ -229,7 +229,7 @@ def test_killed_at_random_points_and_continued_the_results_are_those_of_an_undis
         return sum(map(len, kept().values()))
 
     job, draw, kills = run.evaluation, random.Random(0), 0
-    while kills < 4:
+    while kills < 3:
         finished, before = len(results(run)), kept()
         wanted = count() + draw.randint(1, 4)
         hah("eval", run.id, *arguments, "--detach")

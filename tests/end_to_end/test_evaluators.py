@@ -125,7 +125,9 @@ def test_who_dies_is_told_of_and_those_left_go_on_until_they_are_asked_to_stop(h
     # Not RLIMIT_AS: a stack that cannot grow is a SIGSEGV.
     resource.prlimit(second, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
     eventually(lambda: warnings_of(job), 120)
-    assert "process 2 of 3 measures no more: out of memory" in warnings_of(job)[0]
+    # Short of memory, Python or PyTorch says so; a C library that does not look crashes.
+    why = warnings_of(job)[0].partition("process 2 of 3 measures no more: ")[2]
+    assert why.startswith(("out of memory", "its process was ended by SIG"))
     hah("pause", run.id)
     assert store.look(job).status == "paused"
     eventually(lambda: store.look(shares.directory(job, 3)).status == "paused")
@@ -185,7 +187,7 @@ def test_parts_that_any_machine_measures_are_brought_together_by_the_job(hah, he
     hah("eval", run.id, *settings(FEW))
     assert results(run) == alone
     whole = [event for event in Tail(job.events) if event["kind"] == "finished"]
-    assert whole[-1]["piece"] == measured  # it had to measure nothing
+    assert whole[-1]["piece"] == measured or written  # it had to measure nothing, but for what came before the stop
 
 
 def test_each_has_a_gpu_of_its_own_as_far_as_they_go(hah, here, run, driver):

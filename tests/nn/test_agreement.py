@@ -28,7 +28,7 @@ def test_losses_differ_no_more_than_those_of_two_references_do():
     except RequestError:
         pytest.skip("no CIFAR-10 archive (HAH_DATA)")
     train = Split.of(archive.x_train, archive.y_train, torch.device("cpu"))
-    found = drift(60, 0.125, 32, train)
+    found = drift(30, 0.125, 32, train)
     references = max(entry["mean"] for entry in found["references_apart"])
     fused = max(entry["mean"] for entry in found["fused_apart"])
     assert 0 < references < 0.5

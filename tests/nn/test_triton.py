@@ -39,7 +39,7 @@ def test_thresholds_are_kthvalues_to_the_bit(shape, dtype, kind):
 
 @pytest.mark.parametrize(("size", "N"), MET)
 def test_every_shape_that_vggs_meet(size, N):
-    wide = size if N <= 32 else min(size, 8)  # a strip of the widest: an interpreter takes a minute for all of them
+    wide = size if size * N <= 512 else min(size, 3)  # a strip of the larger: an interpreter takes minutes for them
     u = draw("random", 1, size, wide, N, seed=size + N)
     s = numbers(N, size, wide)
     o, cost, _, _ = fused_triton.forward(u, s)
@@ -52,7 +52,7 @@ def test_every_shape_that_vggs_meet(size, N):
     torch.testing.assert_close(ours[agree], expected[agree], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("B", [1, 2, 37, 130])
+@pytest.mark.parametrize("B", [1, 2, 37])
 def test_batch_sizes(B):
     u = draw("random", B, 2, 2, 16, seed=B)
     s = numbers(16, 2, 2, k=2)

@@ -121,9 +121,9 @@ class Cluster:
 
     def kill_node(self, node):
         """Kill the slurmd of a node with everything that runs on it, as a machine that loses power."""
-        daemon = self._daemons.pop(node)
-        victims = [daemon.pid, *_descendants(self._steps_of(node)), *self._steps_of(node)]
-        for pid in victims:
+        daemon, steps = self._daemons.pop(node), self._steps_of(node)
+        # slurmstepd before what it watches, else it tells slurmctld that the job has ended.
+        for pid in [daemon.pid, *steps, *_descendants(steps)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         daemon.wait()
