@@ -37,12 +37,14 @@ EVERY = 60  # updates after which it is listed anyway
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run as the list shows it; ``configured`` is None and ``results`` empty where nobody wanted them too."""
+    """A run as the list shows it, with the job that evaluates it while it is at work; ``configured`` is None and
+    ``results`` empty where nobody wanted them too."""
 
     look: Look
     labels: Labels
     configured: Configured | None = None
     results: Mapping[str, float] = field(default_factory=dict)
+    evaluation: Look | None = None
 
     @cached_property
     def id(self) -> str:
@@ -156,7 +158,8 @@ class Listing:
         """Bring a row up to date; ``hasty``: with no more than its snapshot, so that there is something to be seen."""
         known, wants = self.rows.get(run.id), frozenset[Wants]() if hasty else self.wants
         stamp = _stamp(run, wants)
-        if known is not None and _settled(known.look) and stamp == self._stamps.get(run.id):
+        rests = known is not None and _settled(known.look) and known.evaluation is None
+        if rests and stamp == self._stamps.get(run.id):
             return
         watcher = self._watchers.setdefault(run.id, Watcher(run))
         look = watcher.look()
@@ -166,8 +169,11 @@ class Listing:
         else:
             self._jobs.pop(run.id, None)
         row = read(look, wants, known)
+        if not hasty and not look.live and run.evaluation.state.exists():
+            evaluation = store.look(run.evaluation)
+            row = replace(row, evaluation=evaluation if evaluation.live else None)
         self._stamps[run.id] = stamp
-        if not _settled(row.look) and row.look.status != "lost":
+        if row.evaluation is not None or (not _settled(row.look) and row.look.status != "lost"):
             self._unsettled[run.id] = None
         else:
             self._unsettled.pop(run.id, None)
@@ -222,9 +228,11 @@ def _settled(look: Look) -> bool:
 
 
 def _stamp(run: RunDirectory, wants: Collection[Wants]) -> tuple[int, ...]:
-    """What changes when state.json, labels.json or slurm.json is replaced, a result is written, or more is wanted."""
+    """What changes when state.json (also that of its evaluation), labels.json or slurm.json is replaced, a result is
+    written, or more is wanted."""
     found = [len(wants)]
-    for path in (run.state, run.labels, run.slurm, *((run.results,) if "results" in wants else ())):
+    more = (run.results,) if "results" in wants else ()
+    for path in (run.state, run.labels, run.slurm, run.evaluation.state, *more):
         try:
             status = os.stat(path)  # noqa: PTH116 (5,000 of them)
             found += (status.st_mtime_ns, status.st_ino)

@@ -253,20 +253,22 @@ def cells(
 ) -> list[RunCell]:
     """What stands in the columns of a run, which may be ``inside`` a group."""
     look, plain, colour = row.look, app.plain, app.colour
-    hue, quiet = colour(MARKS.get(look.status, ("", "", "quiet"))[2]), colour("quiet")
+    status = look.status if row.evaluation is None else row.evaluation.status
+    hue, quiet = colour(MARKS.get(status, ("", "", "quiet"))[2]), colour("quiet")
     done = look.state.progress
     pin = (" ^" if plain else " ◈") if pinned else ""
 
     def cell(column: RunColumn) -> RunCell:
         width, by = column.width, column.attribute
         if by is None:
-            return ("", "") if column.title else ((">" if plain else "▌") if picked else mark(look.status, plain), hue)
+            return ("", "") if column.title else ((">" if plain else "▌") if picked else mark(status, plain), hue)
         match by.name:
             case "name":
                 seed = (f"  seed {row.seed}  " if width > LEAST + 8 else f"  {row.seed} ") if inside else ""
                 return seed + cut_inside(row.id, width - len(seed + pin), plain) + pin, "bold" if picked else ""
             case "status":
-                return cut(look.status + ("" if look.verified else "?"), width, plain), hue
+                said = look.status if row.evaluation is None else "measures"
+                return cut(said + ("" if look.verified else "?"), width, plain), hue
             case "bar":
                 return bar(done, width - 1, plain), hue if look.live else quiet
             case "progress":

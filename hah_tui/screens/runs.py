@@ -383,6 +383,9 @@ class RunsScreen(ListActions):
         detail = Text(no_wrap=True, overflow="ellipsis")
         detail.append(row.id, "bold")
         detail.append(f"  {row.look.status}", colour(MARKS.get(row.look.status, ("", "", "quiet"))[2]))
+        if (job := row.evaluation) is not None:
+            said = f", evaluation {job.status}  {shown_line(job.state.phase, 30)} {100 * job.state.progress:.0f}%"
+            detail.append(said, colour(MARKS.get(job.status, ("", "", "quiet"))[2]))
         detail.append(f"  epoch {state.epoch} of {state.epochs}  step {state.step:,}")
         if state.phase:
             detail.append(f"  {shown_line(state.phase, 20)}", colour("quiet"))

@@ -40,7 +40,8 @@ def trained(*sets, steps=12, between=lambda number, step: None):
 @pytest.mark.parametrize(
     "sets",
     [
-        [], ["train.precision=fp32"], ["train.precision=tf32"], ["hah.gradient=full"], ["model.hah_blocks=0", "hah.alpha=0"],
+        [], ["train.precision=fp32"], ["train.precision=tf32"], ["hah.gradient=full"],
+        ["model.hah_blocks=0", "hah.alpha=0"],
         ["train.noise_std=0.1"], ["train.noise_std=0.1", "hah.images=clean"],
     ],
 )  # fmt: skip

@@ -66,7 +66,9 @@ def equal(ours, theirs):
     return all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
 
-@pytest.mark.parametrize("sets", [[], ["train.noise_std=0.1", "hah.images=clean"], ["model.hah_blocks=0", "hah.alpha=0"]])
+@pytest.mark.parametrize(
+    "sets", [[], ["train.noise_std=0.1", "hah.images=clean"], ["model.hah_blocks=0", "hah.alpha=0"]]
+)
 def test_the_same_weights_and_numbers_with_smaller_batches_in_between(captured, sets):
     assert equal(trained(True, *sets), trained(False, *sets))
     assert len(captured) == 1

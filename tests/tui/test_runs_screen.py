@@ -3,12 +3,15 @@
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from textual import events
 
 from engine.runs import control, launch, store
 from engine.runs.events import EventLog
+from engine.runs.process import Heartbeat, Lock, identity
+from engine.runs.state import State
 from hah_tui import attributes, engines
 from hah_tui.screens import run_table
 from hah_tui.screens import runs as runs_screen
@@ -47,6 +50,27 @@ def test_what_a_row_says(runs, three):
         assert line.rstrip()[-1] == "▁"
         await pilot.press("down", "down")
         assert "out of [memory]" in words(app, "#detail")
+
+    drive(runs, body, (160, 30))
+
+
+def test_a_run_that_is_evaluated_says_so_while_it_is(runs, three):
+    job = three[0].evaluation
+    job.path.mkdir(parents=True)
+    lock = Lock.take(job.lock)
+    Heartbeat(job.heartbeat).beat(1000.0)
+
+    async def body(pilot, app):
+        assert cell(app, 0, "status").strip() == "finished"
+        working = State(status="running", piece=3, pieces=6, phase="noise", kind="evaluation")
+        replace(working, engine=identity().dump()).write(job)
+        await until(pilot, lambda: cell(app, 0, "status").strip() == "measures")
+        assert "finished, evaluation running  noise 50%" in words(app, "#detail")
+        assert cell(app, 1, "status").strip() == "stopped"
+        replace(working, status="finished").write(job)
+        lock.release()
+        await until(pilot, lambda: cell(app, 0, "status").strip() == "finished")
+        await until(pilot, lambda: "evaluation" not in words(app, "#detail"))
 
     drive(runs, body, (160, 30))
 
