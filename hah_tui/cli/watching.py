@@ -114,8 +114,8 @@ def outcome(look: Look) -> str:
         )
         return {
             "finished": f"{look.run.id} finished: {look.run.path.parent}",
-            "failed": f"{look.run.id} failed: {shown_line(state.error, 500)}; {suites}, {again} continues",
-        }.get(look.status, f"{look.run.id} is {look.status}: {suites}, {again} continues")
+            "failed": f"{look.run.id} failed: {shown_line(state.error, 500)}; {suites}, {again}",
+        }.get(look.status, f"{look.run.id} is {look.status}: {suites}, {again}")
     where = f"after epoch {state.epoch} of {state.epochs}, step {state.step}"
     resume = f"continue with: hah resume {look.run.id}"
     match look.status:

@@ -171,7 +171,8 @@ def test_a_detached_evaluation_is_watched_paused_stopped_and_resumed(hah, here, 
     hah("resume", run.id)
     eventually(lambda: store.look(job).status == "running")
     stopped = hah("stop", run.id)
-    assert f"{job.id} is stopped" in stopped.stdout
+    assert stopped.stdout.startswith(f"{job.id} is stopped: 0 of ")
+    assert stopped.stdout.endswith(" suites done, the same 'hah eval' continues\n")
     assert hah("watch", job.id, check=False).returncode == 130
     assert hah("resume", run.id, "--detach").returncode == 0
     eventually(lambda: store.look(job).status == "running")
