@@ -365,6 +365,7 @@ def measure(session: Session) -> None:
         "floors",
         lambda: measures.floors(ceilings["copy_bytes_per_second"], ceilings["bf16_flop_per_second"], size.batches[0]),
     )
+    session.part("tiles", lambda: measures.tiles(where, size))
     session.part("steps", lambda: measures.steps(where, size, ["tf32", "fp32"]))
 
 

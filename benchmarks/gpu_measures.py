@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from agreement import compare
@@ -39,9 +40,10 @@ class Size:
     steps: int = 10  # in a row, between two readings of the clock
     copied: int = 1 << 30  # bytes
     product: int = 8192
+    choices: int = 9  # at most, of each constant of TILES
 
 
-REHEARSAL = Size(width=0.0625, batches=(1,), rounds=1, steps=1, copied=1 << 16, product=64)
+REHEARSAL = Size(width=0.0625, batches=(1,), rounds=1, steps=1, copied=1 << 16, product=64, choices=1)
 
 
 def wait(where: torch.device) -> None:
@@ -168,6 +170,29 @@ def _kernels(
             every * (5 * wide + 1) + 8 * places,
         ),
     }
+
+
+TILES = {  # what else a program of a kernel could hold: constants of the Triton twin, each with every other's
+    "select": {"_TILE_ELEMENTS": (512, 1024, 2048, 4096)},
+    "normalize": {"_MAP_ELEMENTS": (2048, 4096, 8192, 16384), "_WARP_ELEMENTS": (512, 1024, 2048)},
+}  # fmt: skip
+
+
+def tiles(where: torch.device, size: Size) -> list[dict[str, Any]]:
+    """Seconds of the kernels that are furthest from their floors, in bf16, for every size of a program in TILES."""
+    code, count = TWINS["cuda"].code, size.batches[0]
+    experiment = presets.load("paper-hah", [f"model.width={size.width}"])
+    shapes = dict.fromkeys((block.size, block.filters) for block in experiment.blocks()[:6])
+    found = []
+    for shape, (kernel, choices) in itertools.product([*shapes][-size.choices :], TILES.items()):
+        call, _ = _kernels(where, torch.bfloat16, count, *shape)[kernel]
+        for values in itertools.product(*(some[: size.choices] for some in choices.values())):
+            with mock.patch.multiple(code, **dict(zip(choices, values, strict=True))):
+                seconds(call, where, 1)
+                taken = min(seconds(call, where, size.steps) for _ in range(min(3, size.rounds)))
+            facts = dict(zip((name.strip("_").lower() for name in choices), values, strict=True))
+            found.append({"kernel": kernel, "size": shape[0], "filters": shape[1], **facts, "seconds": taken})
+    return found
 
 
 PARTS = {  # of a step, by what is in the name of a kernel; the first that fits

@@ -13,7 +13,7 @@ from engine.results.measured import measured
 from engine.runs import store
 
 PROGRAM = Path(gpu.__file__)
-MEASURES = ["machine", "steps bf16", "tests of kernels", "profile", "agreement", "kernels", "floors", "steps"]
+MEASURES = ["machine", "steps bf16", "tests of kernels", "profile", "agreement", "kernels", "floors", "tiles", "steps"]
 
 
 def call(*arguments):
@@ -43,6 +43,10 @@ def test_everything_is_rehearsed_and_comes_back(tmp_path):
     ]  # fmt: skip
     assert {one["kernel"] for one in results["kernels"]} == {"select", "normalize", "project", "backward"}
     assert all(one["seconds"] > 0 < one["floor_seconds"] for one in results["kernels"])
+    assert {(one["kernel"], one.get("map_elements")) for one in results["tiles"]} >= {
+        ("select", None),
+        ("normalize", 2048),
+    }
     assert results["profile"]["launches"] > 0
     assert results["train paper-standard 2022"]["curves"].startswith("epoch,step,train/loss")
     assert results["evaluate paper-hah-lambda-1 2022 noise"]["results"]

@@ -34,6 +34,7 @@ LARGEST_MAP = 4096  # locations of an image that fit one program of `normalize`
 # Activations in one program, chosen so that nothing spills out of the registers (`ptxas -v`, sm_90).
 _TILE_ELEMENTS = 1024
 _MAP_ELEMENTS = 16384
+_WARP_ELEMENTS = 1024  # of those of a map, for each warp
 
 
 @triton.jit
@@ -301,7 +302,7 @@ def normalize(u: Tensor, divisor: Tensor, numbers: BlockNumbers) -> Tensor:
         mode=mode,
         SIZE=size,
         BLOCK=few,
-        num_warps=min(16, max(1, size * few // 1024)),
+        num_warps=min(16, max(1, size * few // _WARP_ELEMENTS)),
     )
     return o
 
