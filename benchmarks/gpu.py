@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,7 +81,11 @@ class Session:
         self.document: dict[str, Any] = {"benchmark": "gpu", "parts": {}}
         if self.path.exists():
             self.document = json.loads(self.path.read_text())
-        self.document |= machine.facts()
+        facts = machine.facts()
+        before = self.document.get("machine", facts["machine"])["gpu"]
+        if before != facts["machine"]["gpu"]:
+            sys.exit(f"{self.path} is of a {before}, this is a {facts['machine']['gpu']}; choose another --to")
+        self.document |= facts
         if commit:
             self.document["source"] = {"commit": commit, "dirty": None}
 
@@ -146,10 +150,13 @@ def tests(session: Session, chosen: Sequence[str], most: float) -> dict[str, Any
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=max(5, min(most, session.left))
         )
-        code, said = done.returncode, done.stdout + done.stderr
+        code, said = done.returncode, done.stderr + done.stdout  # the last line of which is pytest's
     except subprocess.TimeoutExpired as late:
         code, said = -1, (late.stdout or b"").decode(errors="replace")
-    return {"exit_code": code, "summary": said.strip().splitlines()[-1:], "said": said[-6000:]}
+    result = {"exit_code": code, "summary": said.strip().splitlines()[-1:], "said": said[-6000:]}
+    if code:
+        raise RuntimeError(json.dumps(result))
+    return result
 
 
 @dataclass(frozen=True)
@@ -213,10 +220,11 @@ def side_by_side(session: Session, jobs: Sequence[Job]) -> None:
     """Do jobs in their order, as many at once as the session allows, each once what it needs is done; once the time is
     up they are asked to save and stop."""
     from engine.runs import control, launch
+    from engine.runs.state import read_state
 
     waiting = [job for job in jobs if session.due(job.name)]
     running: dict[Job, tuple[Any, subprocess.Popen[bytes] | None, float]] = {}
-    alone = Alone()
+    lone = None  # the first training, while it is to have the GPU for itself
     while waiting or running:
         for job, (run, process, began) in list(running.items()):
             if process is None or process.poll() is not None:
@@ -231,19 +239,22 @@ def side_by_side(session: Session, jobs: Sequence[Job]) -> None:
             job for job in waiting
             if job.training not in taken and not job.needs() & {*waiting, *running}
         )  # fmt: skip
-        job = next(ready, None) if len(running) < session.at_once and not alone.wanted(running) else None
+        if lone is not None and (read_state(lone).epoch >= ALONE or not running):
+            session.document["alone"], lone = alone(lone), None
+        job = next(ready, None) if len(running) < session.at_once and lone is None else None
         if job is None:
             time.sleep(0.05)
             continue
         waiting.remove(job)
         began = time.monotonic()
+        fresh = not (running or job.suite or session.document.get("alone") or found(session, job))
         try:
             running[job] = (*(evaluate if job.suite else train)(session, job), began)
+            lone = running[job][0] if fresh else lone
         except Exception as error:
             traceback.print_exc()
             session.note(job.name, began, "failed", f"{type(error).__name__}: {error}")
         launch.answer_signals()
-    session.document["alone"] = session.document.get("alone") or alone.told()
     for job, (run, process, _) in running.items():
         if process is not None and process.poll() is None:
             control.send(run.evaluation if job.suite else run, "stop")
@@ -256,30 +267,15 @@ def side_by_side(session: Session, jobs: Sequence[Job]) -> None:
         session.due(job.name)
 
 
-class Alone:
-    """How long an epoch takes while one training has the GPU for itself: of its epochs 2 to `ALONE`."""
+def alone(run: Any) -> dict[str, Any] | None:
+    """Seconds of an epoch of a training that had the GPU for itself, of its epochs 2 to ALONE: tested after each, never
+    saved. None where it did not get that far."""
+    from engine.runs.events import Tail
 
-    def __init__(self) -> None:
-        self._run: Any = None
-        self._seen: dict[int, float] = {}  # when an epoch had been done
-
-    def wanted(self, running: Mapping[Job, tuple[Any, Any, float]]) -> bool:
-        """Whether the first training is still to be left alone."""
-        from engine.runs.state import read_state
-
-        if self._run is None:
-            first = next((run for job, (run, *_) in running.items() if not job.suite), None)
-            self._run = first
-        if self._run is None or ALONE in self._seen or all(run != self._run for run, *_ in running.values()):
-            return False
-        self._seen.setdefault(read_state(self._run).epoch, time.monotonic())
-        return ALONE not in self._seen
-
-    def told(self) -> dict[str, Any] | None:
-        """Seconds an epoch, observation and saving included; None where it was not seen."""
-        if not {1, ALONE} <= set(self._seen):
-            return None
-        return {"epochs": ALONE - 1, "seconds_per_epoch": (self._seen[ALONE] - self._seen[1]) / (ALONE - 1)}
+    when = {event["epoch"]: event["time"] for event in Tail(run.events) if event["kind"] == "epoch"}
+    if not {1, ALONE} <= when.keys():
+        return None
+    return {"epochs": ALONE - 1, "seconds_per_epoch": (when[ALONE] - when[1]) / (ALONE - 1)}
 
 
 def found(session: Session, job: Job) -> Any:
@@ -295,7 +291,7 @@ def found(session: Session, job: Job) -> Any:
 
 
 def told(run: Any) -> dict[str, Any]:
-    """What the record of a run says: seconds (of training, and from the start to the end), accuracies."""
+    """What the record of a run says: seconds of training, accuracies."""
     from engine.disk import read_json
     from engine.runs import kept
     from engine.runs.state import read_state
@@ -305,7 +301,7 @@ def told(run: Any) -> dict[str, Any]:
     return {
         "run": run.id, "status": status, "error": state.error, "device": state.device, "epochs": state.epoch,
         "arithmetic": read_json(run.manifest).get("arithmetic"), "trained_seconds": state.trained_seconds,
-        "wall_seconds": state.updated - state.began, "metrics": state.metrics, "curves": kept.curves(run),
+        "metrics": state.metrics, "curves": kept.curves(run),
     }  # fmt: skip
 
 

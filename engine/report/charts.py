@@ -100,7 +100,7 @@ def _lines(
     crosses: Sequence[tuple[float, float, str]] = (),
 ) -> str:
     points = [point for one in series for point in one.points]
-    xs = [float(point.x) for point in points]
+    xs = [*(float(point.x) for point in points), *(at for at, _, _ in crosses)]
     low_x, high_x = (0.5, max(6.0, max(xs)) + 0.5) if blocks else (min(xs), max(xs))
     width, height = _SMALL if steps else (WIDTH, HEIGHT)
     x = Axis(low_x, high_x if high_x > low_x else low_x + 1, _LEFT, width - _RIGHT)

@@ -131,12 +131,12 @@ def effects_markdown(report: Report) -> Iterator[str]:
         rows, silent = [], []
         for effect in (one for one in every if one.place == place):
             found = [effects.found(effect, view) for view in views]
-            if all(one.verdict == effects.NOT_MEASURED for one in found):
+            if all(one.verdict == effects.NOT_MEASURED and not one.labels for one in found):
                 silent.append(effect)
                 continue
             sizes = dict.fromkeys(effects.published_size(effect, one) for one in found if one.size is not None)
             printed = " / ".join(effects.signed(effect, one) for one in sizes if one is not None)
-            cells = [f"{effects.size_of(effect, one)} {one.verdict}".strip() for one in found]
+            cells = [", ".join((f"{effects.size_of(effect, one)} {one.verdict}".strip(), *one.labels)) for one in found]
             rows.append([effect.says, printed or ("less" if effect.sign < 0 else "more"), *cells])
         if rows:
             yield f"### {place}"
@@ -238,7 +238,9 @@ def _printed(one: published.Published | None) -> str:
 
 
 def _said(one: Estimate | None) -> str:
-    return formats.said(one) if one else formats.NOTHING
+    if one is None:
+        return formats.NOTHING
+    return formats.said(one) + (f" ({', '.join(one.labels)})" if one.labels else "")
 
 
 def masking_markdown(report: Report) -> str:

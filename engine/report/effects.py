@@ -17,9 +17,9 @@ from engine.report.networks import BLOCKS_LAMBDA_1, BLOCKS_PRESETS, PRINTED, Net
 from engine.report.published import MEAN
 from engine.report.tables import ACCURACIES, Report
 from engine.results.corruptions import WITHOUT_FROST, corruption_name, mean_over
-from engine.results.estimates import best
+from engine.results.estimates import best, measured_how
 from engine.results.measured import Measured
-from engine.results.numbers import CLEAN, Number, noise_name, wilson
+from engine.results.numbers import CLEAN, Number, noise_name, of_paper, wilson
 
 SEEN, NOT_SEEN, WITHIN, NOT_MEASURED = "seen", "not seen", "within the spread", "not measured"
 SEEDS, IMAGES, SIGN = "seeds", "images", "sign"
@@ -206,11 +206,12 @@ def between(one: Network, other: Network, metric: str, sign: int) -> Finding:
     runs = len(ours), len(theirs)
     if not ours or not theirs:
         return Finding(runs=runs)
-    if _how(ours[0]) != _how(theirs[0]):
-        how = (f"{_listed(_how(ours[0]))} against {_listed(_how(theirs[0]))}",)
-        return Finding(labels=("measured differently", *how), runs=runs)
+    how, other_how = measured_how(ours[0].labels), measured_how(theirs[0].labels)
+    if how != other_how:
+        said = f"{_listed(how)} against {_listed(other_how)}"
+        return Finding(labels=("measured differently", said), runs=runs)
     labels = tuple(dict.fromkeys(label for number in (ours[0], theirs[0]) for label in number.labels))
-    fraction = "snr_db" not in metric and metric != _EARLY
+    fraction = not any(one in metric for one in ("snr_db", "minimum_norm")) and metric != _EARLY
     return replace(judged(ours, theirs, sign, fraction), labels=labels, runs=runs)
 
 
@@ -265,11 +266,6 @@ def _number(run: Measured, metric: str) -> Number | None:
     return replace(there[2], value=early - late)
 
 
-def _how(number: Number) -> tuple[str, ...]:
-    """The way a number was measured, but for how many images."""
-    return tuple(sorted(label for label in number.labels if not (label.startswith("first ") and "images" in label)))
-
-
 def _listed(labels: Sequence[str]) -> str:
     return ", ".join(labels) or "the whole"
 
@@ -277,15 +273,14 @@ def _listed(labels: Sequence[str]) -> str:
 def _gradient_free(effect: Effect, network: Network) -> Finding:
     """By the check that attacks with scores only: one suspect run is enough."""
     norm = effect.metric.rpartition("/")[2]
+    there = [run.maskings[norm] for run in network.runs if norm in run.maskings]
+    there = [one for one in there if of_paper(norm, one.eps)]
     checks = [
-        check.verdict
-        for run in network.runs
-        if norm in run.maskings
-        for check in run.maskings[norm].checks
-        if check.name == "square" and check.verdict != "not run"
+        check.verdict for one in there for check in one.checks if check.name == "square" and check.verdict != "not run"
     ]
+    labels = tuple(dict.fromkeys(label for one in there for label in one.labels))
     verdict = NOT_MEASURED if not checks else NOT_SEEN if "suspect" in checks else SEEN
-    return Finding(verdict, runs=(len(checks), 0))
+    return Finding(verdict, labels=labels, runs=(len(checks), 0))
 
 
 def published_size(effect: Effect, finding: Finding) -> float | None:

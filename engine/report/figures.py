@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engine.report.networks import BLOCKS_LAMBDA_1, BLOCKS_PRESETS, PRINTED, Network
 from engine.report.published import STATEMENTS, TABLE_1, Statement
 from engine.report.tables import ACCURACIES, Report, StudyReport, command, title_of
-from engine.results.estimates import Estimate
+from engine.results.estimates import Estimate, measured_how
 from engine.results.groups import Group
 from engine.results.numbers import CLEAN, found_for, noise_name
 
@@ -200,9 +200,12 @@ def _noise(networks: dict[str, Network]) -> Figure:
         return [(0.0, CLEAN), *numbered(network, "eval/noise/", "/accuracy")]
 
     series = tuple(one for one in _each(networks, levels, 100) if len(one.points) > 1)
-    at = {one.title: point.y.mean for one in series for point in one.points if point.x == 0.1}
+    at = {one.title: point.y for one in series for point in one.points if point.x == 0.1}
     standard = at.pop("Standard", None)
-    ours = _of_each({title: f"{value:.1f}% against {standard:.1f}%" for title, value in at.items()} if standard else {})
+    ours = _of_each({
+        title: f"{value.mean:.1f}% against {standard.mean:.1f}%"
+        for title, value in at.items() if standard and _alike(value, standard)
+    })  # fmt: skip
     return Figure(
         "figure-4", "Figure 4. Accuracy under Gaussian noise", "standard deviation of the noise", "accuracy in %",
         series, ours, _missing(networks, [noise_name(0.1)], "noise"),
@@ -300,8 +303,8 @@ def _steps(series: Sequence[Series]) -> str:
     said = []
     for one in series:
         if one.title in ("clean", "Linf 2/255"):
-            means = [point.y.mean for point in one.points]
-            pairs = list(itertools.pairwise(means))
+            steps = [(a, b) for a, b in itertools.pairwise(one.points) if float(b.x) - float(a.x) == 1]
+            pairs = [(a.y.mean, b.y.mean) for a, b in steps if _alike(a.y, b.y)]
             moved = sum(b < a if one.title == "clean" else b > a for a, b in pairs)
             if pairs:
                 said.append(
@@ -312,22 +315,27 @@ def _steps(series: Sequence[Series]) -> str:
 
 def _compared(series: Sequence[Series], where: Sequence[float | str], lower: bool, what: str) -> str:
     """Where the means of each HaH network lie on the stated side of the standard network's."""
-    means = {one.title: {point.x: point.y.mean for point in one.points} for one in series}
-    standard = means.pop("Standard", {})
+    found = {one.title: {point.x: point.y for point in one.points} for one in series}
+    standard = found.pop("Standard", {})
 
     def listed(places: Sequence[float | str]) -> str:
         return ", ".join(NORMS[x] if isinstance(x, str) else f"{x:g}" for x in places)
 
     said = {}
-    for title, ours in means.items():
-        both = [x for x in where if x in standard and x in ours]
-        holds = [x for x in both if (ours[x] < standard[x] if lower else ours[x] > standard[x])]
+    for title, ours in found.items():
+        both = [x for x in where if x in standard and x in ours and _alike(ours[x], standard[x])]
+        holds = [x for x in both if (ours[x].mean < standard[x].mean) == lower and ours[x].mean != standard[x].mean]
         fails = [x for x in both if x not in holds]
         if holds:
             said[title] = f"{what} {listed(holds)}" + (f"; not in {listed(fails)}" if fails else "")
         elif fails:
             said[title] = f"not {what} {listed(fails)}"
     return _of_each(said)
+
+
+def _alike(one: Estimate, other: Estimate) -> bool:
+    """Whether two numbers were measured in the same way, so that they may be compared."""
+    return measured_how(one.labels) == measured_how(other.labels)
 
 
 def _of_each(said: dict[str, str]) -> str:

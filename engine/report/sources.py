@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from engine.disk import read_json
@@ -117,7 +117,7 @@ def training(run: Measured) -> str:
     words = read_json(run.run.manifest).get("command")
     if isinstance(words, list) and words[:1] == ["hah"] and all(isinstance(word, str) for word in words):
         return plain(shlex.join(words), 1000)
-    return plain(f"hah run {run.state.preset} --set seed={run.seed}", 1000)
+    return plain(f"hah run {shlex.quote(run.state.preset)} --set seed={run.seed}", 1000)
 
 
 def trained(run: Measured) -> str:
@@ -132,6 +132,7 @@ def trained(run: Measured) -> str:
         f"epoch {run.state.epoch} of {run.state.epochs}, {run.state.status}{_time(run.state.trained_seconds)}",
         f"{where}, torch {versions.get('torch')}" if device else "",
         f"commit {str(_group(manifest, 'source').get('commit'))[:10]}" if _group(manifest, "source") else "",
+        "with changes that are in no commit" if _group(manifest, "source").get("dirty") else "",
     ]
     return plain("; ".join(one for one in said if one), 600)
 
@@ -146,14 +147,21 @@ def _settings(settings: dict[str, Any]) -> Iterator[str]:
         if name == "names" and isinstance(value, list):
             yield f"{len(value)} corruptions"
         elif name != "examples":
-            form = partial(ball, name) if name in PAPER_EPS else naming.text
-            shown = ", ".join(map(form, value)) if isinstance(value, list) else naming.text(value)
+            every = value if isinstance(value, list) else [value]
+            shown = ", ".join(_entry(name, one) for one in every)
             yield f"{name.replace('_', ' ')} {shown}"
+
+
+def _entry(name: str, value: Any) -> str:
+    """One of the values of a setting, an eps as a ball."""
+    eps = name in PAPER_EPS and isinstance(value, (int, float)) and math.isfinite(value)
+    return ball(name, value) if eps else naming.text(value)
 
 
 def _generated(document: dict[str, Any]) -> Iterator[str]:
     sources = _group(_group(document, "made_of"), "sources")
-    kinds = {kind: [name for name, one in sources.items() if one == kind] for kind in dict.fromkeys(sources.values())}
+    of = {name: str(kind) for name, kind in sources.items()}
+    kinds = {kind: [name for name, one in of.items() if one == kind] for kind in dict.fromkeys(of.values())}
     for kind, names in kinds.items():
         if kind == GENERATED:
             yield f"{len(names)} generated from the test images"

@@ -39,6 +39,11 @@ class Estimate:
         return replace(self, values=tuple(factor * value for value in self.values), draws=draws, interval=ends)
 
 
+def measured_how(labels: Iterable[str]) -> tuple[str, ...]:
+    """What the labels of a number say of how it was measured, but for how many images."""
+    return tuple(sorted(label for label in labels if not (label.startswith("first ") and "images" in label)))
+
+
 def best(numbers: Iterable[Number | None]) -> list[Number]:
     """The preferred one, and those that were measured as it was: what has to be said of them is the same."""
     found = [number for number in numbers if number]

@@ -246,7 +246,8 @@ class Training(Work):
 
     def relief(self) -> str:
         batch = self.experiment.train.batch_size
-        return f"lower train.batch_size ({batch}) or model.width, or choose another compute.device"
+        graph = " or set compute.cuda_graph=false," if self._step.captured else ""
+        return f"lower train.batch_size ({batch}) or model.width,{graph} or choose another compute.device"
 
     def explained(self, error: BaseException) -> str:
         return (

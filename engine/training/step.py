@@ -98,12 +98,17 @@ class Step:
         images = self._perturbed(clean, labels, number)
         apart = self._with_costs and self._experiment.hah.images == "clean" and images is not clean
         batch = (images, labels, clean) if apart else (images, labels)
-        graph = self._captured(batch)
+        graph = self._graph_for(batch)
         row = graph(batch) if graph else self._passes(*batch)
         self.optimizer.step()
         self._rows[len(self._counts)] = row
         self._counts.append(len(labels))
         self._last = number
+
+    @property
+    def captured(self) -> bool:
+        """Whether a CUDA graph holds memory of its own."""
+        return self._graph is not None
 
     @property
     def full(self) -> bool:
@@ -139,7 +144,7 @@ class Step:
             correct = (logits.argmax(1) == labels).float().mean()  # of scores that are no numbers, neither is the loss
             return torch.cat([torch.stack([loss, cross_entropy, correct]), costs.float()])
 
-    def _captured(self, batch: Sequence[Tensor]) -> CapturedPasses | None:
+    def _graph_for(self, batch: Sequence[Tensor]) -> CapturedPasses | None:
         """The graph of the passes over such a batch; None while they run one operation after another."""
         if not self._capture or len(batch[0]) != self._experiment.train.batch_size:
             return None
@@ -150,7 +155,7 @@ class Step:
             try:
                 self._graph = CapturedPasses(self._passes, batch, list(self.network.parameters()))
             except RuntimeError as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = (str(error.__context__ or error).strip() or type(error).__name__).splitlines()[0]
                 self._warn(f"the step cannot be captured as a CUDA graph, it runs as it is: {reason}")
                 self._capture = False
         return self._graph

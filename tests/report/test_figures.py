@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from engine.report import figures, formats, networks, tables
-from engine.report.figures import draw
+from engine.report.figures import Point, Series, draw
+from engine.results.estimates import Estimate
 from tests.report.conftest import attacks, everything, minimum_norm, noise, sparsity, write
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -226,7 +227,7 @@ def test_how_the_statements_fare(drawn):
     assert ours["figure-2"] == "sparser in block 1, 2, 3, 4, 5, 6"
     assert ours["figure-3b"] == "higher in block 2, 3, 4, 5, 6"  # the input of block 1 is the image
     assert ours["figure-5"] == "higher for L0, L1, L2, Linf"
-    assert ours["figure-6"] == "clean fell in 0 of 3 steps, Linf 2/255 rose in 2 of 3 steps"
+    assert ours["figure-6"] == "clean fell in 0 of 1 steps, Linf 2/255 rose in 0 of 1 steps"  # of one block
 
 
 def test_a_statement_that_fails_says_where(runs, made):
@@ -287,3 +288,14 @@ def test_importing_the_report_does_not_import_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True)
     assert done.stdout == "False False\n"
+
+
+def test_what_was_measured_differently_is_not_compared():
+    def series(title, *labels):
+        return Series(title, (Point(1.0, Estimate((0.3 if title == "Standard" else 0.2,), labels)),))
+
+    def said(*labels):
+        return figures._compared([series("Standard"), series("HaH", *labels)], (1.0,), True, "sparser in block")
+
+    assert said() == said("first 512 images") == "sparser in block 1"
+    assert said("last test of the training") == ""
