@@ -1,14 +1,18 @@
 """Runs of Slurm on the screens: what squeue says of them, and that nobody waits for a squeue that hangs."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from engine.runs import squeue
 from engine.runs.slurm import Job
 from engine.runs.state import read_state
-from tests.tui.driving import drive, until, words
-from tests.tui.made import alive, made
+from hah_tui import text
+from hah_tui.screens import runs as runs_screen
+from tests.tui.driving import drive, still, until, words
+from tests.tui.made import NOW, alive, made
+from tests.tui.snapshot import SIZES, check
 
 
 @pytest.fixture
@@ -79,6 +83,34 @@ def test_the_list_the_queue_and_the_monitor_say_what_slurm_says(runs, two, progr
         assert app.screen.source.look.why == "job 17_3 is pending: jobs of higher priority go first"
 
     drive(runs, body, (120, 30))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_pictures_of_runs_that_slurm_has(runs, two, programs, monkeypatch, size):
+    monkeypatch.setattr(text, "time", SimpleNamespace(time=lambda: NOW))
+    monkeypatch.setattr(runs_screen, "home", lambda path: f"~/runs/{path.name}")
+    unlimited = (*RUNS[:4], "UNLIMITED", *RUNS[5:])  # no seconds that count down
+    programs("squeue", f"cat <<'EOF'\n{rows(WAITS, unlimited)}\nEOF")
+    at_work = two[1].path.rename(runs / "at-work")
+    two[0].path.rename(runs / "waits-for-its-turn")
+    assert at_work.is_dir()
+
+    async def body(pilot, app):
+        await until(pilot, lambda: app.screen._order and "Slurm" not in words(app, "#detail"))
+        for key in ("down", "up"):
+            await pilot.press(key)
+            await until(pilot, lambda: "being asked" not in words(app, "#detail"))
+        await until(pilot, lambda: "job 1" in words(app, "#detail"))
+        await still(pilot, app)
+        check(app, "runs-slurm")
+        await pilot.press("Q")
+        await until(pilot, lambda: type(app.screen).__name__ == "QueueScreen" and len(app.screen.rows) == 2)
+        await until(pilot, lambda: "1 run, 1 wait" in words(app, "#head"))
+        await until(pilot, lambda: "job 17_3" in app.screen.rows[1][1])
+        await still(pilot, app)
+        check(app, "queue-slurm")
+
+    drive(runs, body, size)
 
 
 def test_the_stop_key_takes_out_what_waits(runs, two, programs):
