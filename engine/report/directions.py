@@ -226,21 +226,30 @@ def _corruptions(sets: Sequence[tuple[str, dict[str, Network]]]) -> str:
     ]  # fmt: skip
     lines.append(("clean", [published.TABLE_2[preset][published.CLEAN] for preset in presets],
                   lambda network: network.estimate(CLEAN)))  # fmt: skip
+    # How each network was measured stands in its head, as most of its numbers share that.
+    hows = [fog.labels for _, network in there if (fog := network.estimate(corruption_name("fog", 5)))]
     rows = [
-        [what, *map(_printed, printed), *(_said(of(network)) for _, network in there)] for what, printed, of in lines
-    ]
+        [what, *map(_printed, printed),
+         *(_said(of(network), how) for (_, network), how in zip(there, hows, strict=True))]
+        for what, printed, of in lines
+    ]  # fmt: skip
     heads = [f"{title_of(preset)}, published" for preset in presets]
-    return _grid(["", *heads, *(f"{title_of(network.preset)}, {title}" for title, network in there)], rows)
+    heads += [
+        ", ".join((title_of(network.preset), title, *how)) for (title, network), how in zip(there, hows, strict=True)
+    ]
+    return _grid(["", *heads], rows)
 
 
 def _printed(one: published.Published | None) -> str:
     return formats.percent(one.value) if one else ""
 
 
-def _said(one: Estimate | None) -> str:
+def _said(one: Estimate | None, known: Sequence[str] = ()) -> str:
+    """A number with how it was measured, but for what is ``known`` of it."""
     if one is None:
         return formats.NOTHING
-    return formats.said(one) + (f" ({', '.join(one.labels)})" if one.labels else "")
+    labels = [label for label in one.labels if label not in known]
+    return formats.said(one) + (f" ({', '.join(labels)})" if labels else "")
 
 
 def masking_markdown(report: Report) -> str:
