@@ -132,7 +132,7 @@ def _text(name: str, path: Path, tasks: Tasks, first: RunDirectory, profile: Pro
         "array": "" if alone else f"0-{count - 1}{at_once}",
         "partition": profile.partition, "account": profile.account, "gres": profile.gres,
         "nodes": "1", "ntasks": "1", "cpus-per-task": profile.cpus, "mem": profile.memory, "time": profile.time,
-        "output": log, "open-mode": "append", "chdir": str(path.parent),
+        "output": log, "open-mode": "append", "chdir": "/",  # "python -m" looks for modules there first
     }  # fmt: skip
     options = [f"--{option}={_quoted(str(value))}" for option, value in given.items() if value]
     # TERM reaches what srun has started, not this script.

@@ -118,7 +118,7 @@ def test_a_script_is_what_bash_reads_and_hands_over_everything(profile, here, ru
     options = re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE)
     for option in ("--partition=gpu", "--account=us", "--gres=gpu:1", "--cpus-per-task=8", "--mem=16G", "--requeue",
                    "--time=12:00:00", "--signal=TERM@90", "--open-mode=append", "--export=NIL",
-                   "--qos=long"):  # fmt: skip
+                   "--chdir=/", "--qos=long"):  # fmt: skip
         assert option in options
     assert "export HAH_DATA=/shared/data\n" in script
     assert f"export HAH_RUNS={runs}\n" in script
