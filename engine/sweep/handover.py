@@ -152,8 +152,8 @@ class Handover:
         """Hand everything over; raises RequestError with sbatch's words, when what was handed over before stays so."""
         before = ""
         for script in self.scripts():
+            sbatch.made(self._folder)
             try:
-                sbatch.place(self._folder).mkdir(parents=True, exist_ok=True)
                 script.write()
             except OSError as error:
                 raise RequestError(f"{script.path} cannot be written: {error.strerror}") from None

@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,9 +88,14 @@ class Script:
     jobs: tuple[RunDirectory, ...]
 
     def write(self) -> None:
-        """Keep it and its tasks, so that both can be read later; raises OSError."""
-        self.tasks.write(self.path.with_suffix(".json"))
-        disk.replace_text(self.path, self.text)
+        """Keep it and its tasks, so that both can be read later, or neither; raises OSError."""
+        try:
+            self.tasks.write(self.path.with_suffix(".json"))
+            disk.replace_text(self.path, self.text)
+        except OSError:
+            with suppress(OSError):
+                self.forget()
+            raise
 
     def forget(self) -> None:
         for path in (self.path, self.path.with_suffix(".json")):
@@ -99,6 +105,18 @@ class Script:
 def place(folder: Path) -> Path:
     """Where the scripts of a runs folder are kept."""
     return folder / ".slurm"
+
+
+def made(folder: Path) -> Path:
+    """That place, made; raises RequestError where it cannot be, or is a link."""
+    there = place(folder)
+    if there.is_symlink():
+        raise RequestError(f"{there} is a symbolic link; nothing is written through one")
+    try:
+        there.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{there} cannot be made: {error.strerror}") from None
+    return there
 
 
 def scripts(

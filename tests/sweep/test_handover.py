@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine import disk
 from engine.disk import replace_text
 from engine.experiment import presets
 from engine.experiment.mistakes import RequestError
@@ -123,3 +124,21 @@ def test_a_run_that_somebody_takes_up_meanwhile_is_left_to_them_and_no_lock_is_k
     lock = Lock.take(evaluated.lock)
     assert lock is not None
     lock.release()
+
+
+def test_no_script_is_written_through_a_link_nor_half(runs, tmp_path, refused, monkeypatch):
+    runs.mkdir()
+    (runs / ".slurm").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    refused(lambda over: over.make(NOISE, Origin("quickstart")))
+    assert not list((tmp_path / "elsewhere").iterdir())
+    (runs / ".slurm").unlink()
+
+    def write(path, text):
+        if path.suffix == ".sh":
+            raise OSError(28, "No space left on device")
+        replace_text(path, text)
+
+    monkeypatch.setattr(disk, "replace_text", write)
+    refused(lambda over: over.make(NOISE, Origin("quickstart")))
+    assert store.all_runs(runs) == []
