@@ -21,7 +21,7 @@ from engine.runs.process import STOPPING, Lock
 from engine.runs.slurm import Job
 from engine.runs.squeue import Cluster
 from engine.runs.state import State, read_state
-from engine.sweep import desk, sbatch
+from engine.sweep import desk, queue, sbatch
 from engine.sweep.sbatch import Script
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ class Handover:
         lock = launch.take(job)
         try:
             run = _run_of(job)
+            if job != run:
+                _check_trained(run)
             self._keep(run, job)
             self._wait(run, job, read_state(job))
         finally:
@@ -117,6 +119,7 @@ class Handover:
 
     def evaluate(self, run: RunDirectory, experiment: Experiment, checkpoint: str = "last") -> None:
         """The evaluation of a run that is there; raises RequestError."""
+        _check_trained(run)
         lock, job = evaluations.take(run), run.evaluation
         try:
             self._keep(run, job)
@@ -194,6 +197,15 @@ def drawn(
     scripts = sbatch.scripts(folder, name, jobs, profile, site, only_evaluation=only_evaluation, limit=limit,
                              retries=retries, parts=parts)  # fmt: skip
     return [script.text for script in scripts]
+
+
+def _check_trained(run: RunDirectory) -> None:
+    """Refuse to take a run out of a queue that has still to train it; raises RequestError."""
+    if queue.entry_of(run) is None:
+        return
+    item = queue.item_of(run)
+    if item.standing in ("live", "ready") and not item.evaluates:
+        raise RequestError(f"{run.id} is in the queue and not trained yet; 'hah queue rm {run.id}' takes it out")
 
 
 def _run_of(job: RunDirectory) -> RunDirectory:

@@ -142,3 +142,12 @@ def test_no_script_is_written_through_a_link_nor_half(runs, tmp_path, refused, m
     monkeypatch.setattr(disk, "replace_text", write)
     refused(lambda over: over.make(NOISE, Origin("quickstart")))
     assert store.all_runs(runs) == []
+
+
+@pytest.mark.parametrize("state", [{"status": "stopped", "stopped_by": "signal"}, {"status": "running"}])
+def test_a_run_that_the_queue_has_still_to_train_is_not_taken_out_of_it_to_be_evaluated(evaluated, refused, state):
+    replace(read_state(evaluated), **state).write(evaluated)
+    before = files(evaluated)
+    for what in (lambda over: over.evaluate(evaluated, SPARSITY), lambda over: over.again(evaluated.evaluation)):
+        refused(what, lambda: pytest.fail("it was submitted"))
+        assert files(evaluated) == before
