@@ -133,10 +133,17 @@ class Task:
             self._engine = launch.start(job, lock, state, elsewhere, given)
         finally:
             lock.release()
-        launch.answer_signals()
+        self._listen(self._engine)
         code = self._engine.wait()
         self._engine = None
         return code
+
+    def _listen(self, engine: subprocess.Popen[bytes]) -> None:
+        """Let signals come that have waited while an engine was started; it hears of one that came before that, too."""
+        before = self._asked
+        launch.answer_signals()
+        if before:
+            engine.terminate()
 
     def _say_start(self, what: str) -> None:
         gpu, name = os.environ.get("CUDA_VISIBLE_DEVICES", ""), f"job {self._job.id}" if self._job else "no job"
@@ -181,7 +188,7 @@ class Part(Task):
         command = ["share", str(self._whole.path), "--part", part, "--leash", str(end)]
         engine = self._engine = launch.beside(command, launch.Given(threads=_threads() or None), end)
         os.close(end)
-        launch.answer_signals()
+        self._listen(engine)
         ended = False
         while True:
             with suppress(subprocess.TimeoutExpired):

@@ -51,3 +51,27 @@ def test_an_evaluation_that_was_handed_over_with_its_run_is_gone_on_with_and_its
     assert task(Task).work() == 1
     evaluation(run, "17", status="failed", error="nan")  # another job's
     assert task(Task).work() == 0
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_signal_that_comes_before_or_while_an_engine_is_started_reaches_it(run, task, monkeypatch, early):
+    evaluation(run, "18", status="queued")
+
+    def start(*_, **__):
+        if early:
+            os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        if not early:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return subprocess.Popen(
+            ["sleep", "20"], preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        )
+
+    monkeypatch.setattr(launch, "start", start)
+    whole = task(Task)
+    assert whole._do(whole._item()) == -signal.SIGTERM
+    monkeypatch.setattr(launch, "beside", start)
+    part = task(Part, only=True, parts=2)
+    if early:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert part._measured("1/2") == -signal.SIGTERM
