@@ -201,15 +201,15 @@ def ask(numbers: Collection[str]) -> Answer:
 def _parsed(text: str) -> tuple[dict[str, JobNow], str]:
     """The jobs of an answer by their ids, and the first line in it that is none."""
     rows, odd, now = dict[str, JobNow](), "", time.time()
-    for row in text.splitlines():
+    for row in text.encode(errors="surrogateescape").splitlines():  # a column is as wide in bytes
         fields, at = list[str](), 0
         for width in _COLUMNS.values():
-            fields.append(row[at : at + width].strip())
+            fields.append(row[at : at + width].decode(errors="replace").strip())
             at += width
         name, cluster, state, node, left, reason = map(line, fields[:-1])
         if not (_ID.fullmatch(name) and _STATE.fullmatch(state)):
             other = _OTHER.fullmatch(name) or not row.strip()
-            odd = odd or ("" if other else line(row)[:60])
+            odd = odd or ("" if other else line(row.decode(errors="replace"))[:60])
             continue
         job, _, task = name.partition("_")
         state = state.lower()
@@ -238,8 +238,9 @@ def complaint(errors: str) -> str:
 
 
 def run(command: Sequence[str], patience: float) -> tuple[int, str, str]:
-    """Exit code, output and errors of a program of Slurm's. Raises OSError, FileNotFoundError where it is not here and
-    TimeoutError after ``patience`` seconds: then it is ended, and nobody waits for it or for what it has started."""
+    """Exit code, output (what is no text in it as surrogates) and errors of a program of Slurm's. Raises OSError,
+    FileNotFoundError where it is not here and TimeoutError after ``patience`` seconds: then it is ended, and nobody
+    waits for it or for what it has started."""
     # What a person set to have tables another way would change these.
     kept = {"SLURM_CONF", "SLURM_CONF_SERVER"}
     environment = {
@@ -276,7 +277,7 @@ def run(command: Sequence[str], patience: float) -> tuple[int, str, str]:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(1.0)
         errors.seek(0)
-        return code, said.decode(errors="replace"), errors.read(1 << 16).decode(errors="replace")
+        return code, said.decode(errors="surrogateescape"), errors.read(1 << 16).decode(errors="replace")
 
 
 class Poll:
