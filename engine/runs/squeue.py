@@ -11,7 +11,6 @@ import re
 import select
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -248,7 +247,7 @@ def run(command: Sequence[str], patience: float) -> tuple[int, str, str]:
         for name, value in os.environ.items()
         if name in kept or not re.match("SLURM_|SQUEUE_|SCANCEL_|SINFO_|SBATCH_|SCONTROL_", name)
     }
-    with tempfile.TemporaryFile() as errors:
+    with os.fdopen(os.memfd_create("errors"), "w+b") as errors:  # a folder for a file may be missing, as the program
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
             env={**environment, "LC_ALL": "C"},

@@ -1,6 +1,7 @@
 """What is made of squeue's answers, whatever they are: programs stand in for Slurm's on PATH."""
 
 import os
+import tempfile
 import time
 from dataclasses import replace
 
@@ -385,3 +386,9 @@ def test_a_job_whose_facts_are_not_all_text_is_cancelled_all_the_same(stand_in, 
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     stand_in("scontrol", r"printf 'JobId=17 JobState=CANCELLED Reason=None Restarts=0 Comment=f\xfcr'")
     assert slurm.cancelled()
+
+
+def test_slurm_is_asked_also_where_no_temporary_file_can_be_made(stand_in, monkeypatch):
+    answers(stand_in, row(state="PENDING", node=""))
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert squeue.ask(["17"]).of(job()).waits
