@@ -125,8 +125,10 @@ def scripts(
 ) -> list[Script]:  # fmt: skip
     """The scripts for ``jobs`` (id of a run, the directory that is worked on): arrays of at most so many tasks as the
     site takes, ``limit`` of them at once; for the evaluation of one run, ``parts`` tasks. Raises RequestError."""
-    if any(ord(letter) < 32 or letter == "\\" for letter in str(folder)):
+    if not str(folder).isprintable() or "\\" in str(folder):
         raise RequestError(f"{str(folder)!r}: Slurm can write no log below a folder of this name")
+    if not (data := profile.data or os.environ.get("HAH_DATA", "")).isprintable():
+        raise RequestError(f"HAH_DATA: {data!r} is no path that a script can hold")
     most, now, stamp = max(1, profile.max_array or site.most or _MOST), time.time(), time.strftime("%Y%m%d-%H%M%S")
     if parts > most:
         raise RequestError(f"compute.evaluators: must be at most {most}, the tasks of an array here, got {parts}")
