@@ -49,7 +49,7 @@ def ask(
     look = watcher.settled()
     if verb.startswith("stop") and _taken_out(run, look):
         return
-    look = _begun(watcher, look)
+    look = _begun(watcher, watcher.look())
     if look.status == "queued":
         job = slurm.job_of(run)
         where = "in the queue" if job is None else f"in Slurm as job {job.id}"
@@ -84,9 +84,9 @@ def ask(
 def _taken_out(run: RunDirectory, look: Look) -> bool:
     """Whether a run, or the evaluation of one, waited in the queue, or was to be started again, and no longer does."""
     trained = RunDirectory(run.path.parents[1]) if look.state.kind == "evaluation" else run
-    if queue.entry_of(trained) is not None and queue.item_of(trained).standing == "ready":
+    if queue.entry_of(trained) is not None and (item := queue.item_of(trained)).standing == "ready":
         queue.leave(trained)
-        return True
+        return not is_locked(item.job.lock)  # else somebody was faster, and its engine is about to show itself
     if slurm.job_of(run) is not None:
         waited, problem = submitted.withdraw([look])
         if problem:
@@ -98,7 +98,7 @@ def _taken_out(run: RunDirectory, look: Look) -> bool:
 def _begun(watcher: Watcher, look: Look) -> Look:
     """A run of which somebody has taken the lock to start its engine, when that has shown itself."""
     deadline = time.monotonic() + PATIENCE
-    while look.status == "queued" and is_locked(look.run.lock) and time.monotonic() < deadline:
+    while look.status in ("queued", "stopped", "lost") and is_locked(look.run.lock) and time.monotonic() < deadline:
         time.sleep(0.05)
         look = watcher.look()
     return look

@@ -57,7 +57,9 @@ def beside(
         return [Given(threads=threads)] * wanted, ""
     locks = [(one.uuid, Lock(one.lock)) for one in reserved[1:]]
     if asked in ("auto", "cuda"):
-        for gpu in sorted(devices.gpus(visible), key=lambda gpu: -gpu.free_gib):
+        # In a job of Slurm no lock keeps its own from being taken once more.
+        others = [gpu for gpu in devices.gpus(visible) if choice.gpu is None or gpu.uuid != choice.gpu.uuid]
+        for gpu in sorted(others, key=lambda gpu: -gpu.free_gib):
             if len(locks) < wanted and (lock := devices.reserve(gpu)) is not None:
                 locks.append((gpu.uuid, lock))
     given = [

@@ -82,10 +82,10 @@ def cancelled() -> bool:
         return False
     try:
         command = ["scontrol", "--oneliner", "show", "job", inside()]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER, check=True).stdout
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_ANSWER, check=True)
     except (OSError, subprocess.SubprocessError):
         return False
-    facts = dict(part.partition("=")[::2] for part in said.split() if "=" in part)
+    facts = dict(part.partition("=")[::2] for part in done.stdout.split() if "=" in part)
     restarted = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     return (
         facts.get("JobState") in ("COMPLETING", "CANCELLED")

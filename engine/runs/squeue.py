@@ -11,7 +11,6 @@ import re
 import select
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -201,15 +200,15 @@ def ask(numbers: Collection[str]) -> Answer:
 def _parsed(text: str) -> tuple[dict[str, JobNow], str]:
     """The jobs of an answer by their ids, and the first line in it that is none."""
     rows, odd, now = dict[str, JobNow](), "", time.time()
-    for row in text.splitlines():
+    for row in text.encode(errors="surrogateescape").splitlines():  # a column is as wide in bytes
         fields, at = list[str](), 0
         for width in _COLUMNS.values():
-            fields.append(row[at : at + width].strip())
+            fields.append(row[at : at + width].decode(errors="replace").strip())
             at += width
         name, cluster, state, node, left, reason = map(line, fields[:-1])
         if not (_ID.fullmatch(name) and _STATE.fullmatch(state)):
             other = _OTHER.fullmatch(name) or not row.strip()
-            odd = odd or ("" if other else line(row)[:60])
+            odd = odd or ("" if other else line(row.decode(errors="replace"))[:60])
             continue
         job, _, task = name.partition("_")
         state = state.lower()
@@ -238,8 +237,9 @@ def complaint(errors: str) -> str:
 
 
 def run(command: Sequence[str], patience: float) -> tuple[int, str, str]:
-    """Exit code, output and errors of a program of Slurm's. Raises OSError, FileNotFoundError where it is not here and
-    TimeoutError after ``patience`` seconds: then it is ended, and nobody waits for it or for what it has started."""
+    """Exit code, output (what is no text in it as surrogates) and errors of a program of Slurm's. Raises OSError,
+    FileNotFoundError where it is not here and TimeoutError after ``patience`` seconds: then it is ended, and nobody
+    waits for it or for what it has started."""
     # What a person set to have tables another way would change these.
     kept = {"SLURM_CONF", "SLURM_CONF_SERVER"}
     environment = {
@@ -247,7 +247,7 @@ def run(command: Sequence[str], patience: float) -> tuple[int, str, str]:
         for name, value in os.environ.items()
         if name in kept or not re.match("SLURM_|SQUEUE_|SCANCEL_|SINFO_|SBATCH_|SCONTROL_", name)
     }
-    with tempfile.TemporaryFile() as errors:
+    with os.fdopen(os.memfd_create("errors"), "w+b") as errors:  # a folder for a file may be missing, as the program
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
             env={**environment, "LC_ALL": "C"},
@@ -276,7 +276,7 @@ def run(command: Sequence[str], patience: float) -> tuple[int, str, str]:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(1.0)
         errors.seek(0)
-        return code, said.decode(errors="replace"), errors.read(1 << 16).decode(errors="replace")
+        return code, said.decode(errors="surrogateescape"), errors.read(1 << 16).decode(errors="replace")
 
 
 class Poll:

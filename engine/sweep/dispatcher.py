@@ -227,6 +227,9 @@ class Dispatcher:
         if lock is None:
             return None
         try:
+            # Taken out before the lock was taken; what comes after sees the lock. What was just prepared begins.
+            if queue.entry_of(item.run) != item.entry and state.kind == item.look.state.kind:
+                return None
             job = item.job if state.kind == "training" else item.run.evaluation
             Inbox(job).clear()
             start = Start(

@@ -5,23 +5,23 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.runs import evaluations, launch, making
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
 from engine.runs.process import STOPPING, Lock
-from engine.runs.slurm import Job, job_of
+from engine.runs.slurm import Job
 from engine.runs.squeue import Cluster
 from engine.runs.state import State, read_state
-from engine.sweep import desk, sbatch
+from engine.sweep import desk, queue, sbatch
 from engine.sweep.sbatch import Script
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ class Handed:
 
 @dataclass(frozen=True)
 class _Taken:
-    """A run that is to be handed over with the directory that is worked on, and how to undo what was done to it."""
+    """A run that is to be handed over with the directory that is worked on, which may be ``made`` for that, and the
+    files that are changed, as they were (None: there was none), the snapshot last."""
 
-    run: str
+    run: RunDirectory
     job: RunDirectory
-    undo: Callable[[], object]
+    made: bool
+    kept: Mapping[Path, bytes | None]
 
 
 class Handover:
@@ -71,64 +73,79 @@ class Handover:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for one in self._taken:
-            with suppress(OSError):
-                one.undo()
+            with suppress(OSError, RequestError):
+                self._undo(one)
         self._taken.clear()
+
+    def _undo(self, one: _Taken) -> None:
+        """Put back what was done to a run, unless somebody else has taken it up."""
+        lock = Lock.take(one.job.lock)
+        if lock is None:
+            return
+        try:
+            state = read_state(one.job)
+            if state.status != "queued" and (state.status != "starting" or state.engine):
+                return
+            if one.made:
+                shutil.rmtree(one.job.path, ignore_errors=True)
+            for path, content in one.kept.items():
+                if content is not None:
+                    disk.replace_bytes(path, content)
+                else:
+                    path.unlink(missing_ok=True)
+            if one.run.queue in one.kept:
+                desk.touch(self._folder)
+        finally:
+            lock.release()
 
     def make(self, experiment: Experiment, origin: Origin) -> RunDirectory:
         """A new run; raises RequestError."""
         run, _, lock = making.make(experiment, origin, self._folder, "queued")
+        self._taken.append(_Taken(run, run, True, {}))
         lock.release()
-        self._taken.append(_Taken(run.id, run, lambda: shutil.rmtree(run.path, ignore_errors=True)))
         return run
 
     def again(self, job: RunDirectory) -> None:
         """A run that has ended or waits, or its evaluation, to go on; raises RequestError."""
         lock = launch.take(job)
         try:
-            self._wait(job, read_state(job))
+            run = _run_of(job)
+            if job != run:
+                _check_trained(run)
+            self._keep(run, job)
+            self._wait(run, job, read_state(job))
         finally:
             lock.release()
 
     def evaluate(self, run: RunDirectory, experiment: Experiment, checkpoint: str = "last") -> None:
         """The evaluation of a run that is there; raises RequestError."""
-        lock = evaluations.take(run)
+        _check_trained(run)
+        lock, job = evaluations.take(run), run.evaluation
         try:
-            job = run.evaluation
-            before = read_state(job) if job.config.exists() else None
-            self._wait(job, evaluations.prepare(run, experiment, checkpoint), before)
-            if before is None:
-                undo = partial(shutil.rmtree, job.path, ignore_errors=True)
-                self._taken[-1] = replace(self._taken[-1], undo=undo)
+            self._keep(run, job)
+            self._wait(run, job, evaluations.prepare(run, experiment, checkpoint))
         finally:
             lock.release()
 
-    def _wait(self, job: RunDirectory, state: State, before: State | None = None) -> None:
+    def _keep(self, run: RunDirectory, job: RunDirectory) -> None:
+        """Note how a job whose lock is held is now, before anything of it is changed."""
+        made = not job.config.exists()
+        files = [run.queue] if run.queue.is_file() else []
+        files += [] if made else [job.manifest, job.config, job.slurm, job.state]
+        kept = {path: path.read_bytes() if path.is_file() else None for path in files}
+        self._taken.append(_Taken(run, job, made, kept))
+
+    def _wait(self, run: RunDirectory, job: RunDirectory, state: State) -> None:
         """Let a job whose lock is held wait for Slurm, and for nobody else."""
-        note, run = job_of(job), _run_of(job)
-        queued = run.queue.read_bytes() if run.queue.is_file() else None
-        job.slurm.unlink(missing_ok=True)
         replace(state, status="queued", updated=time.time()).write(job)
-        if queued is not None:
+        job.slurm.unlink(missing_ok=True)
+        if run.queue.exists():
             run.queue.unlink()
             desk.touch(self._folder)
 
-        def undo() -> None:
-            lock = Lock.take(job.lock)
-            if lock is None or read_state(job).status != "queued":  # somebody else has taken it up
-                return
-            (before or state).write(job)
-            if note is not None:
-                note.write(job)
-            if queued is not None:
-                run.queue.write_bytes(queued)
-            lock.release()
-
-        self._taken.append(_Taken(run.id, job, undo))
-
     def scripts(self) -> list[Script]:
         """What is to be submitted now."""
-        jobs = [(one.run, one.job) for one in self._taken]
+        jobs = [(one.run.id, one.job) for one in self._taken]
         return sbatch.scripts(
             self._folder, self._name, jobs, self._profile, self.site,
             only_evaluation=self._only_evaluation, limit=self._limit, retries=self._retries, parts=self._parts,
@@ -138,8 +155,8 @@ class Handover:
         """Hand everything over; raises RequestError with sbatch's words, when what was handed over before stays so."""
         before = ""
         for script in self.scripts():
+            sbatch.made(self._folder)
             try:
-                sbatch.place(self._folder).mkdir(parents=True, exist_ok=True)
                 script.write()
             except OSError as error:
                 raise RequestError(f"{script.path} cannot be written: {error.strerror}") from None
@@ -180,6 +197,15 @@ def drawn(
     scripts = sbatch.scripts(folder, name, jobs, profile, site, only_evaluation=only_evaluation, limit=limit,
                              retries=retries, parts=parts)  # fmt: skip
     return [script.text for script in scripts]
+
+
+def _check_trained(run: RunDirectory) -> None:
+    """Refuse to take a run out of a queue that has still to train it; raises RequestError."""
+    if queue.entry_of(run) is None:
+        return
+    item = queue.item_of(run)
+    if item.standing in ("live", "ready") and not item.evaluates:
+        raise RequestError(f"{run.id} is in the queue and not trained yet; 'hah queue rm {run.id}' takes it out")
 
 
 def _run_of(job: RunDirectory) -> RunDirectory:

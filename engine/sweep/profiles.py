@@ -45,8 +45,14 @@ _OPTIONS = 'a list such as ["--qos=long"], with none that hah sets itself (' + "
 
 
 def _one_line(value: str) -> str:
-    if not value.strip() or any(ord(letter) < 32 for letter in value):
+    if not value.strip() or not value.isprintable():
         raise PydanticCustomError("line", "one line")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not _one_line(value).startswith("/"):
+        raise PydanticCustomError("absolute", "absolute")
     return value
 
 
@@ -96,7 +102,7 @@ _Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,:=/+
 _Line = Annotated[str, BeforeValidator(lambda value: _one_line(value) if isinstance(value, str) else value)]
 _Words = Annotated[str, BeforeValidator(lambda value: _words(value) if isinstance(value, str) else value)]
 _Option = Annotated[str, BeforeValidator(lambda value: _an_option(value) if isinstance(value, str) else value)]
-_Absolute = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f]+$")]
+_Absolute = Annotated[str, BeforeValidator(lambda value: _absolute(value) if isinstance(value, str) else value)]
 
 
 class Profile(BaseModel):

@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,9 +88,14 @@ class Script:
     jobs: tuple[RunDirectory, ...]
 
     def write(self) -> None:
-        """Keep it and its tasks, so that both can be read later; raises OSError."""
-        self.tasks.write(self.path.with_suffix(".json"))
-        disk.replace_text(self.path, self.text)
+        """Keep it and its tasks, so that both can be read later, or neither; raises OSError."""
+        try:
+            self.tasks.write(self.path.with_suffix(".json"))
+            disk.replace_text(self.path, self.text)
+        except OSError:
+            with suppress(OSError):
+                self.forget()
+            raise
 
     def forget(self) -> None:
         for path in (self.path, self.path.with_suffix(".json")):
@@ -101,14 +107,28 @@ def place(folder: Path) -> Path:
     return folder / ".slurm"
 
 
+def made(folder: Path) -> Path:
+    """That place, made; raises RequestError where it cannot be, or is a link."""
+    there = place(folder)
+    if there.is_symlink():
+        raise RequestError(f"{there} is a symbolic link; nothing is written through one")
+    try:
+        there.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{there} cannot be made: {error.strerror}") from None
+    return there
+
+
 def scripts(
     folder: Path, name: str, jobs: Sequence[tuple[str, RunDirectory]], profile: Profile, site: Cluster,
     *, only_evaluation: bool = False, limit: int | None = None, retries: int = 0, parts: int = 1,
 ) -> list[Script]:  # fmt: skip
     """The scripts for ``jobs`` (id of a run, the directory that is worked on): arrays of at most so many tasks as the
     site takes, ``limit`` of them at once; for the evaluation of one run, ``parts`` tasks. Raises RequestError."""
-    if any(ord(letter) < 32 or letter == "\\" for letter in str(folder)):
+    if not str(folder).isprintable() or "\\" in str(folder):
         raise RequestError(f"{str(folder)!r}: Slurm can write no log below a folder of this name")
+    if not (data := profile.data or os.environ.get("HAH_DATA", "")).isprintable():
+        raise RequestError(f"HAH_DATA: {data!r} is no path that a script can hold")
     most, now, stamp = max(1, profile.max_array or site.most or _MOST), time.time(), time.strftime("%Y%m%d-%H%M%S")
     if parts > most:
         raise RequestError(f"compute.evaluators: must be at most {most}, the tasks of an array here, got {parts}")
@@ -132,7 +152,7 @@ def _text(name: str, path: Path, tasks: Tasks, first: RunDirectory, profile: Pro
         "array": "" if alone else f"0-{count - 1}{at_once}",
         "partition": profile.partition, "account": profile.account, "gres": profile.gres,
         "nodes": "1", "ntasks": "1", "cpus-per-task": profile.cpus, "mem": profile.memory, "time": profile.time,
-        "output": log, "open-mode": "append", "chdir": str(path.parent),
+        "output": log, "open-mode": "append", "chdir": "/",  # "python -m" looks for modules there first
     }  # fmt: skip
     options = [f"--{option}={_quoted(str(value))}" for option, value in given.items() if value]
     # TERM reaches what srun has started, not this script.

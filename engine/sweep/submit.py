@@ -15,6 +15,7 @@ from engine.experiment.mistakes import Mistake, RequestError
 from engine.runs import making, manifest, submitted
 from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
+from engine.runs.process import is_locked
 from engine.runs.slurm import job_of
 from engine.sweep import desk, queue, sweeps
 from engine.sweep.queue import Entry
@@ -263,7 +264,10 @@ def stop(trials: Sequence[Trial]) -> tuple[int, list[RunDirectory], str]:
         item = queue.item_of(trial.look.run)
         if queue.entry_of(item.run) is not None and item.standing == "ready":
             queue.leave(item.run)
-            waiting += 1
+            if is_locked(item.job.lock):  # somebody was faster, and its engine is about to show itself
+                live.append(item.job)
+            else:
+                waiting += 1
         elif trial.job.live:
             live.append(trial.job.run)
     return waiting, live, problem

@@ -70,7 +70,7 @@ class Task:
         while True:
             item = self._item()
             if item.standing == "live":
-                if self._is_mine(item) and time.monotonic() < deadline and not self._asked:
+                if self._is_mine(item.job) and time.monotonic() < deadline and not self._asked:
                     time.sleep(POLL)
                     continue
                 say(f"{item.job.id} is {item.look.status}: another process runs it; nothing to do")
@@ -93,6 +93,8 @@ class Task:
     def _item(self) -> Item:
         """How the run stands, watched for as long as it takes to be sure."""
         run, entry = self._run, self._entry
+        if self._is_mine(run.evaluation):  # handed over with it, whatever the run's own experiment says
+            entry = replace(entry, evaluates=True)
         if self._tasks.only_evaluation:
             starts, look = queue.starts_of(run, entry), Watcher(run.evaluation).settled()
             return Item(run, entry, starts, run.evaluation, look, *queue.standing(entry, starts, look, True))
@@ -103,9 +105,10 @@ class Task:
         found, why = queue.standing(entry, item.starts, look, whole)
         return replace(item, look=look, standing=found, why=why)
 
-    def _is_mine(self, item: Item) -> bool:
-        """Whether what lives was started by an earlier task of this job, which has been requeued since."""
-        note = slurm.job_of(item.job)
+    def _is_mine(self, directory: RunDirectory) -> bool:
+        """Whether a run, or an evaluation, is this job's: what lives of it an earlier task of it has started, which has
+        been requeued since."""
+        note = slurm.job_of(directory)
         return note is not None and self._job is not None and note.id == self._job.id
 
     def _do(self, item: Item) -> int:
@@ -130,10 +133,17 @@ class Task:
             self._engine = launch.start(job, lock, state, elsewhere, given)
         finally:
             lock.release()
-        launch.answer_signals()
+        self._listen(self._engine)
         code = self._engine.wait()
         self._engine = None
         return code
+
+    def _listen(self, engine: subprocess.Popen[bytes]) -> None:
+        """Let signals come that have waited while an engine was started; it hears of one that came before that, too."""
+        before = self._asked
+        launch.answer_signals()
+        if before:
+            engine.terminate()
 
     def _say_start(self, what: str) -> None:
         gpu, name = os.environ.get("CUDA_VISIBLE_DEVICES", ""), f"job {self._job.id}" if self._job else "no job"
@@ -178,7 +188,7 @@ class Part(Task):
         command = ["share", str(self._whole.path), "--part", part, "--leash", str(end)]
         engine = self._engine = launch.beside(command, launch.Given(threads=_threads() or None), end)
         os.close(end)
-        launch.answer_signals()
+        self._listen(engine)
         ended = False
         while True:
             with suppress(subprocess.TimeoutExpired):

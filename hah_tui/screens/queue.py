@@ -20,7 +20,7 @@ from engine.runs.watcher import Look
 from engine.sweep import at_slurm, desk, queue
 from engine.sweep.desk import Group
 from engine.sweep.queue import Item, Queue
-from hah_tui import keys
+from hah_tui import engines, keys
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.run_actions import RunActions
 from hah_tui.text import age, shown_line, slurm_line
@@ -208,7 +208,7 @@ class QueueScreen(RunActions):
         """Stop what runs, and take out what waits."""
         item = self._item()
         if item is not None and item.standing == "ready" and item.entry.group != at_slurm.GROUP:
-            self._do(lambda folder: queue.leave(item.run))
+            self._do(lambda _: engines.ask(item.job, "stop"))
         else:
             super().action_stop()
 

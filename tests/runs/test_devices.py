@@ -6,7 +6,8 @@ import types
 
 import pytest
 
-from engine.experiment import RequestError
+from engine.experiment import RequestError, presets
+from engine.job import device
 from engine.runs import devices, launch
 from engine.runs.devices import Gpu
 from engine.runs.process import Lock, is_locked
@@ -199,3 +200,13 @@ def test_what_is_handed_over_with_an_engine(tmp_path):
     assert given.arguments() == ["--gpu", "GPU-1", "--gpu-lock", str(lock.descriptor)]
     assert given.descriptors() == (lock.descriptor,)
     lock.release()
+
+
+def test_the_one_gpu_of_a_job_of_slurm_is_not_given_to_a_second_process_of_an_evaluation(box, monkeypatch):
+    box(10, 70)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(device, "_held", lambda asked, reserved: (None, devices.choose(asked, reserved), "0"))
+    given, why = device.beside(presets.load("quickstart", ["compute.evaluators=2"]), (), None)
+    assert given == []
+    assert "no more GPUs are free" in why

@@ -1,12 +1,13 @@
 """What is made of squeue's answers, whatever they are: programs stand in for Slurm's on PATH."""
 
 import os
+import tempfile
 import time
 from dataclasses import replace
 
 import pytest
 
-from engine.runs import squeue, store, submitted
+from engine.runs import slurm, squeue, store, submitted
 from engine.runs.process import Lock
 from engine.runs.slurm import Job
 from engine.runs.squeue import Answer, JobNow, Poll
@@ -369,3 +370,25 @@ def test_lists_show_what_slurm_says(stand_in, runs, here):
 
 def test_no_answer_holds_for_a_job_that_was_not_asked_of():
     assert Answer().of(job()).problem == "Slurm is being asked"
+
+
+@pytest.mark.parametrize("reason", ["Wartung für alle".encode(), "Wartung für alle".encode("latin-1"), b"a\xc2\x85b"])
+def test_a_reason_that_is_not_ascii_moves_nothing(stand_in, tmp_path, reason):
+    cells = zip((b"17", b"ci", b"PENDING", b"", b"5:00", reason, b"/s.sh"), squeue._COLUMNS.values(), strict=True)
+    (tmp_path / "said").write_bytes(b"".join(cell.ljust(width) for cell, width in cells) + b"\n")
+    stand_in("squeue", f"cat {tmp_path / 'said'}")
+    answer = squeue.ask(["17"])
+    assert answer.of(job(script="/s.sh")).waits
+    assert not answer.problem
+
+
+def test_a_job_whose_facts_are_not_all_text_is_cancelled_all_the_same(stand_in, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    stand_in("scontrol", r"printf 'JobId=17 JobState=CANCELLED Reason=None Restarts=0 Comment=f\xfcr'")
+    assert slurm.cancelled()
+
+
+def test_slurm_is_asked_also_where_no_temporary_file_can_be_made(stand_in, monkeypatch):
+    answers(stand_in, row(state="PENDING", node=""))
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert squeue.ask(["17"]).of(job()).waits

@@ -59,6 +59,9 @@ def assert_undisturbed(run, undisturbed):
 
 def test_a_run_with_its_evaluation_is_one_job_in_whatever_folder(slurm, profile, hah, tmp_path, monkeypatch):
     monkeypatch.setenv("HAH_RUNS", str(tmp_path / "my 'runs' 100%"))
+    foreign = tmp_path / "my 'runs' 100%" / ".slurm" / "platformdirs.py"  # nothing there is ever executed
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("raise SystemExit(3)")
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")  # of the shell that submits; not for the job
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     profile(gres="gpu:1", time="10")

@@ -64,6 +64,9 @@ def test_the_example_is_a_profile_and_names_every_setting(profile, tmp_path):
         ("container: apptainer \"exec", "1: container: must be a command in one line"),
         ("python: python3", "1: python: must be an absolute path"),
         ('shell: ["a\\nb"]', "1: shell: must be a list of lines for bash"),
+        ('shell: ["a\\x9bb"]', "1: shell: must be a list of lines for bash"),
+        ('container: "a\\u202eb"', "1: container: must be a command in one line"),
+        ('data: "/a\\x7fb"', "1: data: must be an absolute path"),
     ],
 )  # fmt: skip
 def test_a_wrong_profile_is_refused_with_a_sentence_and_its_line(profile, here, text, said):
@@ -118,7 +121,7 @@ def test_a_script_is_what_bash_reads_and_hands_over_everything(profile, here, ru
     options = re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE)
     for option in ("--partition=gpu", "--account=us", "--gres=gpu:1", "--cpus-per-task=8", "--mem=16G", "--requeue",
                    "--time=12:00:00", "--signal=TERM@90", "--open-mode=append", "--export=NIL",
-                   "--qos=long"):  # fmt: skip
+                   "--chdir=/", "--qos=long"):  # fmt: skip
         assert option in options
     assert "export HAH_DATA=/shared/data\n" in script
     assert f"export HAH_RUNS={runs}\n" in script
@@ -149,6 +152,15 @@ def test_an_evaluation_has_as_many_tasks_as_an_array_can_have(tmp_path):
     assert script.tasks.count == 8
     with pytest.raises(RequestError, match="evaluators: must be at most 7, the tasks of an array here, got 8"):
         scripts(tmp_path, "r", jobs, profiles.Profile(max_array=7), Cluster("", "ci", 8), only_evaluation=True, parts=8)
+
+
+@pytest.mark.parametrize(("variable", "said"), [("HAH_RUNS", "no log below"), ("HAH_DATA", "HAH_DATA: '/a\\udcffb'")])
+def test_a_path_that_no_script_can_hold_is_refused_with_a_sentence(profile, here, monkeypatch, variable, said):
+    profile()
+    monkeypatch.setenv(variable, "/a\udcffb")
+    done = here("run", "quickstart", "--on", "slurm", "--dry-run", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
 
 
 # What is left where it does not work out

@@ -285,6 +285,19 @@ def test_what_was_taken_out_since_the_last_look_is_not_started(queued, runs, eng
     assert engines.started == []
 
 
+def test_what_is_taken_out_right_before_its_lock_is_taken_is_not_started(queued, runs, engines, monkeypatch):
+    run, take = queued("a", "stopped", {"stopped_by": "signal"}), queue.take
+
+    def late(item):
+        queue.leave(item.run)
+        return take(item)
+
+    monkeypatch.setattr(queue, "take", late)
+    looks(runs)
+    assert engines.started == []
+    assert not is_locked(run.lock)
+
+
 # GPUs, the driver's answers stood in for
 
 

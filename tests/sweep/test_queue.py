@@ -4,16 +4,19 @@ import json
 import os
 import time
 from dataclasses import replace
+from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 
 from engine.experiment import RequestError
 from engine.runs.layout import RunDirectory
-from engine.runs.process import Lock
+from engine.runs.process import Lock, identity
 from engine.runs.state import State, read_state
-from engine.runs.watcher import Look
-from engine.sweep import desk, queue
+from engine.runs.watcher import Look, Watcher
+from engine.sweep import desk, queue, submit
 from engine.sweep.queue import Entry, Queue, Start
+from hah_tui import engines
 
 ENTRY = Entry(queued=100.0, retries=1, updated=50.0)
 
@@ -372,3 +375,34 @@ def test_leaving_takes_a_waiting_evaluation_out_too(queued, runs):
     queue.leave(run)
     assert read_state(run.evaluation).status == "stopped"
     assert read_state(run).status == "finished"
+
+
+def test_a_stop_that_comes_while_a_run_is_being_started_is_not_said_to_be_done(queued, monkeypatch):
+    run = queued("a")
+    look = Watcher(run).look()
+    lock = Lock.take(run.lock)
+    assert submit.stop([SimpleNamespace(look=look, job=look)])[:2] == (0, [run])
+    Entry(queued=1.0).write(run)
+    monkeypatch.setattr(engines, "PATIENCE", 0.1)
+    with pytest.raises(RequestError, match="no engine to stop yet"):
+        engines.ask(run, "stop")
+    # Its engine shows itself, and has the command.
+    Entry(queued=1.0).write(run)
+    replace(read_state(run), status="stopped", stopped_by="signal").write(run)
+    monkeypatch.setattr(engines, "PATIENCE", 20.0)
+
+    def engine():
+        time.sleep(0.3)
+        replace(read_state(run), status="running", engine=identity().dump()).write(run)
+        while not list(run.control.glob("*.json")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        replace(read_state(run), status="finished").write(run)
+
+    deadline = time.monotonic() + 20
+    thread = Thread(target=engine)
+    thread.start()
+    engines.ask(run, "stop")
+    assert read_state(run).status == "finished"
+    assert len(list(run.control.glob("*.json"))) == 1
+    thread.join()
+    lock.release()

@@ -1,0 +1,77 @@
+"""What a task of a Slurm job finds left to do, and whom it tells of a signal; no Slurm and no engine is needed."""
+
+import os
+import signal
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from engine.experiment import presets
+from engine.runs import evaluations, launch
+from engine.runs.process import STOPPING
+from engine.runs.slurm import Job
+from engine.sweep.sbatch import Tasks
+from engine.sweep.task import Part, Task
+from tests.tui.made import made
+
+
+@pytest.fixture
+def run(runs):
+    """A run that is trained, whose own experiment names nothing to measure."""
+    runs.mkdir()
+    return made(runs, points=0)
+
+
+@pytest.fixture
+def task(run, monkeypatch):
+    """task(Task) is the one of a job that was handed that run, job 18."""
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    before = {number: signal.getsignal(number) for number in (*STOPPING, signal.SIGHUP)}
+    yield lambda kind, **facts: kind(
+        Tasks(run.path.parent, facts.pop("only", False), (run.id,), 0, 1.0, "ci", "", **facts), 0
+    )
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def evaluation(run, job, **state):
+    lock = evaluations.take(run)
+    prepared = evaluations.prepare(run, presets.load("quickstart", ["evaluate.suites=[noise]"]), "last")
+    replace(prepared, **state).write(run.evaluation)
+    Job(job, None, "ci", 1.0, "").write(run.evaluation)
+    lock.release()
+
+
+def test_an_evaluation_that_was_handed_over_with_its_run_is_gone_on_with_and_its_failure_is_the_jobs(run, task):
+    evaluation(run, "18", status="stopped", stopped_by="signal")
+    item = task(Task)._item()
+    assert (item.job, item.standing) == (run.evaluation, "ready")
+    evaluation(run, "18", status="failed", error="nan")
+    assert task(Task).work() == 1
+    evaluation(run, "17", status="failed", error="nan")  # another job's
+    assert task(Task).work() == 0
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_signal_that_comes_before_or_while_an_engine_is_started_reaches_it(run, task, monkeypatch, early):
+    evaluation(run, "18", status="queued")
+
+    def start(*_, **__):
+        if early:
+            os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        if not early:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return subprocess.Popen(
+            ["sleep", "20"], preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        )
+
+    monkeypatch.setattr(launch, "start", start)
+    whole = task(Task)
+    assert whole._do(whole._item()) == -signal.SIGTERM
+    monkeypatch.setattr(launch, "beside", start)
+    part = task(Part, only=True, parts=2)
+    if early:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert part._measured("1/2") == -signal.SIGTERM
