@@ -148,7 +148,7 @@ def _settings(settings: dict[str, Any]) -> Iterator[str]:
             yield f"{len(value)} corruptions"
         elif name != "examples":
             every = value if isinstance(value, list) else [value]
-            shown = ", ".join(_entry(name, one) for one in every)
+            shown = ", ".join(_entry(name, one) for one in every) or "none"
             yield f"{name.replace('_', ' ')} {shown}"
 
 
