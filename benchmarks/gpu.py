@@ -231,6 +231,7 @@ def side_by_side(session: Session, jobs: Sequence[Job]) -> None:
                 del running[job]
                 told_ = told(run) if not job.suite else measured(run, job.suite)
                 status = {"finished": "done", "stopped": "partial"}.get(told_["status"], "failed")
+                session.document["runs"] = packed(session)  # at once: a call that is cut off must not lose a result
                 session.note(job.name, began, status, told_)
         if session.left <= 0:
             break

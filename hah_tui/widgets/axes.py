@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,11 +83,13 @@ class Axes:
         """Round values under their places, and what they are at the end."""
         at = ticks(self.x, max(2, wide // 8))
         if self.whole:
-            at = [float(n) for n in range(-int(-self.x.low // 1), int(self.x.high // 1) + 1)]
-        chars, free, room = [" "] * width, 0, left + wide - len(self.name)
+            at = [float(n) for n in range(math.ceil(self.x.low), math.floor(self.x.high) + 1)]
+        # The end of a setting's name tells it apart, and has its value under the cursor.
+        name = self.name if len(self.name) <= wide else "…" + self.name[len(self.name) - wide + 1 :]
+        chars, free, room = [" "] * width, 0, left + wide - len(name)
         for value, said in zip(at, labels(at), strict=True):
             start = max(0, left + round(self.x.fraction(value) * (wide - 1)) - len(said) // 2)
-            if start >= free and start + len(said) + bool(self.name) <= room + (not self.name):
+            if start >= free and start + len(said) + bool(name) <= room + (not name):
                 chars[start : start + len(said)], free = said, start + len(said) + 1
-        chars[room : room + len(self.name)] = self.name
+        chars[room : room + len(name)] = name
         return "".join(chars)[:width], bytes([QUIET]) * width
