@@ -30,6 +30,7 @@ from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
 from engine.runs.layout import RunDirectory
 from engine.runs.squeue import Poll
+from engine.sweep import sites
 from hah_tui.keys import Place
 from hah_tui.settings import Settings
 from hah_tui.text import shown
@@ -37,6 +38,13 @@ from hah_tui.themes import SERIES
 
 T = TypeVar("T")
 UNSEEN = 4  # times as rarely does a screen follow something while another one hides it
+
+
+def _has_sites() -> bool:
+    """Whether a person has described a Slurm site; not where there is no home to have done so."""
+    with suppress(RequestError, OSError):
+        return bool(sites.known())
+    return False
 
 
 class BaseApp(App[None]):
@@ -48,6 +56,7 @@ class BaseApp(App[None]):
         self.animation_level = "none"  # what moves by itself is behind the keys, and costs a thin line
         self.settings, self.settings_problem = Settings.load()
         self.slurm = Poll()  # one for all screens
+        self.unused = set[str]() if _has_sites() else {"hand_over"}  # actions that footers leave out
         self._engines: list[subprocess.Popen[bytes]] = []
 
     # What the app on top knows
@@ -258,7 +267,8 @@ class Page(Screen[None]):
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
-        idle, types = self.idle(), isinstance(self.focused, Input)  # what a text field takes is no key of the screen
+        idle = self.idle() | self.hah.unused
+        types = isinstance(self.focused, Input)  # what a text field takes is no key of the screen
         return {
             key: one
             for key, one in super().active_bindings.items()

@@ -26,7 +26,7 @@ from engine.runs.making import Origin
 from engine.runs.process import is_locked
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Look, Watcher
-from engine.sweep import desk, queue, submit, sweeps
+from engine.sweep import desk, queue, sites, submit, sweeps
 
 if TYPE_CHECKING:
     from engine.experiment import Experiment
@@ -196,16 +196,23 @@ def enqueue(experiment: Experiment, origin: Origin, folder: Path) -> RunDirector
 def enqueue_sweep(plan: Plan, folder: Path) -> str:
     """Queue what is new of a sweep; says what came of it. Raises RequestError."""
     check_place(*(point.experiment for point in plan.points))
-    sweep = sweeps.of_plan(plan)
-    known = {*sweeps.names(folder), *(item.entry.group for item in queue.at_work(folder))}
-    free = (f"{plan.name}-{number}" for number in range(2, 10_000))
-    name = plan.name if plan.name not in known else next(one for one in free if one not in known)
-    sweep = replace(sweep, name=name)
+    sweep = _named_freely(sweeps.of_plan(plan), folder)
     sweeps.write(folder, sweep)
-    counts = submit.submit(folder, sweep, submit.Asked(name))
+    counts = submit.submit(folder, sweep, submit.Asked(sweep.name))
     desk.ensure_dispatcher(folder)
+    return f"sweep {sweep.name}: {_counted(counts, 'wait in the queue')}"
+
+
+def _named_freely(sweep: Sweep, folder: Path) -> Sweep:
+    """A sweep of a form, numbered where there is one of its name."""
+    known = {*sweeps.names(folder), *(item.entry.group for item in queue.at_work(folder))}
+    free = (f"{sweep.name}-{number}" for number in range(2, 10_000))
+    return sweep if sweep.name not in known else replace(sweep, name=next(one for one in free if one not in known))
+
+
+def _counted(counts: Mapping[submit.Act, int], what: str) -> str:
     there = f", {counts['']} there already" if "" in counts else ""
-    return f"sweep {name}: {sum(counts.values()) - counts.get('', 0)} runs wait in the queue{there}"
+    return f"{sum(counts.values()) - counts.get('', 0)} runs {what}{there}"
 
 
 def resume(
@@ -344,6 +351,14 @@ def hand_over(experiment: Experiment, origin: Origin, folder: Path, site: str | 
         return handover.submit()
 
 
+def hand_over_sweep(plan: Plan, folder: Path, site: str | None) -> str:
+    """Hand what is new of a sweep to a Slurm site; says what came of it. Raises RequestError."""
+    check_site(site, *(point.experiment for point in plan.points))
+    sweep = replace(_named_freely(sweeps.of_plan(plan), folder), on="slurm", profile=site)
+    sweeps.write(folder, sweep)
+    return f"sweep {sweep.name}: {_counted(submit.go(folder, sweep), 'handed to Slurm')}"
+
+
 def hand_over_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str, site: str | None) -> list[Handed]:
     """Evaluate a run's checkpoint in a job of a Slurm site, as many tasks as compute.evaluators says; raises
     RequestError."""
@@ -380,7 +395,7 @@ def scripts(folder: Path, name: str, run: str, site: str | None, evaluation: Exp
     """What would be submitted for a run of this id under a name, or for its ``evaluation``; raises RequestError."""
     from engine.sweep import handover, profiles
 
-    profile = profiles.load(profiles.find(site))
+    profile = profiles.load(sites.find(site))
     parts = evaluation.compute.evaluators if evaluation is not None else 1
     return handover.drawn(folder, name, [run], profile, only_evaluation=evaluation is not None, parts=parts)
 
@@ -393,7 +408,7 @@ def check_site(site: str | None, *experiments: Experiment) -> None:
 def _site_for(site: str | None, *experiments: Experiment) -> Profile:
     from engine.sweep import profiles
 
-    profile = profiles.load(profiles.find(site))
+    profile = profiles.load(sites.find(site))
     for experiment in experiments if profile.python is None else ():
         check_packages(experiment)
     # The device is the node's to say; data in a place of the nodes' own cannot be looked for here.

@@ -12,6 +12,9 @@ from tests.terminal import Terminal
 
 # Networks here are tiny and tests run side by side: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of processes are started: what one of them has compiled the others read.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)

@@ -67,6 +67,11 @@ class Look:
         return resting and self.slurm is not None and not self.slurm.over and not self.slurm.missing
 
     @property
+    def abandoned(self) -> bool:
+        """Whether it waits for a job of Slurm that has ended or been forgotten."""
+        return self.status == "queued" and self.slurm is not None and self.slurm.over
+
+    @property
     def why(self) -> str:
         """Why it is as it is, in a sentence: also what Slurm says, where that tells more than its directory."""
         if self.slurm is None:
@@ -74,7 +79,7 @@ class Look:
         said = self.slurm.said
         if self.awaited:
             return f"{said}, and will go on with it" if self.status != "queued" else said
-        if self.status == "queued" and self.slurm.over:
+        if self.abandoned:
             return f"{said}, and never began it; 'hah resume {self.run.id} --on slurm' submits it again"
         if self.status in ("lost", "stopped") and self.slurm.known and not self.slurm.over:
             said = f"Slurm still has {said}"  # it may not know yet that the node is gone

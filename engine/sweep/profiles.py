@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from engine import disk
 from engine.experiment.document import Document, read
 from engine.experiment.mistakes import Mistake, RequestError
-from engine.experiment.names import is_name
+from engine.sweep import sites
 
 EXAMPLE = """\
 # How runs reach a Slurm cluster: 'hah run PRESET --on slurm'. Everything here may be left out; a site decides what it
@@ -134,38 +134,6 @@ class Profile(BaseModel):
     max_array: Annotated[int | None, Field(ge=1, le=4_000_000, description="a whole number from 1")] = None
 
 
-def folder() -> Path:
-    """Where profiles lie: slurm.yaml, and slurm/NAME.yaml."""
-    return disk.folder_of("config")
-
-
-def known() -> dict[str, Path]:
-    """The profiles there are, by name; that of slurm.yaml is *slurm*."""
-    paths = [folder() / "slurm.yaml", *sorted((folder() / "slurm").glob("*.yaml"))]
-    found: dict[str, Path] = {}
-    for path in paths:
-        if is_name(path.stem) and path.is_file():
-            found.setdefault(path.stem, path)
-    return found
-
-
-def find(name: str | None) -> Path:
-    """The file of a profile; without a name slurm.yaml, or the only one there is. Raises RequestError."""
-    there = known()
-    if not there:
-        raise RequestError(
-            f"no profile says how runs reach Slurm; 'hah slurm-profile --write' puts an example at "
-            f"{folder() / 'slurm.yaml'}, to be filled in"
-        )
-    if name is None:
-        if "slurm" in there or len(there) == 1:
-            return there.get("slurm") or next(iter(there.values()))
-        raise RequestError(f"--profile: say which; there is {', '.join(there)}")
-    if name not in there:
-        raise RequestError(f"--profile: no profile is called {name!r:.80} in {folder()}; there is {', '.join(there)}")
-    return there[name]
-
-
 def load(path: Path) -> Profile:
     """A checked profile; raises RequestError with every mistake, each with its line."""
     document = read(path)
@@ -192,7 +160,7 @@ def _mistake(document: Document, detail: Any) -> Mistake:
 
 def write_example() -> Path:
     """Put the example where a profile belongs, and nothing in its place; raises RequestError."""
-    path = folder() / "slurm.yaml"
+    path = sites.folder() / "slurm.yaml"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         disk.write_new(path, EXAMPLE.encode())

@@ -17,7 +17,7 @@ from engine.runs.layout import RunDirectory
 from engine.runs.making import Origin
 from engine.runs.process import is_locked
 from engine.runs.slurm import job_of
-from engine.sweep import desk, queue, sweeps
+from engine.sweep import desk, queue, sites, sweeps
 from engine.sweep.queue import Entry
 from engine.sweep.sweeps import Sweep, Trial
 
@@ -174,7 +174,7 @@ def hand_over(
     from engine.sweep import profiles
     from engine.sweep.handover import Handover
 
-    profile = profiles.load(profiles.find(sweep.profile))
+    profile = profiles.load(sites.find(sweep.profile))
     limit, retries = sweep.slots.get("limit"), sweep.slots.get("retries", 0)
     counts: dict[Act, int] = {}
     with sweeps.alone(folder), Handover(folder, sweep.name, profile, limit=limit, retries=retries) as handover:
@@ -208,7 +208,7 @@ def scripts(folder: Path, sweep: Sweep) -> list[str]:
     """What would be handed to Slurm of a sweep, a run that is not there yet by its name; raises RequestError."""
     from engine.sweep import handover, profiles
 
-    profile = profiles.load(profiles.find(sweep.profile))
+    profile = profiles.load(sites.find(sweep.profile))
     trials = [trial for trial in sweeps.trials(sweep, [folder]) if act_for(trial, failed=False)]
     runs = [
         trial.look.run.id if trial.look else f"{sweeps.experiment_of(sweep, trial.point, trial.seed).name}-xxxx"

@@ -144,7 +144,7 @@ def doctor(json: Json = False) -> None:
     """Say what this machine has: versions, GPUs, terminal, data, disk, and what stands in the way."""
     from engine.experiment import presets
     from engine.runs import launch, manifest
-    from engine.sweep import profiles
+    from engine.sweep import sites
 
     problems: list[str] = []
     try:
@@ -215,7 +215,7 @@ def doctor(json: Json = False) -> None:
         "slurm": slurm and {
             "version": slurm.version, "cluster": slurm.name, "max_array": slurm.most,
             "partitions": [vars(one) for one in slurm.partitions],
-            "profiles": {name: str(path) for name, path in profiles.known().items()},
+            "profiles": {name: str(path) for name, path in sites.known().items()},
         },
         "problems": problems,
     }  # fmt: skip
@@ -251,7 +251,7 @@ def doctor(json: Json = False) -> None:
 
 def of_slurm(slurm: Cluster) -> tuple[list[str], list[str]]:
     """What to say of the Slurm here and of the profiles for it, and what is wrong with them."""
-    from engine.sweep import profiles
+    from engine.sweep import profiles, sites
 
     if not slurm.version and not slurm.problem:
         return ["slurm      installed, but it knows of no cluster (SLURM_CONF, or /etc/slurm/slurm.conf)"], []
@@ -261,7 +261,7 @@ def of_slurm(slurm: Cluster) -> tuple[list[str], list[str]]:
         limit = "no time limit" if one.time == "infinite" else f"{one.time} at most"
         facts = ["the default" * one.default, "up" if one.up else "down", limit, f"{one.nodes} nodes", one.gres]
         lines.append(f"partition  {one.name}: {', '.join(filter(None, facts))}")
-    problems, known = [slurm.problem] if slurm.problem else [], profiles.known()
+    problems, known = [slurm.problem] if slurm.problem else [], sites.known()
     for name, path in known.items():
         try:
             partition = profiles.load(path).partition

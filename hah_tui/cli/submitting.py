@@ -9,6 +9,7 @@ import typer
 
 from engine.experiment.mistakes import RequestError
 from engine.runs.layout import RunDirectory
+from engine.sweep import sites
 from hah_tui.cli.output import Json, print_json
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ On = Annotated[Where, typer.Option("--on", help="Where it runs: on this host, or
 
 
 def _complete_profile(incomplete: str) -> list[str]:
-    from engine.sweep import profiles
-
-    return [name for name in profiles.known() if name.startswith(incomplete)]
+    return [name for name in sites.known() if name.startswith(incomplete)]
 
 
 ProfileName = Annotated[
@@ -86,12 +85,12 @@ def slurm_profile(
     if example:
         print(profiles.EXAMPLE, end="")
         return
-    path: Path = profiles.find(name)
+    path: Path = sites.find(name)
     profile = profiles.load(path)
     said = profile.model_dump(exclude_defaults=not json)
     if json:
         print_json(
-            {"path": str(path), "profile": said, "profiles": {one: str(at) for one, at in profiles.known().items()}}
+            {"path": str(path), "profile": said, "profiles": {one: str(at) for one, at in sites.known().items()}}
         )
         return
     print(path)

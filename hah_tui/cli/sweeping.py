@@ -373,9 +373,11 @@ def _print_trials(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
 
 
 def exit_code(trials: Sequence[Trial]) -> int:
-    """0 where all have finished, 1 where something failed, else 130."""
-    found = {trial.status for trial in trials}
-    return 1 if found & {"failed", "lost"} else 0 if found <= {"finished"} else 130
+    """0 where all have finished, 1 where something failed that Slurm will not go on with, else 130."""
+    for trial in trials:
+        if trial.status in ("failed", "lost") and not (trial.job is not None and trial.job.taken):
+            return 1
+    return 0 if all(trial.status == "finished" for trial in trials) else 130
 
 
 def stop(reference: SweepArgument, runs_dir: RunsDir = None) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 FRAME_SECONDS = 0.25
-EXIT_CODES = {"finished": 0, "failed": 1, "lost": 1, "stopped": 130}
+EXIT_CODES = {"finished": 0, "failed": 1, "lost": 1, "stopped": 130, "queued": 1}  # queued: for a job that is gone
 
 
 def follow(
@@ -35,7 +35,8 @@ def follow(
     quiet: bool = False,
     tail: Tail | None = None,
 ) -> Look:
-    """Show a run, from what it has recorded so far (or from ``tail`` on) until it has ended; the last look at it.
+    """Show a run, from what it has recorded so far (or from ``tail`` on), until it or the job of Slurm that it waits
+    for has ended; the last look at it.
 
     ``interrupt`` is called for the first Ctrl-C, which is raised where there is none. ``quiet``: show nothing.
     """
@@ -43,10 +44,13 @@ def follow(
     display = _Nothing() if quiet else _Panels(run) if is_terminal() else _Lines(run)
     with ExitStack() as stack:
         stack.enter_context(display)
+        abandoned = False
         while True:
             try:
                 look = told([watcher.look()], slurm.now)[0]
-                ended = not look.live and not look.taken
+                # Once more: its directory was read before Slurm was asked, and the job may have begun it since.
+                ended = (abandoned and look.abandoned) or (not look.live and not look.taken)
+                abandoned = look.abandoned
                 for event in tail if ended else tail.read():
                     display.event(event)
                 display.look(look)
@@ -127,6 +131,8 @@ def outcome(look: Look) -> str:
             return f"{look.run.id} stopped{by} {where}; {resume}"
         case "failed":
             return f"{look.run.id} failed {where}: {shown_line(state.error, 500)}; {resume}"
+        case "queued":
+            return f"{look.run.id} waits in vain: {shown_line(look.why)}"
         case _:
             return f"{look.run.id} is {look.status} {where}: {shown_line(look.why)}; {resume}"
 

@@ -1,7 +1,8 @@
-"""What is done with a draft: launch it, queue it, save it as a preset."""
+"""What is done with a draft: launch it, queue it, hand it to Slurm, save it as a preset."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,14 @@ from hah_tui.base import Page
 from hah_tui.screens import summary
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.keeper import Keeper
+from hah_tui.screens.site import ask_site
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.experiment import Experiment
+    from engine.runs.making import Origin
+    from engine.sweep.plan import Plan
     from hah_tui.draft import Draft
     from hah_tui.speeds import Speed
 
@@ -100,6 +106,26 @@ class DraftActions(Page):
 
     def action_queue(self) -> None:
         """Ask for how many seeds, then queue."""
+        self._many("Queue", engines.enqueue, engines.enqueue_sweep, "waits in the queue")
+
+    def action_hand_over(self) -> None:
+        """The same in jobs of Slurm, after asking for the site where there are several."""
+
+        def at(site: str) -> None:
+            one, several = partial(_hand_over, site=site), partial(engines.hand_over_sweep, site=site)
+            self._many(f"Hand to Slurm ({site})", one, several, "is Slurm's")
+
+        if self._whole() is not None:
+            ask_site(self.hah, at)
+
+    def _many(
+        self,
+        title: str,
+        one: Callable[[Experiment, Origin, Path], RunDirectory],
+        several: Callable[[Plan, Path], str],
+        then: str,
+    ) -> None:
+        """Ask for how many seeds; then begin ``one`` run, or ``several`` by a plan, neither here nor now."""
         if (whole := self._whole()) is None:
             return
         draft, experiment = whole
@@ -115,21 +141,19 @@ class DraftActions(Page):
             return "" if fits else "a whole number from 1 to 1000, at most 10,000 runs in all"
 
         def put(text: str | None) -> None:
-            if text is not None:
-                self._queue(draft, experiment, int(text))
+            if text is None:
+                return
+            self.now("asking for device and data...")
+            app, count = self.hah, int(text)
 
-        self.hah.push_screen(Ask("Queue", "\n".join(what), "1", check, over=True), put)
+            def work() -> str:
+                if draft.several * count == 1:
+                    return f"{one(experiment, draft.made_from, app.folder).id} {then}"
+                return several(draft.plan(count), app.folder)
 
-    def _queue(self, draft: Draft, experiment: Experiment, seeds: int) -> None:
-        self.now("asking for device and data...")
-        app = self.hah
+            app.in_background(app, work, partial(self._queued, self.kept), self._not_begun)
 
-        def work() -> str:
-            if draft.several * seeds == 1:
-                return f"{engines.enqueue(experiment, draft.made_from, app.folder).id} waits in the queue"
-            return engines.enqueue_sweep(draft.plan(seeds), app.folder)
-
-        app.in_background(app, work, partial(self._queued, self.kept), self._not_begun)
+        self.hah.push_screen(Ask(title, "\n".join(what), "1", check, over=True), put)
 
     def _queued(self, kept: str, said: str) -> None:
         self.keeper.keep(kept, None)
@@ -156,6 +180,11 @@ class DraftActions(Page):
         if self.hah.holds(self):
             self.mark(error)
         self.hah.complain(error)
+
+
+def _hand_over(experiment: Experiment, origin: Origin, folder: Path, site: str) -> RunDirectory:
+    (handed,) = engines.hand_over(experiment, origin, folder, site)
+    return handed.directory
 
 
 def _preset_name(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -34,14 +34,17 @@ TYPING_SECONDS = 0.7  # without a key before another estimate is asked for
 _KEY = r"[\w.-]+\s*="  # what a setting begins with
 
 
-class EvaluateDialog(Dialog["tuple[Experiment, str, bool] | None"]):
-    """Asks what to measure of a run; gives the experiment with its suites, the checkpoint's name, and whether it is to
-    wait in the queue."""
+Where = Literal["here", "queue", "slurm"]  # an evaluation is done
+
+
+class EvaluateDialog(Dialog["tuple[Experiment, str, Where] | None"]):
+    """Asks what to measure of a run; gives the experiment with its suites, the checkpoint's name, and where."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave"),
         Binding("ctrl+r", "begin", priority=True),
-        Binding("ctrl+l", "begin(True)", priority=True),
+        Binding("ctrl+l", "begin('queue')", priority=True),
+        Binding("f3", "begin('slurm')", priority=True),
         Binding("space", "choose"),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012 (Textual's)
@@ -179,7 +182,7 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, bool] | None"]):
 
     def _say(self, what: str, wrong: bool) -> None:
         said = Text(shown_line(what, 300) + "\n", "" if not wrong else "bold")
-        said.append("space: choose  enter: begin  ctrl+l: queue  tab: on  esc: leave it", "" if wrong else "dim")
+        said.append("space: choose  enter: begin  ctrl+l: queue  f3: Slurm  esc: leave it", "" if wrong else "dim")
         place = self.query_one("#said", Static)
         place.update(said)
         place.set_class(wrong, "wrong")
@@ -192,10 +195,10 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, bool] | None"]):
             self._chosen ^= {SUITE_NAMES[at]}
             self._look()
 
-    def action_begin(self, queued: bool = False) -> None:
+    def action_begin(self, where: Where = "here") -> None:
         """Begin, unless something is wrong; that is said."""
         with suppress(RequestError):
-            self.dismiss((self._meant(), self._checkpoint(), queued))
+            self.dismiss((self._meant(), self._checkpoint(), where))
 
     def on_option_list_option_selected(self) -> None:
         self.action_begin()

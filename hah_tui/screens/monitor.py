@@ -229,8 +229,9 @@ class MonitorScreen(PanelScreen, RunActions):
         if look is None:
             return found | {"replay"}
         if look.live:
-            return found | ({"replay", "pause"} if look.status == "paused" else {"replay", "resume"})
-        return found | ({"stop", "pause", "set", "resume"} if look.status == "finished" else {"stop", "pause"})
+            return found | {"replay", "hand_over"} | ({"pause"} if look.status == "paused" else {"resume"})
+        ended = {"set", "resume", "hand_over"} if look.status == "finished" else set[str]()
+        return found | {"stop", "pause"} | ended
 
     def _draw_head(self) -> None:
         if (idle := self.idle()) != self._idle:

@@ -268,7 +268,7 @@ class NewRunScreen(DraftActions):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The form's actions are there when the form is."""
         names = ("launch", "save_preset", "next_mistake", "restore", "discard", "next_section", "previous_section",
-                 "queue", "overview")  # fmt: skip
+                 "queue", "hand_over", "overview")  # fmt: skip
         return not (action in names and self.draft is None)
 
     def idle(self) -> set[str]:
@@ -276,7 +276,8 @@ class NewRunScreen(DraftActions):
         if draft is None:
             return set()
         found = set() if draft.mistakes else {"next_mistake"}
-        found |= {"launch", "queue", "save_preset"} if draft.mistakes else {"launch", "queue"} if self.busy else set()
+        begins = {"launch", "queue", "hand_over"}
+        found |= begins | {"save_preset"} if draft.mistakes else begins if self.busy else set()
         return found if name in draft.texts or name in draft.lists else found | {"restore"}
 
     def action_leave(self) -> None:

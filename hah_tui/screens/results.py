@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,8 @@ from engine.runs.state import read_state
 from engine.runs.watcher import Look, Watcher
 from hah_tui import engines, keys
 from hah_tui.base import BaseApp, Page
-from hah_tui.screens.evaluate import EvaluateDialog
+from hah_tui.screens.evaluate import EvaluateDialog, Where
+from hah_tui.screens.site import ask_site
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets.evaluated import Corrupted, Evaluated, Verdicts
@@ -403,27 +405,35 @@ class ResultsScreen(Page):
 
         self.hah.in_background(self, read, ask)
 
-    def _evaluate(self, asked: tuple[Experiment, str, bool] | None) -> None:
+    def _evaluate(self, asked: tuple[Experiment, str, Where] | None) -> None:
         if asked is None:
             return
         run, app = self.run_directory, self.hah
-        experiment, checkpoint, queued = asked
+        experiment, checkpoint, where = asked
 
-        def begin() -> None:
-            if queued:
-                engines.enqueue_evaluation(run, experiment, checkpoint)
-                return
+        def here() -> None:
             process = engines.evaluate(run, experiment, checkpoint)
             app.adopt(process)
             launch.await_start(run.evaluation, process)
 
-        def begun(_: None) -> None:
-            self.action_reload()
-            if queued:
-                app.say(f"{run.evaluation.id} waits in the queue")
+        def begin(work: Callable[[], object], then: str = "") -> None:
+            def begun(_: object) -> None:
+                self.action_reload()
+                if then:
+                    app.say(f"{run.evaluation.id} {then}")
 
-        app.say("asking for device and data...")
-        app.in_background(self, begin, begun)
+            app.say("asking for device and data...")
+            app.in_background(self, work, begun)
+
+        def at(site: str) -> None:
+            begin(partial(engines.hand_over_evaluation, run, experiment, checkpoint, site), "is Slurm's")
+
+        if where == "slurm":
+            ask_site(app, at)
+        elif where == "queue":
+            begin(partial(engines.enqueue_evaluation, run, experiment, checkpoint), "waits in the queue")
+        else:
+            begin(here)
 
     def action_stop_evaluation(self) -> None:
         if self.job is None or not self.job.live:

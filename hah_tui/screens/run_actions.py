@@ -15,6 +15,7 @@ from engine.runs.watcher import Look
 from hah_tui import engines
 from hah_tui.base import BaseApp, Page
 from hah_tui.screens.dialogs import Ask, Confirm
+from hah_tui.screens.site import ask_site
 from hah_tui.text import home
 
 
@@ -45,6 +46,18 @@ class RunActions(Page):
 
     def action_resume(self) -> None:
         self._each("resume", partial(go_on, self.hah), "goes on")
+
+    def action_hand_over(self) -> None:
+        looks = self.targets()
+
+        def at(site: str) -> None:
+            def act(run: RunDirectory) -> None:
+                engines.hand_over_again(engines.meant(run), site)
+
+            self._each("a job of Slurm", act, "is Slurm's", looks)
+
+        if looks:
+            ask_site(self.hah, at)
 
     def action_extend(self) -> None:
         look = self.target()

@@ -186,8 +186,8 @@ def test_what_shows_many_runs_shows_the_good_one(read_only):
     assert good.id in json.dumps(strict(_shown("compare", *listed, "--json")))
     assert "Table 1" in _shown("report", "paper")
     assert good.id in json.dumps(strict(_shown("report", "runs", *listed, "--json")))
-    for form in ("markdown", "latex", "csv"):
-        assert _shown("report", "runs", *listed, "--format", form)
+    for form in ("markdown", "latex", "csv"):  # they write what was read above: some are enough
+        assert _shown("report", "runs", *[*listed][::5], "--format", form)
     code, out, err = timely("compare", *listed, "--by", "hah.lambda")
     assert code == 0, err
     assert good.id in out + err  # it, or what is said of a copy that stands for its seed

@@ -32,11 +32,12 @@ FEW = [
 ]  # fmt: skip
 LONG = ["evaluate.suites=[attacks]", "evaluate.attacks.methods=[pgd]", "evaluate.attacks.steps=10000"]
 LONG += ["evaluate.attacks.linf=[1e-4, 2e-4, 3e-4]", "evaluate.attacks.l2=[1e-4, 2e-4]"]  # too small to break any
+PLAIN = ["compute.threads=1", "compute.kernels=reference"]  # starts sooner; benchmarks/evaluators.py has the twins
 
 
 @pytest.fixture
 def run(runs):
-    return made(runs, "compute.threads=1")
+    return made(runs, *PLAIN)
 
 
 def results(run):
@@ -48,7 +49,7 @@ def of_one_process(tmp_path_factory):
     program = Path(sys.executable).with_name("hah")
 
     def make(folder):
-        run = made(folder, "compute.threads=1")
+        run = made(folder, *PLAIN)
         elsewhere = {f"XDG_{kind}_HOME": str(folder.with_name("nobody")) for kind in ("CONFIG", "DATA", "CACHE")}
         env = {**os.environ, **elsewhere, "HAH_RUNS": str(folder)}
         subprocess.run([program, "eval", run.id, *settings(FEW)], check=True, capture_output=True, env=env)

@@ -1,18 +1,21 @@
 """What every engine answers, whatever it works on, and the patience that it asks its readers for."""
 
+import os
+import signal
 import threading
 import time
 
 import pytest
 import torch
 
+from engine.job.life import Signals
 from engine.job.record import Record
 from engine.job.work import FIRST_PATIENCE, MOST_PATIENCE, Job, Place, Stopped
 from engine.runs import control
 from engine.runs.devices import Choice
 from engine.runs.events import Tail
 from engine.runs.layout import create
-from engine.runs.process import PATIENCE, heartbeat_of
+from engine.runs.process import PATIENCE, STOPPING, heartbeat_of
 from engine.runs.state import State, read_state
 
 
@@ -26,6 +29,25 @@ def job(run):
     record = Record(run, State(status="running", phase="training"))
     yield Job(record, Place(torch.device("cpu"), Choice("cpu", "asked for")))
     record.close()
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_whatever_signal_asks_for_it_work_is_stopped_and_who_did_is_known(run, number):
+    before = {one: signal.getsignal(one) for one in (*STOPPING, signal.SIGHUP)}
+    signals, record = Signals(), Record(run, State(status="running", phase="training"))
+    try:
+        job = Job(record, Place(torch.device("cpu"), Choice("cpu", "asked for")), lambda: signals.asked)
+        os.kill(os.getpid(), signal.SIGHUP)  # is nothing to it
+        assert job.attend(refuse) == 0
+        os.kill(os.getpid(), number)
+        with pytest.raises(Stopped) as stopped:
+            job.attend(refuse)
+    finally:
+        record.close()
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    said = signal.Signals(number).name
+    assert (stopped.value.by, stopped.value.signal) == ("limit" if said == "SIGXCPU" else "signal", said)
 
 
 def answers(run):

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 import time
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from engine.runs.process import Lock
 from engine.runs.slurm import Job
 from engine.runs.squeue import Answer, JobNow, Poll
 from engine.runs.state import read_state
+from tests.tui import made as making
 from tests.tui.made import alive, made
 
 
@@ -226,6 +228,16 @@ def test_what_is_said_of_a_run_by_its_directory_and_by_slurm(runs, status, facts
     assert words in look.why
 
 
+def test_who_watches_a_run_whose_job_is_gone_is_told_so(stand_in, runs, here):
+    run = waits(runs)
+    calls = stand_in("squeue", f"[ -f {runs / 'gone'} ] || echo '{row('17', state='PENDING')}'")
+    threading.Timer(1.0, (runs / "gone").touch).start()
+    done = here("watch", run.id, check=False)
+    assert done.returncode == 1
+    assert f"{run.id} waits in vain: Slurm no longer knows job 17, and never began it; 'hah resume" in done.stdout
+    assert len(calls()) >= 2
+
+
 def test_a_running_engine_is_believed_more_than_slurm(runs):
     runs.mkdir()
     run, lock = alive(runs)
@@ -392,3 +404,12 @@ def test_slurm_is_asked_also_where_no_temporary_file_can_be_made(stand_in, monke
     answers(stand_in, row(state="PENDING", node=""))
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     assert squeue.ask(["17"]).of(job()).waits
+
+
+@pytest.mark.parametrize(("state", "code"), [("PENDING", 130), ("COMPLETED", 1)])
+def test_a_sweep_whose_lost_run_slurm_goes_on_with_is_still_to_be_done(stand_in, runs, here, state, code):
+    plan = making.sweep(runs, "base: quickstart\nseeds: 1\n")
+    run = making.trial(runs, plan, 0, 2022, "running")  # and has no engine: lost
+    job().write(run)
+    answers(stand_in, row("17", state=state))
+    assert here("sweep", "status", plan.name, check=False).returncode == code

@@ -9,7 +9,7 @@ import pytest
 from engine.experiment import presets
 from engine.runs import store
 from engine.runs.making import Origin
-from engine.sweep import profiles
+from engine.sweep import profiles, sites
 from engine.sweep.handover import Handover
 from tests.end_to_end.conftest import TINY, eventually
 from tests.slurm.cluster import Cluster, missing
@@ -60,7 +60,7 @@ def handed(runs):
     look at packages and data before."""
 
     def hand(*values):
-        with Handover(runs, "quickstart", profiles.load(profiles.find(None))) as handover:
+        with Handover(runs, "quickstart", profiles.load(sites.find(None))) as handover:
             handover.make(presets.load("quickstart", [*TINY, *values]), Origin("quickstart"))
             (one,) = handover.submit()
         return one.directory, one.job.id

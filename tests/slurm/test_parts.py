@@ -7,7 +7,7 @@ from engine.runs.process import is_locked
 from engine.runs.slurm import job_of
 from engine.runs.state import read_state
 from tests.end_to_end.conftest import eventually, settings
-from tests.end_to_end.test_evaluators import FEW, LONG, kept, made, of_one_process, results
+from tests.end_to_end.test_evaluators import FEW, LONG, PLAIN, kept, made, of_one_process, results
 from tests.slurm.conftest import PATIENCE, until
 from tests.slurm.test_jobs import ended
 
@@ -31,7 +31,7 @@ def stopped_by(share):
 
 def test_tasks_that_begin_when_they_like_write_what_one_process_does(slurm, profile, hah, runs, tmp_path_factory):
     profile(options=["--hold"])
-    run = made(runs)
+    run = made(runs, *PLAIN)
     job = run.evaluation
     number = submitted(hah("eval", run.id, *settings(FEW), "--on", "slurm", "--evaluators", "3", "--json"))
     assert job_of(job).id == f"{number}_0"
@@ -60,7 +60,7 @@ def test_tasks_that_begin_when_they_like_write_what_one_process_does(slurm, prof
 
 def test_who_stops_the_evaluation_stops_all_its_tasks_and_who_cancels_one_that_one(slurm, profile, hah, here, runs):
     profile()
-    run = made(runs)
+    run = made(runs, *PLAIN)
     job = run.evaluation
     number = submitted(hah("eval", run.id, *settings(LONG), "--on", "slurm", "--evaluators", "3", "--json"))
     eventually(lambda: status_of(job) == "running" and at_work(job, 2, 3), PATIENCE)

@@ -17,7 +17,7 @@ from engine.runs.making import Origin
 from engine.runs.slurm import Job
 from engine.runs.state import read_state
 from engine.sweep import plan as plans
-from engine.sweep import profiles, submit, sweeps
+from engine.sweep import profiles, sites, submit, sweeps
 from engine.sweep.handover import Handover
 from hah_tui.cli import preparing
 from tests.end_to_end.conftest import LONG, TINY, eventually, settings
@@ -31,7 +31,7 @@ def over(profile, runs):
 
     def hand(values, **said):
         profile(**said)
-        with Handover(runs, "quickstart", profiles.load(profiles.find(None))) as handover:
+        with Handover(runs, "quickstart", profiles.load(sites.find(None))) as handover:
             run = handover.make(presets.load("quickstart", values), Origin("quickstart"))
             handover.submit()
         return run

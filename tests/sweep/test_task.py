@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from engine.experiment import presets
 from engine.runs import evaluations, launch
 from engine.runs.process import STOPPING
 from engine.runs.slurm import Job
+from engine.runs.state import read_state
 from engine.sweep.sbatch import Tasks
 from engine.sweep.task import Part, Task
 from tests.tui.made import made
@@ -29,7 +31,7 @@ def task(run, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "18")
     before = {number: signal.getsignal(number) for number in (*STOPPING, signal.SIGHUP)}
     yield lambda kind, **facts: kind(
-        Tasks(run.path.parent, facts.pop("only", False), (run.id,), 0, 1.0, "ci", "", **facts), 0
+        Tasks(run.path.parent, facts.pop("only", False), (run.id,), facts.pop("retries", 0), 1.0, "ci", "", **facts), 0
     )
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -75,3 +77,22 @@ def test_a_signal_that_comes_before_or_while_an_engine_is_started_reaches_it(run
     if early:
         os.kill(os.getpid(), signal.SIGTERM)
     assert part._measured("1/2") == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_what_fails_is_tried_again_as_often_as_the_plan_says(run, task, monkeypatch, capsys, retries):
+    evaluation(run, "18", status="queued")
+    tried = []
+
+    def start(job, lock, state, *_, **__):
+        tried.append(job)
+        replace(state, status="failed", error="nan", began=1.0, updated=time.time()).write(job)
+        return subprocess.Popen(["false"])
+
+    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setattr(launch, "answer_signals", lambda: None)
+    assert task(Task, retries=retries).work() == 1
+    assert tried == [run.evaluation] * (1 + retries)
+    said = capsys.readouterr().out
+    assert [n for n in range(1, 4) if f"failed, {n} of {1 + retries} tries" in said] == list(range(1, 1 + retries))
+    assert read_state(run.evaluation).status == "failed"

@@ -4,13 +4,16 @@ import os
 from types import SimpleNamespace
 
 import pytest
+from textual.widgets import OptionList
 
-from engine.runs import squeue
-from engine.runs.slurm import Job
+from engine.runs import squeue, store
+from engine.runs.slurm import Job, job_of
+from engine.runs.squeue import Cluster
 from engine.runs.state import read_state
-from hah_tui import text
+from engine.sweep import sbatch, sweeps
+from hah_tui import engines, text
 from hah_tui.screens import runs as runs_screen
-from tests.tui.driving import drive, still, until, words
+from tests.tui.driving import drive, form, still, until, words
 from tests.tui.made import NOW, alive, made
 from tests.tui.snapshot import SIZES, check
 
@@ -144,3 +147,82 @@ def test_a_squeue_that_hangs_holds_no_picture_up(runs, two, programs):
         assert calls.read_text().count("--noheader") == 1
 
     drive(runs, body)
+
+
+@pytest.fixture
+def cluster(programs, monkeypatch, tmp_path):
+    """cluster("slurm.yaml", ...) -> the calls of an sbatch whose jobs are 70, 71, ..., at sites of these profiles."""
+    monkeypatch.setattr(sbatch, "site", lambda: Cluster("24.11.5", "ci", 10))
+
+    def make(*profiles):
+        for name in profiles:
+            path = tmp_path / "xdg_config_home" / "hah-tui" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("cpus: 1\n")
+        programs("squeue", "true")  # Slurm forgets at once
+        return programs("sbatch", "echo $((69 + $(wc -l < $0.calls)))")
+
+    return make
+
+
+def test_the_form_hands_a_run_and_a_run_for_each_seed_to_slurm(runs, cluster):
+    made(runs, id="a", seed=1)
+    calls, submitted = cluster("slurm/small.yaml", "slurm/large.yaml"), []
+
+    async def body(pilot, app):
+        for place, seeds in enumerate(("1", "3")):
+            await form(pilot, app)
+            await pilot.press("f3")
+            await until(pilot, lambda: type(app.screen).__name__ == "PickRun")
+            assert app.screen.query_one(OptionList).option_count == 2
+            await pilot.press(*"small", "enter")
+            await until(pilot, lambda: type(app.screen).__name__ == "Ask")
+            assert str(app.screen.query_one(".dialog").border_title) == "Hand to Slurm (small)"
+            await pilot.press(seeds, "enter")
+            await until(pilot, lambda: type(app.screen).__name__ == "QueueScreen", 60)
+            await until(pilot, lambda n=1 + 2 * place: len(app.screen.rows) == n)
+            submitted[:] = [run for run in store.all_runs(runs) if run.id != "a"]
+            # Once more with the others, as Slurm has forgotten the first.
+            assert sorted(job_of(run).id for run in submitted) == [["70"], ["71_0", "71_1", "71_2"]][place]
+            await pilot.press("escape")
+
+    drive(runs, body)
+    assert sorted(read_state(run).seed for run in submitted) == [2022, 2023, 2024]
+    assert len(calls.read_text().splitlines()) == 2
+    (sweep,) = sweeps.names(runs)
+    assert (sweeps.read(runs, sweep).on, sweeps.read(runs, sweep).profile) == ("slurm", "small")
+
+
+def test_what_was_stopped_goes_on_in_slurm_where_somebody_said_how(runs, cluster):
+    run = made(runs, id="a", status="stopped", epoch=1)
+    (run.checkpoints / "last.pt").write_bytes(b"x")
+
+    async def body(pilot, app):
+        await pilot.press("f3")
+        assert "'hah slurm-profile --write' puts an example at" in list(app._notifications)[-1].message
+        calls = cluster("slurm.yaml")
+        await pilot.press("f3")
+        await until(pilot, lambda: read_state(run).status == "queued", 60)
+        await until(pilot, lambda: "a is Slurm's" in list(app._notifications)[-1].message)
+        assert job_of(run).id == "70"
+        assert len(calls.read_text().splitlines()) == 1
+
+    drive(runs, body)
+
+
+def test_an_evaluation_is_handed_to_slurm(runs, cluster, monkeypatch):
+    run = made(runs, id="a")
+    (run.checkpoints / "last.pt").write_bytes(b"x")
+    monkeypatch.setattr(engines, "forecast", lambda *asked: "")
+    cluster("slurm.yaml")
+
+    async def body(pilot, app):
+        await pilot.press("R")
+        await until(pilot, lambda: type(app.screen).__name__ == "ResultsScreen")
+        await pilot.press("e")
+        await until(pilot, lambda: type(app.screen).__name__ == "EvaluateDialog")
+        await pilot.press("f3")
+        await until(pilot, lambda: job_of(run.evaluation) is not None, 60)
+
+    drive(runs, body)
+    assert read_state(run.evaluation).status == "queued"
