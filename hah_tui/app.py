@@ -134,8 +134,7 @@ class HahApp(BaseApp):
     # Actions of keys.ACTIONS that are everywhere
 
     async def action_quit(self) -> None:
-        self.release()
-        self.exit(None)
+        self.leave()
 
     def action_help_quit(self) -> None:
         self.say("q leaves (ctrl+q from a text field); engines go on")

@@ -31,6 +31,7 @@ from engine.runs.launch import LaunchError
 from engine.runs.layout import RunDirectory
 from engine.runs.squeue import Poll
 from engine.sweep import sites
+from hah_tui.driver import Driver
 from hah_tui.keys import Place
 from hah_tui.settings import Settings
 from hah_tui.text import shown
@@ -51,12 +52,15 @@ class BaseApp(App[None]):
     """The app without its screens: the runs folder, the settings, and what every screen shares."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__()
+        super().__init__(Driver)
         self.folder = folder
         self.animation_level = "none"  # what moves by itself is behind the keys, and costs a thin line
         self.settings, self.settings_problem = Settings.load()
         self.slurm = Poll()  # one for all screens
-        self.unused = set[str]() if _has_sites() else {"hand_over"}  # actions that footers leave out
+        self.has_site = _has_sites()  # whether footers have the key that hands work to Slurm
+        self.handing: set[Path] = set()  # runs that are being handed to Slurm
+        self._whole = 0  # pieces of work that are not to be cut
+        self._leaving = False
         self._engines: list[subprocess.Popen[bytes]] = []
 
     # What the app on top knows
@@ -116,25 +120,44 @@ class BaseApp(App[None]):
         work: Callable[[], T],
         then: Callable[[T], object] = lambda _: None,
         failed: Callable[[Exception], object] | None = None,
+        whole: bool = False,
     ) -> None:
         """Do something that may wait for a disk or an engine; ``then`` or ``failed`` gets the outcome, in the app.
 
         ``owner`` is the screen or widget that the outcome is for: what comes after that has gone is dropped. It is the
         app itself where the outcome counts wherever the person is by then; failures without a ``failed`` do always.
-        The thread is a daemon: nothing that hangs keeps `q` from leaving at once.
+        The thread is a daemon: nothing that hangs keeps `q` from leaving at once, but for what is to be done ``whole``.
         """
 
         def body() -> None:
             try:
                 answer = work()
             except (RequestError, LaunchError, OSError) as error:
-                self.hand_over(self if failed is None else owner, partial(failed or self.complain, error))
+                self.call_in_app(self if failed is None else owner, partial(failed or self.complain, error))
             else:
-                self.hand_over(owner, partial(then, answer))
+                self.call_in_app(owner, partial(then, answer))
+            finally:
+                if whole:
+                    self.call_in_app(self, self._one_is_whole)
 
+        self._whole += whole
         threading.Thread(target=body, daemon=True).start()
 
-    def hand_over(self, owner: DOMNode, callback: Callable[[], object]) -> None:
+    def _one_is_whole(self) -> None:
+        self._whole -= 1
+        if self._leaving and not self._whole:
+            self.leave()
+
+    def leave(self) -> None:
+        """End the app; engines go on. What is to be done whole is waited for, unless this is asked for again."""
+        if self._whole and not self._leaving:
+            self._leaving = True
+            self.say("what is being queued or handed over is done first; q again leaves at once", "warning")
+            return
+        self.release()
+        self.exit(None)
+
+    def call_in_app(self, owner: DOMNode, callback: Callable[[], object]) -> None:
         """Call something in the app's own thread, from any other, if its ``owner`` is still there then."""
         with suppress(RuntimeError):  # the event loop is closed
             self.call_later(lambda: callback() if self.holds(owner) else None)
@@ -267,7 +290,7 @@ class Page(Screen[None]):
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
-        idle = self.idle() | self.hah.unused
+        idle = self.idle() if self.hah.has_site else {*self.idle(), "hand_over"}
         types = isinstance(self.focused, Input)  # what a text field takes is no key of the screen
         return {
             key: one

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -356,7 +357,13 @@ def hand_over_sweep(plan: Plan, folder: Path, site: str | None) -> str:
     check_site(site, *(point.experiment for point in plan.points))
     sweep = replace(_named_freely(sweeps.of_plan(plan), folder), on="slurm", profile=site)
     sweeps.write(folder, sweep)
-    return f"sweep {sweep.name}: {_counted(submit.go(folder, sweep), 'handed to Slurm')}"
+    try:
+        return f"sweep {sweep.name}: {_counted(submit.go(folder, sweep), 'handed to Slurm')}"
+    except RequestError:
+        trials = sweeps.trials(sweep, [folder])
+        if not any(trial.job is not None and slurm.job_of(trial.job.run) is not None for trial in trials):
+            sweeps.remove(folder, sweep.name)  # as nothing of it was handed over
+        raise
 
 
 def hand_over_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str, site: str | None) -> list[Handed]:
@@ -372,23 +379,47 @@ def hand_over_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: 
         return over.submit()
 
 
-def hand_over_again(run: RunDirectory, site: str | None) -> list[Handed]:
-    """Go on in a job of a Slurm site with a run, or an evaluation, that has ended or waits; raises RequestError."""
+def hand_over_again(runs: Sequence[RunDirectory], site: str | None) -> tuple[list[Handed], list[Mistake]]:
+    """Go on in jobs of a Slurm site with runs of a folder, or evaluations, that have ended or wait: runs in as few
+    arrays as the site takes, each evaluation in one of its own. Returns what was handed over, and what was refused of
+    the others; raises RequestError where nothing can be handed over at all."""
     from engine.sweep.handover import Handover
 
-    look = Watcher(run).settled()
-    evaluation = look.state.kind == "evaluation"
-    trained = RunDirectory(run.path.parents[1]) if evaluation else run
-    if (look.live and look.status != "queued") or look.status == "finished":
-        raise RequestError(
-            f"{run.id} is {look.status}{f' ({look.reason})' if look.reason else ''}; nothing to go on with"
-        )
-    experiment = store.experiment_of(run, look.state)
-    profile, parts = _site_for(site, experiment), experiment.compute.evaluators if evaluation else 1
-    submitted.check_free(run)
-    with Handover(trained.path.parent, trained.id, profile, only_evaluation=evaluation, parts=parts) as over:
-        over.again(run)
-        return over.submit()
+    refused: list[Mistake] = []
+    trained: list[RunDirectory] = []
+    measured: dict[RunDirectory, Experiment] = {}
+    experiments: list[Experiment] = []
+    for run in runs:
+        try:
+            look = Watcher(run).settled()
+            if (look.live and look.status != "queued") or look.status == "finished":
+                why = f" ({look.reason})" if look.reason else ""
+                raise RequestError(f"{run.id} is {look.status}{why}; nothing to go on with")
+            submitted.check_free(run)
+            experiments.append(store.experiment_of(run, look.state))
+            if look.state.kind == "evaluation":
+                measured[run] = experiments[-1]
+            else:
+                trained.append(run)
+        except RequestError as error:
+            refused += error.mistakes
+    if not experiments:
+        raise RequestError(*refused)
+    profile = _site_for(site, *experiments)
+    handed: list[Handed] = []
+    together = [(trained, 1)] if trained else []
+    for some, parts in [*together, *(([run], one.compute.evaluators) for run, one in measured.items())]:
+        evaluates = some[0] in measured
+        first = RunDirectory(some[0].path.parents[1]) if evaluates else some[0]
+        with Handover(first.path.parent, first.id, profile, only_evaluation=evaluates, parts=parts) as over:
+            acts: list[Callable[[], object]] = [*(partial(over.again, run) for run in some), over.submit]
+            for act in acts:
+                try:
+                    act()
+                except RequestError as error:
+                    refused += error.mistakes
+            handed += over.handed
+    return handed, refused
 
 
 def scripts(folder: Path, name: str, run: str, site: str | None, evaluation: Experiment | None = None) -> list[str]:

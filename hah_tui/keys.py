@@ -87,7 +87,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("stop", "s", "stop", "runs|monitor|queue", "save and stop the engine; what waits is taken out", footer=True),
     Action("pause", "z", "pause", "runs|monitor|sweep", "hold the engine between two steps"),
     Action("resume", "r", "resume", "runs|monitor", "go on exactly where it was", footer=True),
-    Action("hand_over", "f3", "Slurm", "runs|monitor", "go on with it in a job of a Slurm cluster"),
+    Action("hand_over", "f3", "Slurm", "runs|monitor|queue", "go on with it in a job of a Slurm cluster"),
     Action("results", "R", "results", "runs|monitor|compare|sweep", "evaluation results"),
     Action("copy", "C", "copy", "runs|monitor|compare|results|sweep", "copy the id to the clipboard (OSC 52)"),
     Action("copy_path", "", "copy path", "runs|monitor|results|sweep", "copy the path of the run directory"),

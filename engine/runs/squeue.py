@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from engine.runs.slurm import Job
@@ -144,12 +145,13 @@ class JobNow:
 @dataclass(frozen=True)
 class Answer:
     """What squeue has said of jobs of these ``numbers``. ``problem``: why that is not all; ``missing``: there is no
-    squeue."""
+    squeue; ``cluster``: that of this host, where one of the numbers is unknown."""
 
     numbers: frozenset[str] = frozenset()
     rows: Mapping[str, JobNow] = field(default_factory=dict)  # by id
     problem: str = ""
     missing: bool = False
+    cluster: str = ""
 
     def of(self, job: Job) -> JobNow:
         """A job now. What was cancelled of an array before it began is one job without a task."""
@@ -165,7 +167,19 @@ class Answer:
             return JobNow(job, GONE)
         if self.problem:
             return JobNow(job, UNKNOWN, problem=self.problem, missing=self.missing)
+        if "" != self.cluster != job.cluster != "":
+            return JobNow(job, UNKNOWN, problem=f"it is of the cluster {job.cluster}, and this one is {self.cluster}")
         return JobNow(job, GONE)
+
+
+@lru_cache(1)
+def _cluster_name() -> str:
+    """What Slurm's programs here are set up for, asked until they say it; raises OSError where they do not."""
+    code, out, _ = run(["scontrol", "show", "config"], PATIENCE)
+    facts = {line(name): line(value) for name, _, value in (row.partition("=") for row in out.splitlines())}
+    if code or not facts.get("ClusterName"):
+        raise OSError("scontrol names no cluster")
+    return facts["ClusterName"]
 
 
 def concerns(state: State, status: str) -> bool:
@@ -194,7 +208,11 @@ def ask(numbers: Collection[str]) -> Answer:
         return Answer(numbers, problem="squeue knows of no cluster here", missing=True)
     if code and not (FORGOTTEN in err and len(numbers) == 1):
         return Answer(numbers, rows, f"squeue: {complaint(err) or f'ended with {code}'}")
-    return Answer(numbers, rows, f"squeue answers what is no job: {odd}" if odd else "")
+    here = ""
+    if numbers - {name.partition("_")[0] for name in rows}:  # forgotten, or another cluster's
+        with suppress(OSError):
+            here = _cluster_name()
+    return Answer(numbers, rows, f"squeue answers what is no job: {odd}" if odd else "", cluster=here)
 
 
 def _parsed(text: str) -> tuple[dict[str, JobNow], str]:

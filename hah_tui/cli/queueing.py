@@ -368,6 +368,8 @@ def standing_of(run: RunDirectory, slurm: Poll | None = None) -> str:
         look = submitted.told([look], slurm.now)[0]
     if look.taken:
         return "live"
+    if look.abandoned:
+        return "lost"
     if look.status == "queued":
         return "stopped"  # nobody will start it
     return "live" if look.live else look.status

@@ -143,7 +143,10 @@ def resume(
 
 def _resume_at_slurm(directory: RunDirectory, profile: str | None, dry_run: bool, json: bool) -> None:
     if not dry_run:
-        submitting.say_handed(engines.hand_over_again(directory, profile), json)
+        handed, refused = engines.hand_over_again([directory], profile)
+        if refused:
+            raise RequestError(*refused)
+        submitting.say_handed(handed, json)
         return
     state = read_state(directory)
     evaluation = store.experiment_of(directory, state) if state.kind == "evaluation" else None

@@ -16,6 +16,7 @@ from engine.experiment.mistakes import RequestError
 from engine.runs import layout, store
 from engine.runs.metrics import CLEAN, NOISY
 from engine.runs.slurm import job_of
+from engine.runs.squeue import Poll
 from engine.sweep import desk, notices, queue, sweeps
 from engine.sweep.sweeps import Sweep, Trial
 from hah_tui.cli import queueing, reporting, submitting
@@ -373,9 +374,10 @@ def _print_trials(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
 
 
 def exit_code(trials: Sequence[Trial]) -> int:
-    """0 where all have finished, 1 where something failed that Slurm will not go on with, else 130."""
+    """0 where all have finished, 1 where something failed, or waits for a job of Slurm that is gone, else 130."""
     for trial in trials:
-        if trial.status in ("failed", "lost") and not (trial.job is not None and trial.job.taken):
+        taken, abandoned = (False, False) if trial.job is None else (trial.job.taken, trial.job.abandoned)
+        if abandoned or (trial.status in ("failed", "lost") and not taken):
             return 1
     return 0 if all(trial.status == "finished" for trial in trials) else 130
 
@@ -479,12 +481,12 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
             print(f"the queue goes on by itself; 'hah sweep status {sweep.name}' says how far it is")
         return
     before: dict[tuple[str, int], str] = {}
-    reader = sweeps.Reader([folder])
+    reader, slurm = sweeps.Reader([folder]), Poll()
     attended = time.monotonic()
     try:
         while True:
             began = time.monotonic()
-            trials = reader.trials(sweep)
+            trials = sweeps.told(reader.trials(sweep), slurm.now)
             for trial in trials:
                 key = (trial.point.group, trial.seed)
                 if before.get(key, "queued") != trial.status and not json and trial.look is not None:
@@ -503,7 +505,7 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
     except KeyboardInterrupt:
         note(f"the queue goes on; 'hah sweep stop {sweep.name}' stops it")
         raise
-    trials = reader.trials(sweep)
+    trials = sweeps.told(reader.trials(sweep))
     if json:
         print_json({"name": sweep.name, "trials": [submit.facts(trial) for trial in trials]})
     else:
@@ -513,8 +515,10 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
 
 def _under_way(folder: Path, trials: Sequence[Trial]) -> bool:
     """Whether anything of these runs, waits, or is to be started again by the queue."""
-    if any(trial.status not in _ENDED for trial in trials):
-        return True
+    for trial in trials:
+        taken, abandoned = (False, False) if trial.job is None else (trial.job.taken, trial.job.abandoned)
+        if taken or (trial.status not in _ENDED and not abandoned):
+            return True
     mine = {trial.look.run.id for trial in trials if trial.look is not None}
     return any(item.run.id in mine and item.standing in ("live", "ready") for item in queue.Queue(folder).items())
 

@@ -111,6 +111,8 @@ def _ask_to_stop(run: RunDirectory) -> None:
 def outcome(look: Look) -> str:
     """How a run ended, in one line, and how it goes on."""
     state = look.state
+    if look.abandoned:
+        return f"{look.run.id} waits in vain: {shown_line(look.why)}"
     if state.kind != "training":
         suites = f"{state.suite} of {state.suites} suites done" if state.suites else f"{state.piece:,} pieces done"
         again = (
@@ -131,8 +133,6 @@ def outcome(look: Look) -> str:
             return f"{look.run.id} stopped{by} {where}; {resume}"
         case "failed":
             return f"{look.run.id} failed {where}: {shown_line(state.error, 500)}; {resume}"
-        case "queued":
-            return f"{look.run.id} waits in vain: {shown_line(look.why)}"
         case _:
             return f"{look.run.id} is {look.status} {where}: {shown_line(look.why)}; {resume}"
 

@@ -97,9 +97,9 @@ class DraftActions(Page):
         def work() -> RunDirectory:
             run, process = engines.begin(experiment, draft.made_from, app.folder)
             app.adopt(process)
-            app.hand_over(self, partial(self.now, f"{run.id} is starting..."))
+            app.call_in_app(self, partial(self.now, f"{run.id} is starting..."))
             for text in launch.await_start(run, process):
-                app.hand_over(app, partial(app.say, f"{run.id}: {text}", "warning"))
+                app.call_in_app(app, partial(app.say, f"{run.id}: {text}", "warning"))
             return run
 
         app.in_background(app, work, partial(self._begun, self.kept), self._not_begun)
@@ -116,7 +116,7 @@ class DraftActions(Page):
             self._many(f"Hand to Slurm ({site})", one, several, "is Slurm's")
 
         if self._whole() is not None:
-            ask_site(self.hah, at)
+            ask_site(self, at)
 
     def _many(
         self,
@@ -151,7 +151,7 @@ class DraftActions(Page):
                     return f"{one(experiment, draft.made_from, app.folder).id} {then}"
                 return several(draft.plan(count), app.folder)
 
-            app.in_background(app, work, partial(self._queued, self.kept), self._not_begun)
+            app.in_background(app, work, partial(self._queued, self.kept), self._not_begun, whole=True)
 
         self.hah.push_screen(Ask(title, "\n".join(what), "1", check, over=True), put)
 

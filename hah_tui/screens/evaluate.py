@@ -23,6 +23,7 @@ from engine.runs.layout import RunDirectory
 from hah_tui import engines
 from hah_tui.base import app_of
 from hah_tui.screens.dialogs import Dialog
+from hah_tui.screens.site import ask_site
 from hah_tui.text import duration, shown_line
 from hah_tui.widgets.choice import Choice, Options
 from hah_tui.widgets.line import Line
@@ -37,8 +38,9 @@ _KEY = r"[\w.-]+\s*="  # what a setting begins with
 Where = Literal["here", "queue", "slurm"]  # an evaluation is done
 
 
-class EvaluateDialog(Dialog["tuple[Experiment, str, Where] | None"]):
-    """Asks what to measure of a run; gives the experiment with its suites, the checkpoint's name, and where."""
+class EvaluateDialog(Dialog["tuple[Experiment, str, Where, str] | None"]):
+    """Asks what to measure of a run; gives the experiment with its suites, the checkpoint's name, and where, at
+    which site of Slurm."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave"),
@@ -106,13 +108,14 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, Where] | None"]):
     def _checkpoint(self) -> str:
         return str(self.query_one(Choice).value)
 
-    def _meant(self) -> Experiment:
+    def _meant(self, where: Where = "here") -> Experiment:
         """The experiment as it is asked for; raises RequestError."""
         chosen = [suite for suite in SUITE_NAMES if suite in self._chosen]
         if not chosen:
             raise RequestError("choose one suite or more with space")
         experiment = engines.evaluation(self._experiment, chosen, self._images(), self._sets())
-        check_packages(experiment)
+        if where != "slurm":  # a site may have another Python
+            check_packages(experiment)
         return experiment
 
     def _look(self) -> None:
@@ -182,7 +185,8 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, Where] | None"]):
 
     def _say(self, what: str, wrong: bool) -> None:
         said = Text(shown_line(what, 300) + "\n", "" if not wrong else "bold")
-        said.append("space: choose  enter: begin  ctrl+l: queue  f3: Slurm  esc: leave it", "" if wrong else "dim")
+        more = "f3: Slurm" if app_of(self).has_site else "tab: on"
+        said.append(f"space: choose  enter: begin  ctrl+l: queue  {more}  esc: leave it", "" if wrong else "dim")
         place = self.query_one("#said", Static)
         place.update(said)
         place.set_class(wrong, "wrong")
@@ -198,7 +202,11 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, Where] | None"]):
     def action_begin(self, where: Where = "here") -> None:
         """Begin, unless something is wrong; that is said."""
         with suppress(RequestError):
-            self.dismiss((self._meant(), self._checkpoint(), where))
+            experiment, checkpoint = self._meant(where), self._checkpoint()
+            if where == "slurm":
+                ask_site(self, lambda site: self.dismiss((experiment, checkpoint, where, site)))
+            else:
+                self.dismiss((experiment, checkpoint, where, ""))
 
     def on_option_list_option_selected(self) -> None:
         self.action_begin()

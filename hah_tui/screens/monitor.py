@@ -229,7 +229,8 @@ class MonitorScreen(PanelScreen, RunActions):
         if look is None:
             return found | {"replay"}
         if look.live:
-            return found | {"replay", "hand_over"} | ({"pause"} if look.status == "paused" else {"resume"})
+            found |= {"replay"} if look.status == "queued" else {"replay", "hand_over"}
+            return found | ({"pause"} if look.status == "paused" else {"resume"})
         ended = {"set", "resume", "hand_over"} if look.status == "finished" else set[str]()
         return found | {"stop", "pause"} | ended
 

@@ -30,6 +30,7 @@ from hah_tui.widgets.feed import Lines
 from hah_tui.widgets.key_bar import KeyBar
 
 LOADING_SECONDS = 1.0  # between two pictures while what was there is read: they would take the time from reading
+SECONDS_PER_RUN = 0.085  # that each further run adds between two pictures
 REFERENCE_SECONDS = 5.0  # between two looks at a reference run
 LEAST = (36, 6)  # cells a panel needs
 ASPECT = 3.6  # columns over rows of the best panel
@@ -137,6 +138,12 @@ class PanelScreen(Page):
 
     # Reading
 
+    @property
+    def pace(self) -> float:
+        """Seconds between two looks at a run that lives and two pictures of it: one run at the full rate, thirteen once
+        a second; what a key asks for is drawn at once."""
+        return SECONDS_PER_RUN * (len(self.sources()) - 1)
+
     def read_when_due(self) -> None:
         """Ask for what is new: of a run in front always, now and then once it has ended; of the reference now and then,
         until it has ended."""
@@ -144,7 +151,7 @@ class PanelScreen(Page):
         for source in self.all_sources():
             waited = now - self._read_at.get(source, 0.0)
             if source is not self.reference:
-                due = not source.ended or waited >= self.IDLE_SECONDS
+                due = waited >= (self.IDLE_SECONDS if source.ended else self.pace)
             else:
                 due = not source.ended and (not source.loaded or waited >= REFERENCE_SECONDS)
             if due:
@@ -248,7 +255,7 @@ class PanelScreen(Page):
     def frame(self) -> None:
         """Ask for what is new, and draw it; called at a fixed rate."""
         self.read_when_due()
-        due = self.loaded or time.monotonic() - self._drawn_at >= LOADING_SECONDS
+        due = time.monotonic() - self._drawn_at >= (self.pace if self.loaded else LOADING_SECONDS)
         if (self.dirty or self.stale) and self.seen and due:
             self.draw()
 

@@ -70,7 +70,7 @@ class PickSweep(Dialog[str | None]):
         app = app_of(self)
 
         def say(name: str, said: str) -> None:
-            app.hand_over(self, partial(self._say, name, said))
+            app.call_in_app(self, partial(self._say, name, said))
 
         app.in_background(self, partial(self._read, say))
 

@@ -300,7 +300,7 @@ class QueueScreen(RunActions):
         self.hah.push_screen(Ask(f"Group {name}", what, "" if now is None else str(now), check, over=True), put)
 
     def action_requeue(self) -> None:
-        item = self._ours("r goes on with it here, 'hah resume --on slurm' submits it again")
+        item = self._ours("r goes on with it here, f3 submits it again")
         if item is None:
             return
         if item.standing != "over":

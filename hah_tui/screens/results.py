@@ -30,7 +30,6 @@ from engine.runs.watcher import Look, Watcher
 from hah_tui import engines, keys
 from hah_tui.base import BaseApp, Page
 from hah_tui.screens.evaluate import EvaluateDialog, Where
-from hah_tui.screens.site import ask_site
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, mark
 from hah_tui.widgets.evaluated import Corrupted, Evaluated, Verdicts
@@ -405,11 +404,11 @@ class ResultsScreen(Page):
 
         self.hah.in_background(self, read, ask)
 
-    def _evaluate(self, asked: tuple[Experiment, str, Where] | None) -> None:
+    def _evaluate(self, asked: tuple[Experiment, str, Where, str] | None) -> None:
         if asked is None:
             return
         run, app = self.run_directory, self.hah
-        experiment, checkpoint, where = asked
+        experiment, checkpoint, where, site = asked
 
         def here() -> None:
             process = engines.evaluate(run, experiment, checkpoint)
@@ -423,13 +422,10 @@ class ResultsScreen(Page):
                     app.say(f"{run.evaluation.id} {then}")
 
             app.say("asking for device and data...")
-            app.in_background(self, work, begun)
-
-        def at(site: str) -> None:
-            begin(partial(engines.hand_over_evaluation, run, experiment, checkpoint, site), "is Slurm's")
+            app.in_background(self, work, begun, whole=where != "here")
 
         if where == "slurm":
-            ask_site(app, at)
+            begin(partial(engines.hand_over_evaluation, run, experiment, checkpoint, site), "is Slurm's")
         elif where == "queue":
             begin(partial(engines.enqueue_evaluation, run, experiment, checkpoint), "waits in the queue")
         else:

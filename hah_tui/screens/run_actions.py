@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from engine.experiment.mistakes import Mistake, RequestError
 from engine.runs import launch, store
 from engine.runs.layout import RunDirectory
 from engine.runs.store import Labels
@@ -17,6 +18,9 @@ from hah_tui.base import BaseApp, Page
 from hah_tui.screens.dialogs import Ask, Confirm
 from hah_tui.screens.site import ask_site
 from hah_tui.text import home
+
+if TYPE_CHECKING:
+    from engine.sweep.handover import Handed
 
 
 class RunActions(Page):
@@ -48,16 +52,34 @@ class RunActions(Page):
         self._each("resume", partial(go_on, self.hah), "goes on")
 
     def action_hand_over(self) -> None:
-        looks = self.targets()
+        """Go on with them in jobs of Slurm, but for those with which that is being done."""
+        app, asked = self.hah, [look.run for look in self.targets()]
+
+        def told(outcome: tuple[list[Handed], list[Mistake]]) -> None:
+            handed, refused = outcome
+            if handed:
+                app.say(f"{named([one.directory for one in handed])}: handed to Slurm")
+            if refused:
+                app.complain(RequestError(*refused))
+            self._acted()
 
         def at(site: str) -> None:
-            def act(run: RunDirectory) -> None:
-                engines.hand_over_again(engines.meant(run), site)
+            runs = [run for run in asked if run.path not in app.handing]
+            paths = {run.path for run in runs}
 
-            self._each("a job of Slurm", act, "is Slurm's", looks)
+            def work() -> tuple[list[Handed], list[Mistake]]:
+                try:
+                    return engines.hand_over_again([engines.meant(run) for run in runs], site)
+                finally:
+                    app.handing -= paths
 
-        if looks:
-            ask_site(self.hah, at)
+            if runs:
+                app.handing |= paths
+                app.say(f"{named(runs)}: being handed to Slurm")
+                app.in_background(app, work, told, whole=True)
+
+        if asked:
+            ask_site(self, at)
 
     def action_extend(self) -> None:
         look = self.target()
@@ -194,7 +216,7 @@ def go_on(app: BaseApp, run: RunDirectory, sets: Mapping[str, Any] | None = None
     if process is not None:
         app.adopt(process)
         for text in launch.await_start(run, process):
-            app.hand_over(app, partial(app.say, f"{run.id}: {text}", "warning"))
+            app.call_in_app(app, partial(app.say, f"{run.id}: {text}", "warning"))
 
 
 def named(runs: Sequence[RunDirectory]) -> str:

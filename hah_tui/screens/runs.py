@@ -165,7 +165,7 @@ class RunsScreen(ListActions):
         for _ in listing.update(self._visible):
             if listing.version != shown and time.monotonic() - said > PIECE_SECONDS:
                 shown, said = listing.version, time.monotonic()
-                app.hand_over(self, partial(self._arrived, Known.of(listing, losses)))
+                app.call_in_app(self, partial(self._arrived, Known.of(listing, losses)))
             time.sleep(0.002)  # the screen has a turn
         fresh = [name for name in self._visible if name in listing.rows and losses.look(name)]
         return Known.of(listing, losses, bool(fresh))

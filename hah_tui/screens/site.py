@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from engine.experiment.mistakes import RequestError
 from engine.sweep import sites
-from hah_tui.base import BaseApp
-from hah_tui.screens.dialogs import PickRun
+from hah_tui.base import Page, app_of
+from hah_tui.screens.dialogs import Dialog, PickRun
 
 
-def ask_site(app: BaseApp, then: Callable[[str], object]) -> None:
-    """Give ``then`` the only profile there is, or the one that is picked; where there is none, say how one is made."""
-    try:
-        names = [*sites.known()] or [sites.find(None).stem]
-    except RequestError as error:
-        app.complain(error)
-        return
-    if len(names) == 1:
-        then(names[0])
-        return
+def ask_site(owner: Page | Dialog[Any], then: Callable[[str], object]) -> None:
+    """Give ``then`` the only profile there is, or the one that is picked over the screen that asks; where there is
+    none, say how one is made."""
+    app = app_of(owner)
 
     def picked(name: str | None) -> None:
         if name:
             then(name)
 
-    app.push_screen(PickRun("Hand it to which Slurm site?", names, "", "words of its name"), picked)
+    def known(names: list[str]) -> None:
+        app.has_site = True
+        if len(names) == 1:
+            then(names[0])
+        elif owner.is_current:
+            app.push_screen(PickRun("Hand it to which Slurm site?", names, "", "words of its name"), picked)
+
+    app.in_background(owner, lambda: [*sites.known()] or [sites.find(None).stem], known)

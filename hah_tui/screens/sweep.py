@@ -121,7 +121,7 @@ class SweepScreen(RunActions):
             return None
         first = self.known is None
         try:
-            return reader.read(name, lambda now: app.hand_over(self, partial(self._looked, now)) if first else None)
+            return reader.read(name, lambda now: app.call_in_app(self, partial(self._looked, now)) if first else None)
         except RequestError as error:
             return SweepNow(Sweep(name, "", "", (), ()), problem=shown_line(error.mistakes[0].what))
 
@@ -465,7 +465,7 @@ class SweepScreen(RunActions):
             then(outcome)
             self._acted()
 
-        self.hah.in_background(self.hah, partial(work, self.hah.folder), told)
+        self.hah.in_background(self.hah, partial(work, self.hah.folder), told, whole=True)
 
     # The metric, the order, the chart
 

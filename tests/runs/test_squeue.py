@@ -406,6 +406,40 @@ def test_slurm_is_asked_also_where_no_temporary_file_can_be_made(stand_in, monke
     assert squeue.ask(["17"]).of(job()).waits
 
 
+def test_a_run_whose_job_is_gone_has_failed_for_every_command_that_waits(stand_in, runs, here):
+    plan = making.sweep(runs, "base: quickstart\nseeds: 1\n")
+    run = making.trial(runs, plan, 0, 2022, "queued")
+    job().write(run)
+    answers(stand_in, row("17", state="CANCELLED"))
+    for command in (["watch", run.id], ["queue", "wait", run.id], ["sweep", "status", plan.name]):
+        assert here(*command, check=False).returncode == 1, command
+
+
+def test_an_evaluation_whose_job_is_gone_says_how_it_is_submitted_again(stand_in, runs, here):
+    run = made(runs, id="a")
+    run.evaluation.path.mkdir(parents=True)
+    run.evaluation.config.write_bytes(run.config.read_bytes())
+    replace(read_state(run), kind="evaluation", status="queued").write(run.evaluation)
+    job().write(run.evaluation)
+    answers(stand_in, row("17", state="CANCELLED"))
+    done = here("watch", run.evaluation.id, check=False)
+    assert done.returncode == 1
+    assert f"was cancelled, and never began it; 'hah resume {run.evaluation.id} --on slurm'" in done.stdout
+
+
+def test_a_job_of_another_cluster_is_not_called_forgotten(stand_in, runs):
+    run = waits(runs)
+    stand_in("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    squeue._cluster_name.cache_clear()
+    try:
+        stand_in("scontrol", "echo 'ClusterName             = other'")
+        look = submitted.told([store.look(run)])[0]
+        assert look.why == "job 17: it is of the cluster ci, and this one is other"
+        assert not look.abandoned
+    finally:
+        squeue._cluster_name.cache_clear()
+
+
 @pytest.mark.parametrize(("state", "code"), [("PENDING", 130), ("COMPLETED", 1)])
 def test_a_sweep_whose_lost_run_slurm_goes_on_with_is_still_to_be_done(stand_in, runs, here, state, code):
     plan = making.sweep(runs, "base: quickstart\nseeds: 1\n")

@@ -193,19 +193,82 @@ def test_the_form_hands_a_run_and_a_run_for_each_seed_to_slurm(runs, cluster):
     assert (sweeps.read(runs, sweep).on, sweeps.read(runs, sweep).profile) == ("slurm", "small")
 
 
-def test_what_was_stopped_goes_on_in_slurm_where_somebody_said_how(runs, cluster):
-    run = made(runs, id="a", status="stopped", epoch=1)
+def test_a_sweep_that_sbatch_refuses_leaves_nothing(runs, cluster, programs):
+    made(runs, id="a", seed=1)
+    cluster("slurm.yaml")
+    programs("sbatch", "echo 'sbatch: error: Invalid account' >&2; exit 1")
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        await pilot.press("f3")
+        await until(pilot, lambda: type(app.screen).__name__ == "Ask")
+        await pilot.press("2", "enter")
+        await until(pilot, lambda: "Invalid account" in said(app), 60)
+
+    drive(runs, body)
+    assert [run.id for run in store.all_runs(runs)] == ["a"]
+    assert sweeps.names(runs) == []
+
+
+def said(app):
+    return "\n".join(one.message for one in app._notifications)
+
+
+def stopped(runs, id):
+    run = made(runs, id=id, status="stopped", epoch=1)
     (run.checkpoints / "last.pt").write_bytes(b"x")
+    return run
+
+
+def test_what_was_stopped_goes_on_in_slurm_where_somebody_said_how(runs, cluster):
+    """Several in one array, however often the key is pressed; what cannot go on is named."""
+    a, b = stopped(runs, "a"), stopped(runs, "b")
+    made(runs, id="c")
+
+    async def body(pilot, app):
+        assert not app.has_site
+        await pilot.press("asterisk", "f3")
+        await until(pilot, lambda: "'hah slurm-profile --write' puts an example at" in said(app))
+        calls = cluster("slurm.yaml")
+        await pilot.press("f3", "f3", "f3")
+        await until(pilot, lambda: "c is finished; nothing to go on with" in said(app), 60)
+        assert app.has_site
+        assert sorted(job_of(run).id for run in (a, b)) == ["70_0", "70_1"]
+        assert len(calls.read_text().splitlines()) == 1
+        assert not app.handing
+
+    drive(runs, body)
+    assert [read_state(run).status for run in (a, b)] == ["queued", "queued"]
+
+
+def test_who_leaves_while_something_is_handed_over_leaves_when_it_is(runs, cluster, programs):
+    run = stopped(runs, "a")
+    cluster("slurm.yaml")
+    calls = programs("sbatch", "sleep 1; echo 70")
 
     async def body(pilot, app):
         await pilot.press("f3")
-        assert "'hah slurm-profile --write' puts an example at" in list(app._notifications)[-1].message
-        calls = cluster("slurm.yaml")
-        await pilot.press("f3")
-        await until(pilot, lambda: read_state(run).status == "queued", 60)
-        await until(pilot, lambda: "a is Slurm's" in list(app._notifications)[-1].message)
+        await until(pilot, calls.exists, 60)
+        await pilot.press("q")
+        assert app.is_running
+        assert "is done first; q again leaves at once" in said(app)
+        await until(pilot, lambda: app._exit)
         assert job_of(run).id == "70"
-        assert len(calls.read_text().splitlines()) == 1
+
+    drive(runs, body)
+
+
+def test_a_run_whose_job_is_gone_is_submitted_again_from_the_queue(runs, cluster):
+    run = made(runs, id="waits", status="queued", epoch=0, points=0)
+    Job("17", None, "ci", 1.0, "").write(run)
+    cluster("slurm.yaml")
+
+    async def body(pilot, app):
+        await pilot.press("Q")
+        await until(pilot, lambda: type(app.screen).__name__ == "QueueScreen" and app.screen.rows)
+        await until(pilot, lambda: app.screen._current == run.id)
+        await pilot.press("f3")
+        await until(pilot, lambda: (note := job_of(run)) is not None and note.id == "70", 60)
 
     drive(runs, body)
 
@@ -214,14 +277,23 @@ def test_an_evaluation_is_handed_to_slurm(runs, cluster, monkeypatch):
     run = made(runs, id="a")
     (run.checkpoints / "last.pt").write_bytes(b"x")
     monkeypatch.setattr(engines, "forecast", lambda *asked: "")
-    cluster("slurm.yaml")
 
     async def body(pilot, app):
         await pilot.press("R")
         await until(pilot, lambda: type(app.screen).__name__ == "ResultsScreen")
         await pilot.press("e")
         await until(pilot, lambda: type(app.screen).__name__ == "EvaluateDialog")
+        await pilot.press("f3")  # there is no profile
+        await until(pilot, lambda: app._notifications)
+        assert type(app.screen).__name__ == "EvaluateDialog"  # what was chosen is not lost
+        cluster("slurm/one.yaml", "slurm/two.yaml")
         await pilot.press("f3")
+        await until(pilot, lambda: type(app.screen).__name__ == "PickRun")
+        await pilot.press("escape")
+        await until(pilot, lambda: type(app.screen).__name__ == "EvaluateDialog")
+        await pilot.press("f3")
+        await until(pilot, lambda: type(app.screen).__name__ == "PickRun")
+        await pilot.press(*"two", "enter")
         await until(pilot, lambda: job_of(run.evaluation) is not None, 60)
 
     drive(runs, body)
