@@ -37,7 +37,9 @@ from hah_tui.widgets.line import Line
 
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
-PIECE_SECONDS = 1.0  # between two pictures of a list that is being read
+PIECE_SECONDS = (
+    1.0  # between the first two pictures of a list that is being read, twice as long before each further one
+)
 SILENCE_SECONDS = 5.0  # without a round after which the folder is said not to answer
 
 
@@ -161,10 +163,10 @@ class RunsScreen(ListActions):
 
     def _look(self, app: BaseApp, listing: Listing, losses: Losses) -> Known:
         """One round over the folder, for a thread; what it finds is handed over now and then, the first at once."""
-        shown, said, listing.wants = listing.version, 0.0, self._wants
+        shown, due, pause, listing.wants = listing.version, 0.0, PIECE_SECONDS, self._wants
         for _ in listing.update(self._visible):
-            if listing.version != shown and time.monotonic() - said > PIECE_SECONDS:
-                shown, said = listing.version, time.monotonic()
+            if listing.version != shown and time.monotonic() > due:
+                shown, due, pause = listing.version, time.monotonic() + pause, 2 * pause
                 app.call_in_app(self, partial(self._arrived, Known.of(listing, losses)))
             time.sleep(0.002)  # the screen has a turn
         fresh = [name for name in self._visible if name in listing.rows and losses.look(name)]

@@ -13,6 +13,8 @@ from engine.runs.process import Lock
 from engine.runs.slurm import Job
 from engine.runs.squeue import Answer, JobNow, Poll
 from engine.runs.state import read_state
+from engine.sweep import sweeps
+from hah_tui.cli import sweeping
 from tests.tui import made as making
 from tests.tui.made import alive, made
 
@@ -447,3 +449,15 @@ def test_a_sweep_whose_lost_run_slurm_goes_on_with_is_still_to_be_done(stand_in,
     job().write(run)
     answers(stand_in, row("17", state=state))
     assert here("sweep", "status", plan.name, check=False).returncode == code
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "waits"),
+    [("queued", "PENDING", True), ("queued", "CANCELLED", False), ("running", "PENDING", True),
+     ("running", "COMPLETED", False)],
+)  # fmt: skip
+def test_who_follows_a_sweep_waits_for_what_slurm_does_and_no_longer(stand_in, runs, status, state, waits):
+    plan = making.sweep(runs, "base: quickstart\nseeds: 1\n")
+    job().write(making.trial(runs, plan, 0, 2022, status))  # running, and has no engine: lost
+    answers(stand_in, row("17", state=state))
+    assert sweeping._under_way(runs, sweeps.told(sweeps.trials(plan, [runs]))) == waits
