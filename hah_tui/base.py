@@ -104,7 +104,8 @@ class BaseApp(App[None]):
         self.notify(shown(text, 600), markup=False, severity=severity, timeout=long)
 
     def complain(self, error: Exception) -> None:
-        """Say what went wrong."""
+        """Say what went wrong; who is leaving stays to read it."""
+        self._leaving = False
         if isinstance(error, LaunchError):
             self.tell("The engine did not start", str(error))
         elif isinstance(error, OSError):

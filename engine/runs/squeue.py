@@ -176,10 +176,15 @@ class Answer:
 def _cluster_name() -> str:
     """What Slurm's programs here are set up for, asked until they say it; raises OSError where they do not."""
     code, out, _ = run(["scontrol", "show", "config"], PATIENCE)
-    facts = {line(name): line(value) for name, _, value in (row.partition("=") for row in out.splitlines())}
-    if code or not facts.get("ClusterName"):
+    name = _facts(out).get("ClusterName")
+    if code or not name:
         raise OSError("scontrol names no cluster")
-    return facts["ClusterName"]
+    return name
+
+
+def _facts(config: str) -> dict[str, str]:
+    """What ``scontrol show config`` says, by name."""
+    return {line(name): line(value) for name, _, value in (row.partition("=") for row in config.splitlines())}
 
 
 def concerns(state: State, status: str) -> bool:
@@ -363,7 +368,7 @@ def cluster(patience: float = PATIENCE) -> Cluster | None:
         code, out, err = run(["scontrol", "show", "config"], patience)
         if code:
             return Cluster(version, problem=f"{away}: {complaint(err)}")
-        facts = {line(name): line(value) for name, _, value in (row.partition("=") for row in out.splitlines())}
+        facts = _facts(out)
         most = facts.get("MaxArraySize", "")
         code, out, err = run(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%G"], patience)
     except FileNotFoundError:

@@ -91,6 +91,16 @@ class Trial:
     status: str = "missing"
     job: Look | None = None
 
+    @property
+    def taken(self) -> bool:
+        """Whether Slurm has it, or may have, as far as it was asked."""
+        return self.job is not None and self.job.taken
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it waits for a job of Slurm that is gone."""
+        return self.job is not None and self.job.abandoned
+
 
 def folder_of(folder: Path) -> Path:
     """Where the sweeps of a runs folder lie."""

@@ -375,10 +375,8 @@ def _print_trials(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
 
 def exit_code(trials: Sequence[Trial]) -> int:
     """0 where all have finished, 1 where something failed, or waits for a job of Slurm that is gone, else 130."""
-    for trial in trials:
-        taken, abandoned = (False, False) if trial.job is None else (trial.job.taken, trial.job.abandoned)
-        if abandoned or (trial.status in ("failed", "lost") and not taken):
-            return 1
+    if any(trial.abandoned or (trial.status in ("failed", "lost") and not trial.taken) for trial in trials):
+        return 1
     return 0 if all(trial.status == "finished" for trial in trials) else 130
 
 
@@ -515,10 +513,8 @@ def _stay(folder: Path, sweep: Sweep, detach: bool, json: bool) -> None:
 
 def _under_way(folder: Path, trials: Sequence[Trial]) -> bool:
     """Whether anything of these runs, waits, or is to be started again by the queue."""
-    for trial in trials:
-        taken, abandoned = (False, False) if trial.job is None else (trial.job.taken, trial.job.abandoned)
-        if taken or (trial.status not in _ENDED and not abandoned):
-            return True
+    if any(trial.taken or (trial.status not in _ENDED and not trial.abandoned) for trial in trials):
+        return True
     mine = {trial.look.run.id for trial in trials if trial.look is not None}
     return any(item.run.id in mine and item.standing in ("live", "ready") for item in queue.Queue(folder).items())
 

@@ -37,9 +37,7 @@ from hah_tui.widgets.line import Line
 
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
-PIECE_SECONDS = (
-    1.0  # between the first two pictures of a list that is being read, twice as long before each further one
-)
+PIECE_SECONDS = 1.0  # between the first two pictures of a list that is being read; then twice as long each time
 SILENCE_SECONDS = 5.0  # without a round after which the folder is said not to answer
 
 

@@ -298,3 +298,22 @@ def test_an_evaluation_is_handed_to_slurm(runs, cluster, monkeypatch):
 
     drive(runs, body)
     assert read_state(run.evaluation).status == "queued"
+
+
+def test_who_leaves_stays_to_read_that_it_was_refused(runs, cluster, programs):
+    stopped(runs, "a")
+    cluster("slurm.yaml")
+    calls = programs("sbatch", "sleep 1; echo 'sbatch: error: Invalid account' >&2; exit 1")
+
+    async def body(pilot, app):
+        await pilot.press("f3")
+        await until(pilot, calls.exists, 60)
+        await pilot.press("q")
+        await until(pilot, lambda: "Invalid account" in said(app), 60)
+        await pilot.pause(0.3)
+        assert not app._exit
+        await pilot.press("q")
+        assert app._exit
+
+    drive(runs, body)
+    assert read_state(store.resolve("a", runs)).status == "stopped"
