@@ -1,6 +1,7 @@
 """Everything there is to measure on a GPU, by value, as far as the minutes go; the next call goes on from there.
 
     python benchmarks/gpu.py --minutes 10 [--to build/gpu] [--commit SHA] [--only measures|runs] [--at-once 4]
+    python benchmarks/gpu.py --only runs --trainings no-hah-loss:2022 paper-hah:2023      these, each then evaluated
     python benchmarks/gpu.py --rehearse          all of it at a tiny size, on the CPU, in under a minute
     python benchmarks/gpu.py --unpack gpu.json --to results/2026-11-26-h200      the runs that a document holds
     python benchmarks/gpu.py --floors            what a step cannot be faster than, on an H100 and an H200
@@ -54,6 +55,9 @@ SUITES = {  # by value: what is set beside the suite
     "masking": ["evaluate.images=500"],
     "corruptions": ["evaluate.images=2000", "evaluate.corruptions.source=generated"],
 }  # fmt: skip
+CHOSEN = {  # of trainings that were asked for by name: what Tables 1 and 3 need of each
+    "noise": ["evaluate.noise.levels=[0.1]"], "attacks": ["evaluate.images=500"],
+}  # fmt: skip
 TINY = [
     "model.width=0.0625", "data.dataset=digits", "data.augment=none", "data.train_limit=64", "data.test_limit=16",
     "train.epochs=1", "train.milestones=[]", "train.batch_size=32", "observe.images=8", "compute.device=cpu",
@@ -70,7 +74,9 @@ TINY_SUITES = {
 class Session:
     """One call: the document, where it lies, and how much time is left."""
 
-    def __init__(self, folder: Path, minutes: float, rehearse: bool, commit: str, at_once: int) -> None:
+    def __init__(
+        self, folder: Path, minutes: float, rehearse: bool, commit: str, at_once: int, trainings: Sequence[str] = ()
+    ) -> None:
         import machine
         from gpu_measures import REHEARSAL, Size
 
@@ -78,6 +84,8 @@ class Session:
         self.where = machine.torch.device("cpu") if rehearse else machine.device()
         self.size = REHEARSAL if rehearse else Size()
         self.at_once, self.path = at_once, folder / "gpu.json"
+        self.trainings = [Job(preset, int(seed)) for preset, seed in (one.split(":") for one in trainings)]
+        self.suites = CHOSEN if trainings else SUITES
         self.document: dict[str, Any] = {"benchmark": "gpu", "parts": {}}
         if self.path.exists():
             self.document = json.loads(self.path.read_text())
@@ -191,6 +199,8 @@ def train(session: Session, job: Job) -> tuple[Any, subprocess.Popen[bytes] | No
     if run is not None:
         return run, None if store.look(run).status == "finished" else engines.resume(run)
     sets = [f"seed={job.seed}", *(TINY if session.rehearse else ["compute.device=cuda", "checkpoints.every=10"])]
+    if job in session.trainings:
+        sets.append("observe.every=5")  # more of them in the time there is
     preset = presets.find(job.preset)
     return engines.begin(presets.load(job.preset, sets), Origin(job.preset, preset.path, sets), session.folder / "runs")
 
@@ -204,7 +214,7 @@ def evaluate(session: Session, job: Job) -> tuple[Any, subprocess.Popen[bytes] |
     run = found(session, job)
     if run is None or read_state(run).status != "finished":
         raise RuntimeError("its training has not finished")
-    suites, sets = [job.suite], ["compute.device=cuda", *SUITES[job.suite]]
+    suites, sets = [job.suite], ["compute.device=cuda", *session.suites[job.suite]]
     if session.rehearse:  # all suites in one process
         suites = list(SUITES)
         sets = [*TINY[-1:], "evaluate.images=8", *(one for each in TINY_SUITES.values() for one in each)]
@@ -363,24 +373,30 @@ def measure(session: Session) -> None:
         lambda: measures.floors(ceilings["copy_bytes_per_second"], ceilings["bf16_flop_per_second"], size.batches[0]),
     )
     session.part("tiles", lambda: measures.tiles(where, size))
+    engines = ["tests/gpu/test_engines.py", "-k"]
+    session.part("tests of engines", lambda: tests(session, [*engines, "not memory"], 120), 30 * (not session.rehearse))
+    # Another process takes all memory in this one, so nothing else may run.
+    session.part("tests of memory", lambda: tests(session, [*engines, "memory"], 60), 20 * (not session.rehearse))
     session.part("steps", lambda: measures.steps(where, size, ["tf32", "fp32"]))
 
 
 def run(session: Session) -> None:
-    """The trainings and evaluations, by value, and the tests that start engines."""
+    """The trainings and evaluations, by value."""
     first = [Job(*one) for one in MAIN]
     soon = [replace(job, suite=suite) for suite in list(SUITES)[:3] for job in first]
     late = [replace(job, suite=suite) for suite in list(SUITES)[3:] for job in first]
     jobs = [*first, *soon, *late]
-    if not session.rehearse:
+    if session.trainings:  # in their order, the evaluations of one before a training that finds no room yet
+        begun, later = session.trainings[: session.at_once], session.trainings[session.at_once :]
+        jobs = [*begun, *(replace(job, suite=suite) for job in begun for suite in CHOSEN)]
+        jobs += [one for job in later for one in (job, *(replace(job, suite=suite) for suite in CHOSEN))]
+    elif not session.rehearse:
         more = [[Job(*one) for one in some] for some in (ABLATIONS, MORE)]
         quick = [[replace(job, suite=suite) for job in some for suite in list(SUITES)[:3]] for some in more]
         jobs = [*first, *more[0][:2], *soon, *more[0][2:], *quick[0], *late, *more[1], *quick[1]]
     side_by_side(session, jobs)
     session.document["runs"] = packed(session)
     session.save()
-    engines = ["tests/gpu/test_engines.py"]
-    session.part("tests of engines", lambda: tests(session, engines, 240), 60 * (not session.rehearse))
 
 
 def floors_table() -> None:
@@ -404,6 +420,7 @@ def main() -> None:
     parser.add_argument("--commit", default="", help="of the checkout, where it travels without its history")
     parser.add_argument("--only", choices=("measures", "runs"))
     parser.add_argument("--at-once", type=int, default=4, help="engines that share the GPU")
+    parser.add_argument("--trainings", nargs="+", default=[], metavar="PRESET:SEED", help="instead of all by value")
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--unpack", type=Path, metavar="JSON")
     parser.add_argument("--floors", action="store_true")
@@ -419,7 +436,12 @@ def main() -> None:
         if arguments.rehearse:
             os.environ["TRITON_INTERPRET"] = "1"  # before any kernel is defined
         session = Session(
-            arguments.to.absolute(), arguments.minutes, arguments.rehearse, arguments.commit, arguments.at_once
+            arguments.to.absolute(),
+            arguments.minutes,
+            arguments.rehearse,
+            arguments.commit,
+            arguments.at_once,
+            arguments.trainings,
         )
         if session.where.type != "cuda" and not arguments.rehearse:
             sys.exit("torch sees no GPU here; --rehearse does everything at a tiny size on the CPU")

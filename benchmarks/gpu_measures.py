@@ -10,9 +10,11 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 from unittest import mock
 
@@ -159,44 +161,62 @@ def _kernels(
     numbers = BlockNumbers(0.1, 3, 1e-7, suppressed(0.2, size, size), None, strongest(0.1, filters), 0.1, True)
     u, g = (torch.randn(count, size, size, filters, device=where).to(precision) for _ in range(2))
     o, _, field, source = code.forward(u, numbers)
-    divisor, g_cost, split = code.divisor_of(field, numbers), torch.ones((), device=where), u.element_size() == 2
+    g_cost, split, product = torch.ones((), device=where), u.element_size() == 2, code.project(g, o)
+    divisor, g_field = code.share(product, field, filters, numbers)
     every, places, wide = u.numel(), field.numel(), u.element_size()
     return {
         "select": (lambda: code.select(u, numbers), every * (wide + 1) + 12 * places),
-        "normalize": (lambda: code.normalize(u, divisor, numbers), every * 2 * wide + 4 * places),
+        "normalize": (lambda: code.normalize(u, field, numbers), every * 2 * wide + 4 * places),
         "project": (lambda: code.project(g, o), every * 2 * wide + 4 * places),
+        "share": (lambda: code.share(product, field, filters, numbers), places * 16),
         "backward": (
-            lambda: code.spread(u, o, g, divisor, field, source, g_cost, numbers, split),
+            lambda: code.spread(u, o, g, divisor, g_field, source, g_cost, numbers, split),
             every * (5 * wide + 1) + 8 * places,
         ),
     }
 
 
+_TILES = {"_TILE_ELEMENTS": (512, 1024, 2048, 4096), "_TILE_WARPS": (1, 2, 4)}
 TILES = {  # what else a program of a kernel could hold: constants of the Triton twin, each with every other's
-    "select": {"_TILE_ELEMENTS": (512, 1024, 2048, 4096)},
+    "select": _TILES, "project": _TILES, "backward": _TILES,
     "normalize": {"_MAP_ELEMENTS": (2048, 4096, 8192, 16384), "_WARP_ELEMENTS": (512, 1024, 2048)},
 }  # fmt: skip
 
 
 def tiles(where: torch.device, size: Size) -> list[dict[str, Any]]:
-    """Seconds of the kernels that are furthest from their floors, in bf16, for every size of a program in TILES."""
-    code, count = TWINS["cuda"].code, size.batches[0]
+    """Seconds of the kernels, in bf16, for every size of a program in TILES; many processes compile, then one
+    measures."""
     experiment = presets.load("paper-hah", [f"model.width={size.width}"])
-    shapes = dict.fromkeys((block.size, block.filters) for block in experiment.blocks()[:6])
+    shapes = [*dict.fromkeys((block.size, block.filters) for block in experiment.blocks()[:6])][-size.choices :]
+    points = [
+        (kernel, shape, dict(zip(choices, values, strict=True)))
+        for kernel, choices in TILES.items()
+        for shape in shapes
+        for values in itertools.product(*(some[: size.choices] for some in choices.values()))
+    ]
+    if where.type == "cuda":
+        with ProcessPoolExecutor(12, get_context("spawn")) as compilers:
+            list(compilers.map(partial(_tile, where, size, 0), points, chunksize=-(-len(points) // 12)))
     found = []
-    for shape, (kernel, choices) in itertools.product([*shapes][-size.choices :], TILES.items()):
-        call, _ = _kernels(where, torch.bfloat16, count, *shape)[kernel]
-        for values in itertools.product(*(some[: size.choices] for some in choices.values())):
-            with mock.patch.multiple(code, **dict(zip(choices, values, strict=True))):
-                seconds(call, where, 1)
-                taken = min(seconds(call, where, size.steps) for _ in range(min(3, size.rounds)))
-            facts = dict(zip((name.strip("_").lower() for name in choices), values, strict=True))
-            found.append({"kernel": kernel, "size": shape[0], "filters": shape[1], **facts, "seconds": taken})
+    for kernel, shape, values in points:
+        facts = {name.strip("_").lower(): value for name, value in values.items()}
+        taken = _tile(where, size, min(3, size.rounds), (kernel, shape, values))
+        found.append({"kernel": kernel, "size": shape[0], "filters": shape[1], **facts, "seconds": taken})
     return found
 
 
+def _tile(where: torch.device, size: Size, rounds: int, point: tuple[str, tuple[int, int], dict[str, int]]) -> float:
+    """Seconds of a kernel with other constants; without rounds it is compiled only."""
+    kernel, shape, values = point
+    code = TWINS["cuda"].code
+    call, _ = _kernels(where, torch.bfloat16, size.batches[0], *shape)[kernel]
+    with mock.patch.multiple(code, **values):
+        seconds(call, where, 1)
+        return min((seconds(call, where, size.steps) for _ in range(rounds)), default=0.0)
+
+
 PARTS = {  # of a step, by what is in the name of a kernel; the first that fits
-    "hah blocks": ("_select_kernel", "_normalize_kernel", "_project_kernel", "_backward_kernel", "hahblock"),
+    "hah blocks": (*(f"_{name}_kernel" for name in ("select", "normalize", "project", "share", "backward")), "hahblock"),
     "batch norm": ("batch_norm", "bn_",),
     "pooling": ("pool",),
     "convolutions": ("conv", "cudnn", "wgrad", "dgrad", "fprop", "gemm", "cutlass", "xmma", "nchw", "nhwc"),
@@ -247,7 +267,7 @@ def floors(bytes_per_second: float, flop_per_second: float, count: int = 128) ->
 
     Activations are bf16; the HaH kernels' bytes are those of `kernels`; BatchNorm, ReLU and pooling are counted
     unfused, as they run; Adam reads and writes weight, two moments and gradient in float32. Launches are the operations
-    of a step that were counted as PyTorch dispatches them, 562 in all, of which the loss and what is measured are 20.
+    of a step as PyTorch dispatches them; the loss and what is measured are 20 more.
     """
     experiment = presets.load("paper-hah")
     blocks, hah = experiment.blocks(), experiment.model.hah_blocks
@@ -261,7 +281,7 @@ def floors(bytes_per_second: float, flop_per_second: float, count: int = 128) ->
     pooled = sum(size for block, size in zip(blocks, sizes, strict=True) if block.pooled)
     rows: list[tuple[str, float, float, int]] = [
         ("convolutions", flop, 2 * passed, 2 * len(blocks) - 1 + 2 * hah),
-        ("HaH blocks", 0, sum(sizes[:hah]) * (3 + 4 + 4 + 11), (4 + 34) * hah),
+        ("HaH blocks", 0, sum(sizes[:hah]) * (3 + 4 + 4 + 11), (5 + 16) * hah),
         ("ReLU and BatchNorm", 0, 2 * sum(sizes[hah:]) * (2 + 3 + 5 + 3), 4 * (len(blocks) - hah)),
         ("pooling", 0, pooled * (2 + 0.5 + 2 + 0.5 + 2 + 2), 2 * sum(block.pooled for block in blocks)),
         ("weight norm", 0, 4 * parameters * (2 + 2 + 3 + 3), 13 * len(blocks)),

@@ -13,7 +13,10 @@ from engine.results.measured import measured
 from engine.runs import store
 
 PROGRAM = Path(gpu.__file__)
-MEASURES = ["machine", "steps bf16", "tests of kernels", "profile", "agreement", "kernels", "floors", "tiles", "steps"]
+MEASURES = [
+    "machine", "steps bf16", "tests of kernels", "profile", "agreement", "kernels", "floors", "tiles",
+    "tests of engines", "tests of memory", "steps",
+]  # fmt: skip
 
 
 def call(*arguments):
@@ -31,17 +34,17 @@ def test_everything_is_rehearsed_and_comes_back(tmp_path):
     runs = [gpu.Job(*one) for one in gpu.MAIN]
     evaluations = {gpu.replace(job, suite=suite).name for job in runs for suite in gpu.SUITES}
     assert list(document["parts"])[: len(MEASURES)] == MEASURES
-    assert set(document["parts"]) == {*MEASURES, *(job.name for job in runs), *evaluations, "tests of engines"}
+    assert set(document["parts"]) == {*MEASURES, *(job.name for job in runs), *evaluations}
     assert {part["status"] for part in document["parts"].values()} == {"done"}
     assert document["source"] == {"commit": "abc", "dirty": None}
     results = {name: part["result"] for name, part in document["parts"].items()}
-    assert all("skipped" in results[f"tests of {what}"]["summary"][0] for what in ("kernels", "engines"))
+    assert all("skipped" in results[f"tests of {what}"]["summary"][0] for what in ("kernels", "engines", "memory"))
     kinds = ["ours", "ours eager", "plain", "plain eager", "reference"]
     steps = [*results["steps bf16"], *results["steps"]]
     assert [(one["precision"], sorted(one["ratio_to_plain"])) for one in steps] == [
         (precision, kinds) for precision in ("bf16", "tf32", "fp32")
     ]  # fmt: skip
-    assert {one["kernel"] for one in results["kernels"]} == {"select", "normalize", "project", "backward"}
+    assert {one["kernel"] for one in results["kernels"]} == {"select", "normalize", "project", "share", "backward"}
     assert all(one["seconds"] > 0 < one["floor_seconds"] for one in results["kernels"])
     assert {(one["kernel"], one.get("map_elements")) for one in results["tiles"]} >= {
         ("select", None),

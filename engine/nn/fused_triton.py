@@ -1,9 +1,10 @@
-"""A HaH block on NVIDIA GPUs as one differentiable operation, in four Triton kernels around cuDNN's convolutions.
+"""A HaH block on NVIDIA GPUs as one differentiable operation, in five Triton kernels around cuDNN's convolutions.
 
 select     ReLU, the sum of the K strongest filters and of all at each location, the pooled mean over filters (Eqs. 1, 4
            and the field of Eq. 2), one pass over tiles of locations
 normalize  divisive norm and the exact threshold (Eqs. 2 and 3), an image and a few filters at a time
 project    the reduction of g * o over filters, which the divisor's gradient needs
+share      the gradient of the field of Eq. 2, an image at a time
 backward   everything element-wise of the backward pass, with the HaH mask
 
 Activations are channels-last. Selection is exact: the K-th largest activation and the k-th smallest of a map are found
@@ -33,6 +34,7 @@ LARGEST_BATCH = 1 << 31  # activations of a block, whose places are 32-bit numbe
 LARGEST_MAP = 4096  # locations of an image that fit one program of `normalize`
 # Activations in one program, chosen so that nothing spills out of the registers (`ptxas -v`, sm_90).
 _TILE_ELEMENTS = 1024
+_TILE_WARPS = 4
 _MAP_ELEMENTS = 16384
 _WARP_ELEMENTS = 1024  # of those of a map, for each warp
 
@@ -81,8 +83,8 @@ def _select_kernel(
 
 @triton.jit
 def _normalize_kernel(
-    u, divisor, o,
-    locations, filters, k, scale, mode: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
+    u, field, o,
+    locations, filters, k, scale, sigma, rest, eps, mode: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0)
     at = tl.arange(0, SIZE)
@@ -90,7 +92,7 @@ def _normalize_kernel(
     inside = (at < locations)[:, None] & (n < filters)[None, :]
     place = (image * locations + at[:, None]) * filters + n[None, :]
     y = _rectified(tl.load(u + place, mask=inside, other=0.0).to(tl.float32))
-    d = tl.load(divisor + image * locations + at, mask=at < locations, other=1.0)
+    d = _divisor(tl.load(field + image * locations + at, mask=at < locations, other=0.0), sigma, rest, eps)
     z = tl.math.div_rn(y, tl.broadcast_to(d[:, None], [SIZE, BLOCK]))
     if mode == "fraction":
         # Padding is larger than everything, so it is never among the smallest.
@@ -116,6 +118,19 @@ def _project_kernel(g, o, product, count, filters, TILE: tl.constexpr, BLOCK: tl
     both = tl.load(g + place, mask=inside, other=0.0).to(tl.float32)
     both *= tl.load(o + place, mask=inside, other=0.0).to(tl.float32)
     tl.store(product + at, tl.sum(both, 1), mask=at < count)
+
+
+@triton.jit
+def _share_kernel(product, field, divisor, g_field, locations, filters, sigma, rest, eps, SIZE: tl.constexpr):
+    at = tl.arange(0, SIZE)
+    place = tl.program_id(0) * locations + at
+    values = tl.load(field + place, mask=at < locations, other=0.0)
+    d = _divisor(values, sigma, rest, eps)
+    g = tl.math.div_rn(-tl.load(product + place, mask=at < locations, other=0.0), d)
+    peak = tl.argmax(values, 0, tie_break_left=True)
+    share = rest * g + tl.where(at == peak, sigma * tl.sum(g, 0), 0.0)
+    tl.store(divisor + place, d, mask=at < locations)
+    tl.store(g_field + place, tl.math.div_rn(share, tl.zeros([SIZE], tl.float32) + filters), mask=at < locations)
 
 
 @triton.jit
@@ -177,6 +192,14 @@ def _rectified(u):
 
 
 @triton.jit
+def _divisor(field, sigma, rest, eps):
+    """`divisor_of` for the field of one image, with 0 where it is padded; NaN anywhere is NaN everywhere."""
+    peak = tl.where(tl.max((field != field).to(tl.int32), 0) > 0, float("nan"), tl.max(field, 0))
+    divisor = sigma * peak + rest * field + eps
+    return tl.where(divisor == 0, 1.0, divisor)
+
+
+@triton.jit
 def _pattern(y):
     """The bits of non-negative numbers, which are ordered like the numbers; NaN above everything."""
     return y.to(tl.int32, bitcast=True) & 0x7FFFFFFF
@@ -217,11 +240,12 @@ class _HaHBlock(torch.autograd.Function):
                 f"a block of {len(weight)} filters takes fewer than 2^31 activations at once, got {len(x):,} images of "
                 f"{x.shape[2]}x{x.shape[3]}; lower the batch size"
             )
-        u = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[2] // 2).permute(0, 2, 3, 1).contiguous()
+        used = weight.to(x.dtype)
+        u = F.conv2d(x, used, padding=weight.shape[2] // 2).permute(0, 2, 3, 1).contiguous()
         with torch.cuda.device_of(u):
             o, cost, field, source = forward(u, numbers)
-        ctx.save_for_backward(x, weight, u, o, field, source)
-        ctx.numbers = numbers
+        ctx.save_for_backward(x, used, u, o, field, source)
+        ctx.numbers, ctx.dtype = numbers, weight.dtype
         return o.permute(0, 3, 1, 2), cost
 
     @staticmethod
@@ -229,18 +253,18 @@ class _HaHBlock(torch.autograd.Function):
     def backward(ctx: Any, g_o: Tensor, g_cost: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, u, o, field, source = ctx.saved_tensors
         numbers: BlockNumbers = ctx.numbers
-        split = u.dtype != weight.dtype
+        split = u.dtype != ctx.dtype
         g = g_o.permute(0, 2, 3, 1).contiguous()
         with torch.cuda.device_of(u):
             to_input, to_weight = backward(u, o, g, g_cost, field, source, numbers, split)
         dx = convolution_backward(to_input, x, weight, True) if ctx.needs_input_grad[0] else None
         dw = None
         if ctx.needs_input_grad[1]:
-            dw = convolution_backward(to_input if split else to_weight, x, weight, False).to(weight.dtype)
+            dw = convolution_backward(to_input if split else to_weight, x, weight, False).to(ctx.dtype)
         if split and numbers.K:  # the mask has products of its own, and its factor is applied in the weights' precision
             factor = g_cost / (numbers.K * (u.numel() // u.shape[3]))
             if dw is not None:
-                dw = dw + factor * convolution_backward(to_weight, x, weight, False).to(weight.dtype)
+                dw = dw.addcmul_(factor, convolution_backward(to_weight, x, weight, False).to(ctx.dtype))
             if dx is not None and not numbers.local:
                 dx = dx + (factor * convolution_backward(to_weight, x, weight, True)).to(dx.dtype)
         return dx, dw, None
@@ -251,37 +275,37 @@ def forward(u: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor, Tensor, T
 
     Returns (o [B, H, W, N] in u's dtype, the cost, the field of Eq. 2 [B, H * W], where its maxima came from).
     """
-    strong, total, field, source = select(u, numbers)
-    o = normalize(u, divisor_of(field, numbers), numbers)
-    rest = numbers.lambda_ / (u.shape[3] - numbers.K)
-    cost = field.new_zeros(())
-    if numbers.K:
-        top, all_ = strong.sum(dtype=torch.float64), total.sum(dtype=torch.float64)
-        cost = (((1 / numbers.K + rest) * top - rest * all_) / field.numel()).float()
+    sums, field, source = select(u, numbers)
+    o = normalize(u, field, numbers)
+    if not numbers.K:
+        return o, field.new_zeros(()), field, source
+    strong, total = sums.sum(1, dtype=torch.float64)
+    rest, places = numbers.lambda_ / (u.shape[3] - numbers.K), field.numel()
+    cost = torch.sub(strong * ((1 / numbers.K + rest) / places), total, alpha=rest / places).float()
     return o, cost, field, source
 
 
-def select(u: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def select(u: Tensor, numbers: BlockNumbers) -> tuple[Tensor, Tensor, Tensor]:
     """Of convolution outputs u [B, H, W, N]: the sums of the K strongest filters and of all at each location
-    [B * H * W] (empty without a cost), the field of Eq. 2 [B, H * W], and where its maxima came from."""
+    [2, B * H * W] (empty without a cost), the field of Eq. 2 [B, H * W], and where its maxima came from."""
     B, H, W, N = u.shape
     count = B * H * W
     tile, block = _tiles(N)
     field = u.new_empty(B, H * W, dtype=torch.float32)
-    strong, total = (u.new_empty(count if numbers.K else 0, dtype=torch.float32) for _ in range(2))
+    sums = u.new_empty(2, count if numbers.K else 0, dtype=torch.float32)
     source = u.new_empty(u.shape if numbers.pool == 3 else 0, dtype=torch.uint8)
     _select_kernel[(triton.cdiv(count, tile),)](
-        u, strong, total, field, source, H, W, count, N, numbers.K,
-        pool=numbers.pool, with_cost=numbers.K > 0, bits=_bits(u), TILE=tile, BLOCK=block,
+        u, *sums, field, source, H, W, count, N, numbers.K,
+        pool=numbers.pool, with_cost=numbers.K > 0, bits=_bits(u), TILE=tile, BLOCK=block, num_warps=_TILE_WARPS,
     )  # fmt: skip
-    return strong, total, field, source
+    return sums, field, source
 
 
-def normalize(u: Tensor, divisor: Tensor, numbers: BlockNumbers) -> Tensor:
-    """Eqs. 2 and 3: the output [B, H, W, N] of convolution outputs u and divisors [B, H * W]."""
+def normalize(u: Tensor, field: Tensor, numbers: BlockNumbers) -> Tensor:
+    """Eqs. 2 and 3: the output [B, H, W, N] of convolution outputs u and the field of Eq. 2 [B, H * W]."""
     B, H, W, N = u.shape
     if H * W > LARGEST_MAP:  # a map too large for the registers of one program
-        z = F.relu(u).float() / divisor.view(B, H, W, 1)
+        z = F.relu(u).float() / divisor_of(field, numbers).view(B, H, W, 1)
         if numbers.k:
             z = z * (z > z.flatten(1, 2).kthvalue(numbers.k, 1).values[:, None, None])
         elif numbers.scale is not None:
@@ -291,19 +315,11 @@ def normalize(u: Tensor, divisor: Tensor, numbers: BlockNumbers) -> Tensor:
     mode = "fraction" if numbers.k else "none" if numbers.scale is None else "mean"
     size = triton.next_power_of_2(H * W)
     few = min(triton.next_power_of_2(N), max(1, _MAP_ELEMENTS // size))
+    warps = min(16, max(1, size * few // _WARP_ELEMENTS))
     _normalize_kernel[(B, triton.cdiv(N, few))](
-        u,
-        divisor,
-        o,
-        H * W,
-        N,
-        numbers.k,
-        numbers.scale or 0.0,
-        mode=mode,
-        SIZE=size,
-        BLOCK=few,
-        num_warps=min(16, max(1, size * few // _WARP_ELEMENTS)),
-    )
+        u, field, o, H * W, N, numbers.k, numbers.scale or 0.0, numbers.sigma, 1 - numbers.sigma, numbers.eps,
+        mode=mode, SIZE=size, BLOCK=few, num_warps=warps, enable_fp_fusion=False,
+    )  # fmt: skip
     return o
 
 
@@ -314,12 +330,7 @@ def backward(
 
     With ``split`` the second is the HaH mask alone, its values 1 and -lambda * K / (N - K).
     """
-    product, divisor = project(g, o), divisor_of(field, numbers)
-    g_divisor = -product / divisor
-    g_field = (1 - numbers.sigma) * g_divisor
-    peak = field.max(1, keepdim=True).indices
-    g_field.scatter_add_(1, peak, numbers.sigma * g_divisor.sum(1, keepdim=True))
-    g_field /= u.shape[3]
+    divisor, g_field = share(project(g, o), field, u.shape[3], numbers)
     return spread(u, o, g, divisor, g_field, source, g_cost, numbers, split)
 
 
@@ -329,8 +340,26 @@ def project(g: Tensor, o: Tensor) -> Tensor:
     count = B * H * W
     tile, block = _tiles(N)
     product = o.new_empty(B, H * W, dtype=torch.float32)
-    _project_kernel[(triton.cdiv(count, tile),)](g, o, product, count, N, TILE=tile, BLOCK=block)
+    _project_kernel[(triton.cdiv(count, tile),)](
+        g, o, product, count, N, TILE=tile, BLOCK=block, num_warps=_TILE_WARPS
+    )  # fmt: skip
     return product
+
+
+def share(product: Tensor, field: Tensor, filters: int, numbers: BlockNumbers) -> tuple[Tensor, Tensor]:
+    """Eq. 2's divisor and the gradient of its field, both [B, H * W], from the sums of g * o over filters."""
+    if field.shape[1] > LARGEST_MAP:
+        divisor = divisor_of(field, numbers)
+        g = -product / divisor
+        g_field = (1 - numbers.sigma) * g
+        g_field.scatter_add_(1, field.max(1, keepdim=True).indices, numbers.sigma * g.sum(1, keepdim=True))
+        return divisor, g_field / filters
+    divisor, g_field = torch.empty_like(field), torch.empty_like(field)
+    _share_kernel[(len(field),)](
+        product, field, divisor, g_field, field.shape[1], filters, numbers.sigma, 1 - numbers.sigma, numbers.eps,
+        SIZE=triton.next_power_of_2(field.shape[1]), enable_fp_fusion=False,
+    )  # fmt: skip
+    return divisor, g_field
 
 
 def spread(
@@ -346,7 +375,7 @@ def spread(
         u, o, g, divisor, g_field, source, g_cost, to_input, to_weight,
         H, W, count, N, numbers.K, numbers.lambda_,
         pool=numbers.pool, with_cost=numbers.K > 0, split=split, local=numbers.local, bits=_bits(u),
-        TILE=tile, BLOCK=block,
+        TILE=tile, BLOCK=block, num_warps=_TILE_WARPS,
     )  # fmt: skip
     return to_input, to_weight if numbers.K else to_input
 

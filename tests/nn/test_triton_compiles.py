@@ -42,13 +42,19 @@ for pool in (1, 3):
 for mode in ("fraction", "mean", "none"):
     build(
         kernels._normalize_kernel,
-        {"u": number, "divisor": floats, "o": number, "scale": "fp32",
-         **dict.fromkeys(("locations", "filters", "k"), count)},
+        {"u": number, "field": floats, "o": number, **dict.fromkeys(("locations", "filters", "k"), count),
+         **dict.fromkeys(("scale", "sigma", "rest", "eps"), "fp32")},
         mode=mode, SIZE=1024, BLOCK=16, num_warps=16,
     )
 build(
     kernels._project_kernel,
     {"g": number, "o": number, "product": floats, "count": count, "filters": count}, TILE=16, BLOCK=64,
+)
+build(
+    kernels._share_kernel,
+    {**dict.fromkeys(("product", "field", "divisor", "g_field"), floats), "locations": count, "filters": count,
+     **dict.fromkeys(("sigma", "rest", "eps"), "fp32")},
+    SIZE=1024,
 )
 """
 
