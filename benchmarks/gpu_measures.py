@@ -216,7 +216,8 @@ def _tile(where: torch.device, size: Size, rounds: int, point: tuple[str, tuple[
 
 
 PARTS = {  # of a step, by what is in the name of a kernel; the first that fits
-    "hah blocks": (*(f"_{name}_kernel" for name in ("select", "normalize", "project", "share", "backward")), "hahblock"),
+    "weight norm": ("unit_norm",),
+    "hah blocks": ("_select_k", "_normalize_k", "_project_k", "_share_k", "_backward_k", "hahblock"),
     "batch norm": ("batch_norm", "bn_",),
     "pooling": ("pool",),
     "convolutions": ("conv", "cudnn", "wgrad", "dgrad", "fprop", "gemm", "cutlass", "xmma", "nchw", "nhwc"),
@@ -284,7 +285,7 @@ def floors(bytes_per_second: float, flop_per_second: float, count: int = 128) ->
         ("HaH blocks", 0, sum(sizes[:hah]) * (3 + 4 + 4 + 11), (5 + 16) * hah),
         ("ReLU and BatchNorm", 0, 2 * sum(sizes[hah:]) * (2 + 3 + 5 + 3), 4 * (len(blocks) - hah)),
         ("pooling", 0, pooled * (2 + 0.5 + 2 + 0.5 + 2 + 2), 2 * sum(block.pooled for block in blocks)),
-        ("weight norm", 0, 4 * parameters * (2 + 2 + 3 + 3), 13 * len(blocks)),
+        ("weight norm", 0, 4 * parameters * (2 + 3), 2 * len(blocks)),
         ("casts", 0, 6 * parameters * 2, 64),
         ("Adam", 0, 4 * parameters * 7, 2),
     ]

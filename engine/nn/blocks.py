@@ -1,4 +1,4 @@
-"""The two kinds of blocks, and the stages of a HaH block (Eqs. 2 and 3) as modules."""
+"""The two kinds of blocks, and their stages (Eqs. 1 to 3) as modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from engine.experiment.architecture import suppressed
 from engine.nn import kernels
-from engine.nn.convolution import NormalizedConv2d, local_conv2d
+from engine.nn.convolution import local_conv2d
 from engine.nn.equations import (
     DIVISOR_EPS,
     BlockNumbers,
@@ -23,6 +23,39 @@ from engine.nn.equations import (
     threshold_mean,
 )
 from engine.nn.kernels import Kernels
+
+
+class NormalizedConv2d(nn.Conv2d):
+    """A 3x3 convolution without bias whose output is divided by each filter's l2 norm + 1e-6 (Eq. 1 before ReLU).
+
+    x: [B, C, H, W] -> [B, N, H, W]. ``weight_norm=False`` leaves the weights as they are.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        weight_norm: bool = True,
+        kernel_size: int = 3,
+        *,
+        kernels: Kernels = "auto",
+    ) -> None:
+        super().__init__(in_channels, filters, kernel_size, padding=kernel_size // 2, bias=False)
+        self.weight_norm, self.kernels = weight_norm, kernels
+
+    def used_weight(self) -> Tensor:
+        """The weight the convolution uses, [N, C, h, w]: normalizing it costs less than normalizing the output."""
+        weight: Tensor = self.weight
+        if not self.weight_norm:
+            return weight
+        return kernels.unit_norm(weight, self.kernels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u: Tensor = self._conv_forward(x, self.used_weight(), None)
+        return u
+
+    if TYPE_CHECKING:
+        __call__ = forward  # that of nn.Module gives Any
 
 
 class DivisiveNorm(nn.Module):
@@ -106,7 +139,7 @@ class HaHBlock(nn.Module):
             raise ValueError(f"lambda must be at least 0, got {lambda_}")
         if kernels not in get_args(Kernels):
             raise ValueError(f"kernels are {', '.join(get_args(Kernels))}, got {kernels!r}")
-        self.conv = NormalizedConv2d(in_channels, filters, weight_norm)
+        self.conv = NormalizedConv2d(in_channels, filters, weight_norm, kernels=kernels)
         self.norm = DivisiveNorm() if norm is None else norm
         self.threshold = Threshold() if threshold is None else threshold
         self.top_k, self.lambda_, self.gradient, self.kernels = top_k, lambda_, gradient, kernels
@@ -203,9 +236,17 @@ class HaHBlock(nn.Module):
 class StandardBlock(nn.Module):
     """Convolution (with implicit weight norm) -> ReLU -> affine BatchNorm: [B, C, H, W] -> [B, filters, H, W]."""
 
-    def __init__(self, in_channels: int, filters: int, *, weight_norm: bool = True, momentum: float = 0.1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        *,
+        weight_norm: bool = True,
+        momentum: float = 0.1,
+        kernels: Kernels = "auto",
+    ) -> None:
         super().__init__()
-        self.conv = NormalizedConv2d(in_channels, filters, weight_norm)
+        self.conv = NormalizedConv2d(in_channels, filters, weight_norm, kernels=kernels)
         self.norm = nn.BatchNorm2d(filters, momentum=momentum)
 
     def activations(self, x: Tensor) -> Tensor:

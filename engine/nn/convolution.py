@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
@@ -32,30 +32,10 @@ class _UnitNorm(torch.autograd.Function):
         return result
 
 
-class NormalizedConv2d(nn.Conv2d):
-    """A 3x3 convolution without bias whose output is divided by each filter's l2 norm + 1e-6 (Eq. 1 before ReLU).
-
-    x: [B, C, H, W] -> [B, N, H, W]. ``weight_norm=False`` leaves the weights as they are.
-    """
-
-    def __init__(self, in_channels: int, filters: int, weight_norm: bool = True, kernel_size: int = 3) -> None:
-        super().__init__(in_channels, filters, kernel_size, padding=kernel_size // 2, bias=False)
-        self.weight_norm = weight_norm
-
-    def used_weight(self) -> Tensor:
-        """The weight the convolution uses, [N, C, h, w]: normalizing it costs less than normalizing the output."""
-        weight: Tensor = self.weight
-        if not self.weight_norm:
-            return weight
-        normalized: Tensor = _UnitNorm.apply(weight)
-        return normalized
-
-    def forward(self, x: Tensor) -> Tensor:
-        u: Tensor = self._conv_forward(x, self.used_weight(), None)
-        return u
-
-    if TYPE_CHECKING:
-        __call__ = forward  # that of nn.Module gives Any
+def unit_norm(weight: Tensor) -> Tensor:
+    """Each filter of weight [N, C, h, w] divided by its l2 norm + 1e-6."""
+    normalized: Tensor = _UnitNorm.apply(weight)
+    return normalized
 
 
 def local_conv2d(x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 1) -> tuple[Tensor, Tensor]:

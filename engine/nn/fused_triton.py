@@ -7,6 +7,8 @@ project    the reduction of g * o over filters, which the divisor's gradient nee
 share      the gradient of the field of Eq. 2, an image at a time
 backward   everything element-wise of the backward pass, with the HaH mask
 
+Two more divide the filters of any block by their norms, and give the gradient of that, a filter at a time.
+
 Activations are channels-last. Selection is exact: the K-th largest activation and the k-th smallest of a map are found
 bit by bit by counting, which gives what a sort would. All of it is float32 whatever the convolution's precision.
 In reduced precision the HaH gradient has a product with the input of its own (a mask of three values, whose common
@@ -28,7 +30,7 @@ from torch.nn import functional as F
 from triton.errors import TritonError
 
 from engine.nn.convolution import convolution_backward
-from engine.nn.equations import BlockNumbers
+from engine.nn.equations import WEIGHT_EPS, BlockNumbers
 
 LARGEST_BATCH = 1 << 31  # activations of a block, whose places are 32-bit numbers
 LARGEST_MAP = 4096  # locations of an image that fit one program of `normalize`
@@ -37,6 +39,7 @@ _TILE_ELEMENTS = 1024
 _TILE_WARPS = 4
 _MAP_ELEMENTS = 16384
 _WARP_ELEMENTS = 1024  # of those of a map, for each warp
+_CHUNK = 1024  # numbers of a filter at once
 
 
 @triton.jit
@@ -187,6 +190,39 @@ def _backward_kernel(
 
 
 @triton.jit
+def _unit_norm_kernel(weight, unit, norm, elements, eps, CHUNK: tl.constexpr):
+    first, at = tl.program_id(0) * elements, tl.arange(0, CHUNK)
+    total = tl.zeros([CHUNK], tl.float32)
+    for start in range(0, elements, CHUNK):
+        w = tl.load(weight + first + start + at, mask=start + at < elements, other=0.0)
+        total += w * w
+    n = tl.sqrt_rn(tl.sum(total, 0))
+    tl.store(norm + tl.program_id(0), n)
+    for start in range(0, elements, CHUNK):
+        inside = start + at < elements
+        w = tl.load(weight + first + start + at, mask=inside, other=0.0)
+        tl.store(unit + first + start + at, tl.math.div_rn(w, tl.zeros([CHUNK], tl.float32) + (n + eps)), mask=inside)
+
+
+@triton.jit
+def _unit_norm_backward_kernel(gradient, weight, norm, to_weight, elements, eps, CHUNK: tl.constexpr):
+    first, at = tl.program_id(0) * elements, tl.arange(0, CHUNK)
+    along = tl.zeros([CHUNK], tl.float32)
+    for start in range(0, elements, CHUNK):
+        inside = start + at < elements
+        g = tl.load(gradient + first + start + at, mask=inside, other=0.0)
+        along += g * tl.load(weight + first + start + at, mask=inside, other=0.0)
+    n = tl.load(norm + tl.program_id(0))
+    d = n + eps
+    back = tl.sum(along, 0) / (d * d * tl.where(n == 0, 1.0, n))  # a silent filter has no direction: 0
+    for start in range(0, elements, CHUNK):
+        inside = start + at < elements
+        g = tl.load(gradient + first + start + at, mask=inside, other=0.0)
+        w = tl.load(weight + first + start + at, mask=inside, other=0.0)
+        tl.store(to_weight + first + start + at, g / d - back * w, mask=inside)
+
+
+@triton.jit
 def _rectified(u):
     return tl.where(u <= 0, 0.0, u)  # NaN stays NaN
 
@@ -229,6 +265,39 @@ def hah_block(x: Tensor, weight: Tensor, numbers: BlockNumbers) -> tuple[Tensor,
 def failed(error: Exception) -> bool:
     """Whether a compiler or a launch said this: then the reference can run."""
     return isinstance(error, TritonError) or str(error).startswith("Triton Error")
+
+
+def unit_norm(weight: Tensor) -> Tensor:
+    """`convolution.unit_norm` of weight [N, C, h, w] on the GPU, float32."""
+    normalized: Tensor = _UnitNorm.apply(weight)
+    return normalized
+
+
+class _UnitNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        layout = torch.contiguous_format  # in either, the numbers of a filter lie side by side
+        if weight.is_contiguous(memory_format=torch.channels_last):
+            layout = torch.channels_last
+        weight = weight.contiguous(memory_format=layout)
+        unit, norm, elements = torch.empty_like(weight), weight.new_empty(len(weight)), weight[0].numel()
+        with torch.cuda.device_of(weight):
+            _unit_norm_kernel[(len(weight),)](weight, unit, norm, elements, WEIGHT_EPS, CHUNK=_CHUNK)
+        ctx.save_for_backward(weight, norm)
+        ctx.layout = layout
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        weight, norm = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=ctx.layout)
+        to_weight, elements = torch.empty_like(weight), weight[0].numel()
+        with torch.cuda.device_of(weight):
+            _unit_norm_backward_kernel[(len(weight),)](
+                gradient, weight, norm, to_weight, elements, WEIGHT_EPS, CHUNK=_CHUNK
+            )
+        return to_weight
 
 
 class _HaHBlock(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Which implementation of a HaH block runs: the plain composition or a fused twin, by device and shape."""
+"""Which implementation runs, of a HaH block and of the weight norm: plain operations or a fused twin, by device."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.nn import convolution
 from engine.nn.equations import BlockNumbers, divisive_norm, hah_cost
 
 Kernels = Literal["auto", "reference", "fused"]
@@ -24,12 +25,13 @@ class Twin:
 
     The module has ``hah_block``, which takes x [B, C, H, W], the weight its convolution uses [N, C, h, w] and the
     block's numbers, and returns the output [B, N, H, W] and the HaH cost, a scalar; and ``failed``, which tells what a
-    compiler or a launch says from what is wrong with the input.
+    compiler or a launch says from what is wrong with the input. With ``weights`` it has `convolution.unit_norm` too.
     """
 
     name: str
     module: str
     dtypes: tuple[torch.dtype, ...]
+    weights: bool = False
 
     @property
     def code(self) -> Any:
@@ -38,7 +40,7 @@ class Twin:
 
 TWINS = {  # by kind of device
     "cpu": Twin("fused-cpu", "engine.nn.fused_cpu", (torch.float32, torch.float64)),
-    "cuda": Twin("triton", "engine.nn.fused_triton", (torch.float32, torch.bfloat16)),
+    "cuda": Twin("triton", "engine.nn.fused_triton", (torch.float32, torch.bfloat16), weights=True),
 }
 _works: dict[str, bool] = {}  # twins by name, as far as they have been tried in this process
 
@@ -55,12 +57,29 @@ def fused(kind: str, dtype: torch.dtype) -> Twin | None:
             for precision in twin.dtypes[:1] if kind == "cpu" else twin.dtypes:
                 for K in (3, 0):
                     check(twin.code.hah_block, torch.device(kind), precision, K)
+            if twin.weights:
+                check_unit_norm(twin.code.unit_norm, torch.device(kind))
         except torch.OutOfMemoryError:
             del _works[twin.name]
             raise
         except Exception as error:  # no compiler, a driver or a version it does not like, or a wrong result
             give_up(twin, error)
     return twin if _works[twin.name] else None
+
+
+def unit_norm(weight: Tensor, wanted: Kernels) -> Tensor:
+    """`convolution.unit_norm`, by the twin that has one for this device unless the reference is wanted."""
+    kind = weight.device.type
+    twin = TWINS.get(kind)
+    if wanted != "reference" and twin is not None and twin.weights and fused(kind, weight.dtype):
+        try:
+            normalized: Tensor = twin.code.unit_norm(weight)
+            return normalized
+        except Exception as error:
+            if not twin.code.failed(error):
+                raise
+            give_up(twin, error)
+    return convolution.unit_norm(weight)
 
 
 def give_up(twin: Twin, error: Exception) -> None:
@@ -95,3 +114,16 @@ def check(block: Fused, device: torch.device, dtype: torch.dtype, K: int) -> Non
         scale = float(b.detach().abs().max())
         if not torch.allclose(a.float(), b.float(), rtol=tolerance, atol=tolerance * scale):
             raise RuntimeError("its result is not the reference's")
+
+
+def check_unit_norm(unit_norm: Callable[[Tensor], Tensor], device: torch.device) -> None:
+    """`check` of a weight norm, with a filter that is zero."""
+    with torch.inference_mode(False), torch.enable_grad():
+        draw = torch.Generator().manual_seed(0)
+        w, g = (torch.randn(5, 3, 3, 3, generator=draw).to(device) for _ in range(2))
+        w[1] = 0
+        w.requires_grad_()
+        ours, wanted = unit_norm(w), convolution.unit_norm(w)
+        pairs = (ours, wanted), tuple(torch.autograd.grad((one * g).sum(), w)[0] for one in (ours, wanted))
+    if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(b.detach().abs().max())) for a, b in pairs):
+        raise RuntimeError("its weight norm is not the reference's")

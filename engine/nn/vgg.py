@@ -46,13 +46,16 @@ class VGG(nn.Module):
         model, hah = experiment.model, experiment.hah
         plan = experiment.blocks()
         blocks: list[HaHBlock | StandardBlock] = []
+        kernels = experiment.compute.kernels
         for block in plan:
             is_hah = block.number <= model.hah_blocks
             weight_norm = model.weight_norm == "all" or (model.weight_norm == "hah-blocks" and is_hah)
             if not is_hah:
                 momentum = model.batch_norm_momentum
                 blocks.append(
-                    StandardBlock(block.in_channels, block.filters, weight_norm=weight_norm, momentum=momentum)
+                    StandardBlock(
+                        block.in_channels, block.filters, weight_norm=weight_norm, momentum=momentum, kernels=kernels
+                    )
                 )
                 continue
             norm: nn.Module = nn.BatchNorm2d(block.filters, momentum=model.batch_norm_momentum)
@@ -69,7 +72,7 @@ class VGG(nn.Module):
                     lambda_=hah.lambda_,
                     gradient=hah.gradient,
                     weight_norm=weight_norm,
-                    kernels=experiment.compute.kernels,
+                    kernels=kernels,
                 )
             )
         dataset = DATASETS[experiment.data.dataset]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from engine.nn import HaHBlock, hah_cost, kernels, threshold_fraction, threshold_mean
+from engine.nn.convolution import unit_norm
 from tests.nn.fused import KINDS, MET, composition, draw, numbers, reference, run_block
 
 CUDA = torch.device("cuda")
@@ -128,3 +129,16 @@ def test_mean_and_no_threshold(fused_triton):
                    (numbers(64, 8, 8, k=0), lambda z: z)):  # fmt: skip
         o = fused_triton.forward(u, s)[0].double().cpu().permute(0, 3, 1, 2)
         torch.testing.assert_close(o, cut(reference(u.cpu(), s)[1]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(512, 512, 3, 3), (64, 3, 3, 3), (7, 6, 1, 1)])
+def test_the_weight_norm_against_float64(fused_triton, shape, layout):
+    draw_ = torch.Generator().manual_seed(3)
+    weight, g = (torch.randn(shape, generator=draw_).to(CUDA) for _ in range(2))
+    weight = weight.contiguous(memory_format=layout).requires_grad_()
+    exact = weight.detach().double().requires_grad_()
+    ours, wanted = fused_triton.unit_norm(weight), unit_norm(exact)
+    torch.testing.assert_close(ours.double(), wanted, rtol=1e-5, atol=1e-7)
+    [gradient], [expected] = (torch.autograd.grad((y * g).sum(), w) for y, w in ((ours, weight), (wanted, exact)))
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-6)

@@ -13,7 +13,7 @@ os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are defined
 fused_triton = pytest.importorskip("engine.nn.fused_triton")
 
 from engine.experiment.architecture import strongest  # noqa: E402
-from engine.nn import HaHBlock, hah_cost, kernels, threshold_fraction, threshold_mean  # noqa: E402
+from engine.nn import HaHBlock, StandardBlock, hah_cost, kernels, threshold_fraction, threshold_mean  # noqa: E402
 from tests.nn.fused import KINDS, MET, composition, draw, numbers, reference, run_block  # noqa: E402
 
 
@@ -117,6 +117,55 @@ def test_in_bfloat16_the_hah_part_survives_beside_a_gradient_ten_thousand_times_
     assert alone.dtype == torch.float32
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(5, 3, 3, 3), (4, 130, 3, 3), (7, 6, 1, 1)])
+def test_the_weight_norm_against_float64(shape, layout):
+    draw_ = torch.Generator().manual_seed(3)
+    weight, g = (torch.randn(shape, generator=draw_) for _ in range(2))
+    weight[1] = 0
+    weight = weight.contiguous(memory_format=layout).requires_grad_()
+    exact = weight.detach().double().requires_grad_()
+    ours = fused_triton.unit_norm(weight)
+    wanted = exact / (exact.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-6)
+    torch.testing.assert_close(ours.double(), wanted, rtol=1e-6, atol=1e-7)
+    [gradient] = torch.autograd.grad((ours * g).sum(), weight)
+    [expected] = torch.autograd.grad((wanted * g).sum(), exact)
+    torch.testing.assert_close(gradient[1].double(), g[1].double() * 1e6, rtol=1e-5, atol=0)  # autograd's is NaN there
+    others = [0, *range(2, shape[0])]
+    torch.testing.assert_close(gradient[others].double(), expected[others], rtol=1e-4, atol=1e-6)
+
+
+def test_blocks_of_both_kinds_normalize_their_weights_in_one_kernel(on_triton, monkeypatch):
+    seen, original = [], fused_triton.unit_norm
+    monkeypatch.setattr(fused_triton, "unit_norm", lambda weight: seen.append(len(weight)) or original(weight))
+    x = torch.rand(2, 3, 8, 8)
+    for block in (HaHBlock(3, 16), StandardBlock(3, 24)):
+        seen.clear()
+        plain = type(block)(3, block.conv.out_channels, kernels="reference")
+        plain.load_state_dict(block.state_dict())
+        ours, wanted = block(x), plain(x)
+        assert len(block.conv.weight) in seen
+        torch.testing.assert_close(ours.float(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_norm_that_is_wrong_or_does_not_launch_is_noticed(on_triton, monkeypatch):
+    original = fused_triton.unit_norm
+    monkeypatch.setattr(fused_triton, "unit_norm", lambda weight: 1.001 * original(weight))
+    with pytest.warns(RuntimeWarning, match="its weight norm is not the reference's"):
+        assert kernels.fused("cpu", torch.float32) is None
+
+    def broken(weight):
+        raise RuntimeError("Triton Error [CUDA]: out of shared memory")
+
+    kernels._works.clear()
+    monkeypatch.setattr(fused_triton, "unit_norm", original)
+    assert kernels.fused("cpu", torch.float32) is not None
+    monkeypatch.setattr(fused_triton, "unit_norm", broken)
+    with pytest.warns(RuntimeWarning, match="out of shared memory"):
+        weight = StandardBlock(3, 8).conv.used_weight()
+    torch.testing.assert_close(weight.flatten(1).norm(dim=1), torch.ones(8))
+
+
 def test_ties_strengthen_exactly_K():
     u = draw("tied", 2, 4, 4, 24)
     s = numbers(24, 4, 4, K=5, local=False, lambda_=0.5)
@@ -153,6 +202,12 @@ def test_a_map_too_large_for_one_program_is_selected_all_the_same(monkeypatch):
     small = fused_triton.forward(u, s)[0]
     monkeypatch.setattr(fused_triton, "LARGEST_MAP", 16)
     torch.testing.assert_close(fused_triton.forward(u, s)[0], small)
+    product, field = torch.randn(2, 81), torch.rand(2, 81)
+    apart = fused_triton.share(product, field, 8, s)
+    monkeypatch.undo()
+    for whole, wanted in zip(fused_triton.share(product, field, 8, s), apart, strict=True):
+        torch.testing.assert_close(whole, wanted)
+    monkeypatch.setattr(fused_triton, "LARGEST_MAP", 16)
     mean = numbers(8, 9, 9, k=0, scale=1.0)
     _, z = reference(u, mean)
     torch.testing.assert_close(

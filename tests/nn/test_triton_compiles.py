@@ -56,6 +56,9 @@ build(
      **dict.fromkeys(("sigma", "rest", "eps"), "fp32")},
     SIZE=1024,
 )
+weights = {**dict.fromkeys(("weight", "norm"), floats), "elements": count, "eps": "fp32"}
+build(kernels._unit_norm_kernel, {**weights, "unit": floats}, CHUNK=1024)
+build(kernels._unit_norm_backward_kernel, {**weights, "gradient": floats, "to_weight": floats}, CHUNK=1024)
 """
 
 
