@@ -37,7 +37,7 @@ LARGEST_MAP = 4096  # locations of an image that fit one program of `normalize`
 # Activations in one program, chosen so that nothing spills out of the registers (`ptxas -v`, sm_90).
 _TILE_ELEMENTS = 1024
 _TILE_WARPS = 4
-_MAP_ELEMENTS = 16384
+_MAP_ELEMENTS = 4096
 _WARP_ELEMENTS = 1024  # of those of a map, for each warp
 _CHUNK = 1024  # numbers of a filter at once
 
