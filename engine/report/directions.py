@@ -162,7 +162,7 @@ def explained_markdown(report: Report) -> str:
 
 def _sentence(one: Explanation) -> str:
     printed, found = effects.signed(one.effect, one.published), effects.size_of(one.effect, one.found)
-    return f"Published {printed}, found {md(found)} at {_titled(one.view)}. {one.verdict.capitalize()}."
+    return f"Published {printed}, found {md(found)} at {_titled(one.view)}. {one.verdict}."
 
 
 def lines(report: Report) -> Iterator[tuple[str, str]]:
@@ -179,7 +179,7 @@ def lines(report: Report) -> Iterator[tuple[str, str]]:
                 yield f"  {found.verdict}: {effect.says} ({effect.place}): {size}", "yellow"
     for one in explained.explanations(report):
         printed, found_size = effects.signed(one.effect, one.published), effects.size_of(one.effect, one.found)
-        yield f"  {one.effect.says}: published {printed}, found {found_size}; {one.verdict}", ""
+        yield f"  {one.effect.says}: published {printed}, found {found_size}. {one.verdict}", ""
 
 
 # Tables in short

@@ -416,7 +416,7 @@ def _explanations(report: Report) -> str:
         printed = _n(effects.signed(effect, one.published))
         parts.append(
             f"<h3>{_e(effect.says)} ({_e(effect.place)})</h3><p>Published {printed}, found "
-            f"{_n(effects.size_of(effect, one.found))} at {_e(one.view.title)}. {_e(one.verdict.capitalize())}.</p>"
+            f"{_n(effects.size_of(effect, one.found))} at {_e(one.view.title)}. {_e(one.verdict)}.</p>"
             + (_scroll(f"<table class=numbers>{head}<tbody>{''.join(lines)}</tbody></table>") if one.switches else "")
         )
     return "".join(parts) if len(parts) > 1 else parts[0] + "<p class=quiet>nothing was measured yet</p>"
