@@ -90,16 +90,21 @@ class HahApp(BaseApp):
 
     def _answer_signals(self) -> None:
         """Somebody ends this program: the terminal is left as it was, unless it takes nothing any more: then the app
-        waits in the middle of a picture (asyncio's own handlers would wait with it), and is not waited for."""
+        waits in the middle of a picture (asyncio's own handlers would wait with it), and is not waited for. What is to
+        be done whole is, in either case."""
         loop = asyncio.get_running_loop()
 
         def end(number: int) -> None:
             self.release()
             self.exit(None, return_code=128 + number)
 
+        def give_up(number: int) -> None:
+            self.finish()
+            os._exit(128 + number)
+
         def answer(number: int, _: object) -> None:
             loop.call_soon_threadsafe(end, number)
-            patience = threading.Timer(PATIENCE, os._exit, (128 + number,))
+            patience = threading.Timer(PATIENCE, give_up, (number,))
             patience.daemon = True
             patience.start()
 
@@ -272,6 +277,8 @@ def main() -> None:
         print(f"hah-tui: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     app.run()
-    # Threads that wait for a disk are daemons, and no exit handler has work to do: leave at once.
+    if app.return_code:  # by a signal: who presses q has been told what is waited for
+        app.finish()
+    # Other threads that wait for a disk are daemons, and no exit handler has work to do: leave at once.
     sys.stdout.flush()
     sys.exit(app.return_code or 0)

@@ -59,7 +59,7 @@ class BaseApp(App[None]):
         self.slurm = Poll()  # one for all screens
         self.has_site = _has_sites()  # whether footers have the key that hands work to Slurm
         self.handing: set[Path] = set()  # runs that are being handed to Slurm
-        self._whole = 0  # pieces of work that are not to be cut
+        self._whole: list[threading.Thread] = []  # work that is not to be cut
         self._leaving = False
         self._engines: list[subprocess.Popen[bytes]] = []
 
@@ -139,15 +139,22 @@ class BaseApp(App[None]):
                 self.call_in_app(owner, partial(then, answer))
             finally:
                 if whole:
-                    self.call_in_app(self, self._one_is_whole)
+                    self.call_in_app(self, partial(self._one_is_whole, thread))
 
-        self._whole += whole
-        threading.Thread(target=body, daemon=True).start()
+        thread = threading.Thread(target=body, daemon=True)
+        if whole:
+            self._whole.append(thread)
+        thread.start()
 
-    def _one_is_whole(self) -> None:
-        self._whole -= 1
+    def _one_is_whole(self, thread: threading.Thread) -> None:
+        self._whole.remove(thread)
         if self._leaving and not self._whole:
             self.leave()
+
+    def finish(self) -> None:
+        """Wait for what is to be done whole; from any thread, and after the app."""
+        for thread in [*self._whole]:
+            thread.join()
 
     def leave(self) -> None:
         """End the app; engines go on. What is to be done whole is waited for, unless this is asked for again."""

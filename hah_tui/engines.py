@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -373,8 +372,8 @@ def hand_over_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: 
 
     _check_checkpoint(run, experiment, checkpoint)
     profile, parts = _site_for(site, experiment), experiment.compute.evaluators
-    submitted.check_free(run.evaluation)
     with Handover(run.path.parent, run.id, profile, only_evaluation=True, parts=parts) as over:
+        submitted.check_free(run.evaluation)
         over.evaluate(run, experiment, checkpoint)
         return over.submit()
 
@@ -391,13 +390,9 @@ def hand_over_again(runs: Sequence[RunDirectory], site: str | None) -> tuple[lis
     experiments: list[Experiment] = []
     for run in runs:
         try:
-            look = Watcher(run).settled()
-            if (look.live and look.status != "queued") or look.status == "finished":
-                why = f" ({look.reason})" if look.reason else ""
-                raise RequestError(f"{run.id} is {look.status}{why}; nothing to go on with")
-            submitted.check_free(run)
-            experiments.append(store.experiment_of(run, look.state))
-            if look.state.kind == "evaluation":
+            state = _goes_on(run)
+            experiments.append(store.experiment_of(run, state))
+            if state.kind == "evaluation":
                 measured[run] = experiments[-1]
             else:
                 trained.append(run)
@@ -412,14 +407,28 @@ def hand_over_again(runs: Sequence[RunDirectory], site: str | None) -> tuple[lis
         evaluates = some[0] in measured
         first = RunDirectory(some[0].path.parents[1]) if evaluates else some[0]
         with Handover(first.path.parent, first.id, profile, only_evaluation=evaluates, parts=parts) as over:
-            acts: list[Callable[[], object]] = [*(partial(over.again, run) for run in some), over.submit]
-            for act in acts:
+            for run in some:
                 try:
-                    act()
+                    _goes_on(run)  # somebody else may have handed it over meanwhile
+                    submitted.check_free(run)
+                    over.again(run)
                 except RequestError as error:
                     refused += error.mistakes
+            try:
+                over.submit()
+            except RequestError as error:
+                refused += error.mistakes
             handed += over.handed
     return handed, refused
+
+
+def _goes_on(run: RunDirectory) -> State:
+    """The state of a run, or an evaluation, of which something is left and nobody does it; raises RequestError."""
+    look = Watcher(run).settled()
+    if (look.live and look.status != "queued") or look.status == "finished":
+        why = f" ({look.reason})" if look.reason else ""
+        raise RequestError(f"{run.id} is {look.status}{why}; nothing to go on with")
+    return look.state
 
 
 def scripts(folder: Path, name: str, run: str, site: str | None, evaluation: Experiment | None = None) -> list[str]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from engine.sweep.profiles import Profile
 
 
+_PATIENCE = 90.0  # seconds for another hand-over, which waits for Slurm's programs
+
+
 @dataclass(frozen=True)
 class Handed:
     """A run, or the job that evaluates one, that Slurm has."""
@@ -52,6 +55,8 @@ class Handover:
     """What is handed to Slurm together: collected, then submitted. What is left as the block ends is undone: a new run
     is gone, another is where it was.
 
+    Nobody else hands over anything of the folder inside the block, so what is asked of a run there stays true.
+
     A run that was made or taken up is *queued*, without a note of its job until sbatch has answered: whoever is killed
     in between leaves one that says so.
     """
@@ -65,8 +70,12 @@ class Handover:
         self._taken: list[_Taken] = []
         self.handed: list[Handed] = []
         self.site = sbatch.site()  # asked before anything is made
+        self._alone: Lock | None = None
 
     def __enter__(self) -> Handover:
+        self._alone = Lock.take(sbatch.made(self._folder) / "lock", patience=_PATIENCE)
+        if self._alone is None:
+            raise RequestError(f"something else of {self._folder} is being handed to Slurm for long; try again")
         return self
 
     def __exit__(
@@ -76,6 +85,8 @@ class Handover:
             with suppress(OSError, RequestError):
                 self._undo(one)
         self._taken.clear()
+        if self._alone is not None:
+            self._alone.release()
 
     def _undo(self, one: _Taken) -> None:
         """Put back what was done to a run, unless somebody else has taken it up."""

@@ -173,7 +173,7 @@ def test_what_sbatch_refuses_is_said_and_leaves_nothing(slurm, profile, here, ru
     assert done.stderr.startswith("hah: sbatch refused: invalid partition specified: nowhere")
     assert done.stderr.count("\n") == 1
     assert store.all_runs(runs) == []
-    assert list((runs / ".slurm").iterdir()) == []
+    assert [path.name for path in (runs / ".slurm").iterdir()] == ["lock"]
 
 
 def test_without_slurm_or_without_its_controller_it_is_said(profile, here, runs, program, monkeypatch):

@@ -44,7 +44,7 @@ def refused(runs, monkeypatch):
 
         with pytest.raises((RequestError, OSError)):
             attempt()
-        assert not list(runs.glob(".slurm/*"))
+        assert [path.name for path in runs.glob(".slurm/*")] in ([], ["lock"])
 
     return hand
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runs.slurm import job_of
 from tests.tui.made import made
 
 PROGRAM = str(Path(sys.executable).with_name("hah-tui"))
@@ -25,6 +26,35 @@ def test_the_terminal_after_a_signal_to_hah_tui(folder, terminal, name):
     for undone in RESET:
         done = undone[:-1] + (b"h" if undone.endswith(b"l") else b"l")
         assert screen.output.rfind(undone) > screen.output.rfind(done) >= 0
+
+
+def test_a_signal_while_something_is_handed_to_slurm(folder, terminal, monkeypatch, tmp_path):
+    """The terminal is free at once, the job is noted all the same."""
+    run, programs = made(folder, "one", status="stopped", epoch=1), tmp_path / "programs"
+    (run.checkpoints / "last.pt").write_bytes(b"x")
+    programs.mkdir()
+    for name, script in (
+        ("squeue", 'if [ "$1" = --version ]; then echo slurm 24.11.5; fi'), ("sinfo", ""),
+        ("scontrol", "echo ClusterName = ci"), ("sbatch", f"touch {programs}/called; sleep 5; echo 70"),
+    ):  # fmt: skip
+        (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    profile = tmp_path / "xdg_config_home" / "hah-tui" / "slurm.yaml"
+    profile.parent.mkdir(parents=True, exist_ok=True)
+    profile.write_text("cpus: 1\n")
+    screen = terminal(PROGRAM)
+    screen.expect("stopped")
+    screen.send("\x1bOR")  # f3
+    deadline = time.monotonic() + 60
+    while not (programs / "called").exists():
+        assert time.monotonic() < deadline
+        screen.read(0.05)
+    os.kill(screen.process.pid, signal.SIGTERM)
+    screen.expect(RESET[0].decode(), 3)
+    assert job_of(run) is None
+    assert screen.wait() == 128 + signal.SIGTERM
+    assert job_of(run).id == "70"
 
 
 def form(terminal):

@@ -1,6 +1,7 @@
 """Runs of Slurm on the screens: what squeue says of them, and that nobody waits for a squeue that hangs."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -239,6 +240,21 @@ def test_what_was_stopped_goes_on_in_slurm_where_somebody_said_how(runs, cluster
 
     drive(runs, body)
     assert [read_state(run).status for run in (a, b)] == ["queued", "queued"]
+
+
+def test_two_who_hand_over_one_run_at_once_submit_it_once(runs, cluster, programs):
+    run = stopped(runs, "a")
+    cluster("slurm.yaml")
+    row = rows(("70", *WAITS[1:-1], "SCRIPT"))
+    programs("squeue", f"row='{row}'; script=$(ls {runs}/.slurm/*.sh) && echo \"${{row/SCRIPT/$script}}\"")
+    calls = programs("sbatch", "sleep 1; echo 70")
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: engines.hand_over_again([run], None), range(2)))
+    assert sorted(len(handed) for handed, _ in done) == [0, 1]
+    [refused] = [mistake for _, refused in done for mistake in refused]
+    assert str(refused).startswith("a is Slurm's: job 70 is pending")
+    assert len(calls.read_text().splitlines()) == 1
+    assert job_of(run).id == "70"
 
 
 def test_who_leaves_while_something_is_handed_over_leaves_when_it_is(runs, cluster, programs):
