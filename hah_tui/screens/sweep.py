@@ -27,6 +27,7 @@ from engine.runs.watcher import Look
 from engine.sweep import submit, sweeps
 from engine.sweep.sweeps import Sweep, Trial
 from hah_tui import engines, keys
+from hah_tui.base import BaseApp
 from hah_tui.screens.dialogs import Ask, PickRun
 from hah_tui.screens.pick_sweep import PickSweep, Which
 from hah_tui.screens.run_actions import RunActions
@@ -77,7 +78,8 @@ class SweepScreen(RunActions):
     def on_mount(self) -> None:
         self.grid.focus()
         self._show()
-        self.follow(partial(self._look, SweepReader(self.hah.folder, self.hah.slurm.now)), self._looked, ROUND_SECONDS)
+        look = partial(self._look, self.hah, SweepReader(self.hah.folder, self.hah.slurm.now))
+        self.follow(look, self._looked, ROUND_SECONDS)
         self.action_sweeps()
 
     def on_resize(self, event: Resize) -> None:
@@ -115,8 +117,9 @@ class SweepScreen(RunActions):
 
     # Reading
 
-    def _look(self, reader: SweepReader) -> SweepNow | None:
-        name, app = self._name, self.hah
+    def _look(self, app: BaseApp, reader: SweepReader) -> SweepNow | None:
+        """How the sweep stands, for a thread, in which a screen that has gone knows no app."""
+        name = self._name
         if not name:
             return None
         first = self.known is None

@@ -7,7 +7,9 @@ names that Textual keeps to itself; where it has none of them any more, its own 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from rich.control import Control
@@ -35,7 +37,10 @@ class Picture:
         return update if Compositor is None or not isinstance(update, CompositorUpdate) else _Less(self, update)
 
     def written(self, update: Any, console: Any) -> str:
-        """The sequences of an update."""
+        """The sequences of an update, after which text has no style."""
+        return lean(self._written(update, console))
+
+    def _written(self, update: Any, console: Any) -> str:
         if not isinstance(update, LayoutUpdate | _Spans):
             self._rows.clear()
             return str(update.render_segments(console))
@@ -52,6 +57,57 @@ class Picture:
     def forget(self) -> None:
         """Another size: nobody knows what the terminal makes of it."""
         self._rows.clear()
+
+
+_STYLE = re.compile(r"\x1b\[([0-9;]*)m")
+_MOVES = re.compile(r"(?:\x1b\[\d+;\d+H)*")
+_CODES = re.compile(r"[345]8;2;\d+;\d+;\d+|[345]8;5;\d+|\d+")
+
+
+def lean(sequences: str) -> str:
+    """The same picture with fewer bytes: Rich tells every piece of text its whole style and takes that back after it;
+    here each says in what it differs from the one before."""
+    pieces, now, wanted, end = list[str](), "", "", 0
+    for match in _STYLE.finditer(sequences):
+        start, codes = match.start(), match[1]
+        if start > end:
+            text = sequences[end:start]
+            if wanted != now and not _MOVES.fullmatch(text):
+                pieces.append(_change(now, wanted))
+                now = wanted
+            pieces.append(text)
+        wanted = "" if codes in ("", "0") else f"{wanted};{codes}" if wanted else codes
+        end = match.end()
+    if now != wanted:
+        pieces.append(_change(now, wanted))
+    pieces.append(sequences[end:])
+    return "".join(pieces)
+
+
+@lru_cache(maxsize=4096)
+def _change(now: str, wanted: str) -> str:
+    """The sequence that takes text of one style to another, both as codes (none: no style)."""
+    old, new = _parts(now), _parts(wanted)
+    if old is None or new is None or not old.keys() <= new.keys():
+        return f"\x1b[0;{wanted}m" if wanted else "\x1b[0m"
+    return f"\x1b[{';'.join(code for kind, code in new.items() if old.get(kind) != code)}m"
+
+
+def _parts(style: str) -> dict[str, str] | None:
+    """The codes of a style by what they are of: the text's colour, that behind it, or each of the others. None where
+    there are some that take another back."""
+    found = {}
+    for code in _CODES.findall(style):
+        number = int(code.partition(";")[0])
+        if number == 38 or 30 <= number <= 37 or 90 <= number <= 97:
+            found["text"] = code
+        elif number == 48 or 40 <= number <= 47 or 100 <= number <= 107:
+            found["behind"] = code
+        elif 1 <= number <= 9:
+            found[code] = code
+        else:
+            return None
+    return found
 
 
 if Compositor is not None:

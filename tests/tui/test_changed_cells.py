@@ -1,4 +1,5 @@
-"""What is left out because the terminal shows it already: in the end it shows what it was to show."""
+"""What is left out because the terminal shows it already, or writes in that style: in the end it shows what it was to
+show."""
 
 import re
 
@@ -10,7 +11,7 @@ from textual._compositor import InlineUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from hah_tui.widgets.changed_cells import Picture, _Spans
+from hah_tui.widgets.changed_cells import Picture, _Spans, lean
 
 WIDTH, HEIGHT, CUT = 8, 3, 5  # a row is two chops
 CONSOLE = Console(force_terminal=True, color_system="truecolor")
@@ -20,19 +21,46 @@ spans = st.lists(cells_of_a_row.filter(lambda one: one[1] < one[2]), max_size=2,
 
 
 class Emulator:
-    """A terminal that knows where to write."""
+    """A terminal that knows where to write, and in what style."""
 
     def __init__(self):
         self.rows = [["?"] * WIDTH for _ in range(HEIGHT)]
+        self.styles = [[()] * WIDTH for _ in range(HEIGHT)]
+        self.style = {}
 
     def write(self, text):
         x = y = 0
-        for move, letters in re.findall(r"\x1b\[(\d+;\d+)H|([^\x1b]+)", text):
-            if move:
+        for match in re.finditer(r"\x1b\[(\d+;\d+)H|\x1b\[([\d;]*)m|([^\x1b]+)", text):
+            move, codes, letters = match.groups()
+            if move is not None:
                 y, x = (int(part) - 1 for part in move.split(";"))
-            for letter in letters:
-                self.rows[y][x] = letter
-                x += 1
+            if codes is not None:
+                self._read(codes or "0")
+            for letter in letters or "":
+                self.rows[y][x], self.styles[y][x] = letter, tuple(sorted(self.style.items()))
+                x = min(x + 1, WIDTH - 1)
+
+    def _read(self, codes):
+        rest = [int(code) for code in codes.split(";") if code]
+        while rest:
+            code = rest.pop(0)
+            if code == 0:
+                self.style = {}
+            elif code in (38, 48):
+                count = 4 if rest[0] == 2 else 2
+                self.style[code], rest = tuple(rest[:count]), rest[count:]
+            elif code in (39, 49):
+                self.style.pop(code - 1, None)
+            elif code in (21, 22, 24):
+                for other in {21: [4], 22: [1, 2], 24: [4]}[code]:
+                    self.style.pop(other, None)
+                self.style |= {21: True} if code == 21 else {}
+            elif 30 <= code <= 37 or 90 <= code <= 97:
+                self.style[38] = code
+            elif 40 <= code <= 47 or 100 <= code <= 107:
+                self.style[48] = code
+            else:
+                self.style[code] = True
 
 
 def strip(text):
@@ -73,3 +101,30 @@ def test_what_is_there_is_not_sent_again():
     sent(InlineUpdate([strip("cccccccc")]))  # whatever else is written leaves nothing that is known
     assert sent(whole(["aaaaaaaa", "bbbbbbbb", "aaaaaaaa"])).count("a") == 16
     assert picture.without("text") == "text"
+
+
+codes = st.sampled_from(
+    ["1", "2", "3", "4", "7", "9", "21", "22", "24", "31", "97", "42", "107", "39", "49", "38;5;9", "48;5;200",
+     "38;2;1;2;3", "38;2;4;5;6", "48;2;1;2;3", "48;2;0;0;0"]
+)  # fmt: skip
+styled = st.tuples(st.lists(codes, max_size=3), st.text("ab ", max_size=3), st.sampled_from(["\x1b[0m", "\x1b[m", ""]))
+moves = st.tuples(st.integers(1, HEIGHT), st.integers(1, WIDTH)).map(lambda place: "\x1b[{};{}H".format(*place))
+piece = st.one_of(moves, styled.map(lambda one: f"\x1b[{';'.join(one[0])}m{one[1]}{one[2]}" if one[0] else one[1]))
+
+
+@given(st.lists(piece, max_size=12))
+def test_every_letter_has_its_style(pieces):
+    sequences = "".join(pieces) + "\x1b[0m"
+    ours, wanted = Emulator(), Emulator()
+    ours.write(lean(sequences))
+    wanted.write(sequences)
+    assert (ours.rows, ours.styles, ours.style) == (wanted.rows, wanted.styles, {})
+
+
+def test_a_style_is_told_once_and_then_what_differs():
+    green, bold = "\x1b[38;2;1;2;3;48;2;9;9;9m", "\x1b[1;38;2;4;5;6;48;2;9;9;9m"
+    assert lean(f"{green}a\x1b[0m{green}b\x1b[0m{bold}c\x1b[0m{green}d\x1b[0m") == (
+        f"{green}ab\x1b[1;38;2;4;5;6mc\x1b[0;38;2;1;2;3;48;2;9;9;9md\x1b[0m"
+    )
+    assert lean(f"{green}a\x1b[0m\x1b[2;1H{green}b\x1b[0m") == f"{green}a\x1b[2;1Hb\x1b[0m"
+    assert lean(f"{green}\x1b[0mplain") == "plain"

@@ -2,6 +2,7 @@
 afterwards may hurt."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from engine.experiment.mistakes import RequestError
 from engine.runs import launch
 from engine.sweep import desk
-from hah_tui import engines
+from hah_tui import base, engines
 from hah_tui.app import HahApp
 from hah_tui.screens.runs import RunsScreen
 from tests.tui import made as making
@@ -51,6 +52,13 @@ def slow(monkeypatch, tmp_path):
         time.sleep(SLOW)
         raise launch.LaunchError("the engine did not answer")
 
+    of = base.app_of
+
+    def app_of(node):
+        assert threading.current_thread() is threading.main_thread(), "a screen that has gone knows no app"
+        return of(node)
+
+    monkeypatch.setattr(base, "app_of", app_of)
     monkeypatch.setattr(HahApp, "in_background", in_background)
     monkeypatch.setattr(engines, "begin", begin)
     monkeypatch.setattr(launch, "ask", ask)
