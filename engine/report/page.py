@@ -98,7 +98,7 @@ def lead(report: Report) -> list[str]:
     own = {run.run.id: run for preset in report.networks for run in report.networks[preset].runs}
     if own:
         trained = [preset for preset in TABLE_PRESETS if report.networks[preset].runs]
-        said = [f"Of the paper's own networks {len(own)} runs are here ({', '.join(map(title_of, trained))})."]
+        said = [f"Of the paper's own networks {len(own)} runs are here ({'; '.join(map(title_of, trained))})."]
     else:
         said = [
             "No network of the paper's own size was trained here, so none of its numbers is reproduced or contradicted."
