@@ -279,8 +279,8 @@ def side_by_side(session: Session, jobs: Sequence[Job]) -> None:
 
 
 def alone(run: Any) -> dict[str, Any] | None:
-    """Seconds of an epoch of a training that had the GPU for itself, of its epochs 2 to ALONE: tested after each, never
-    saved. None where it did not get that far."""
+    """Seconds of an epoch of a training that had the GPU for itself, of its epochs 2 to ALONE, never saved, tested
+    after each unless trainings were asked for by name. None where it did not get that far."""
     from engine.runs.events import Tail
 
     when = {event["epoch"]: event["time"] for event in Tail(run.events) if event["kind"] == "epoch"}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from engine import disk
 from engine.experiment import Experiment, RequestError, presets
@@ -113,6 +114,8 @@ def _do(
     def make(job: Job, experiment: Experiment) -> Work:
         nonlocal work
         work = kind.make(job, experiment, arguments)
+        gc.freeze()  # what was imported stays, and need not be looked at again
+        gc.enable()
         return work
 
     def hold(experiment: Experiment) -> tuple[torch.device, devices.Choice]:
@@ -386,5 +389,15 @@ VERBS = {
     "export": Verb(_export_options, answer=_export),
 }
 
+
+def leave(code: int) -> NoReturn:
+    """End this process without taking apart what it has imported, for which Python and torch take half a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.disable()  # a fifth of the time in which torch is imported
+    leave(main())

@@ -14,6 +14,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -103,7 +104,8 @@ class HahApp(BaseApp):
             os._exit(128 + number)
 
         def answer(number: int, _: object) -> None:
-            loop.call_soon_threadsafe(end, number)
+            with suppress(RuntimeError):  # the app has ended
+                loop.call_soon_threadsafe(end, number)
             patience = threading.Timer(PATIENCE, give_up, (number,))
             patience.daemon = True
             patience.start()
@@ -115,8 +117,9 @@ class HahApp(BaseApp):
         if not self.is_headless:
             try:
                 termios.tcgetattr(0)
-            except termios.error:
-                os._exit(129)  # the terminal is gone and no SIGHUP came; reading its end would keep a core busy
+            except termios.error:  # the terminal is gone and no SIGHUP came; reading its end would keep a core busy
+                self.finish()
+                os._exit(128 + signal.SIGHUP)
         self.reap()
 
     async def on_event(self, event: events.Event) -> None:
@@ -251,9 +254,10 @@ def _get_ready() -> None:
     networks.targets()
 
 
-def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+def _thread_failed(app: BaseApp, failure: threading.ExceptHookArgs) -> None:
     """Where Textual's writer has failed nothing arrives any more, and the app would wait for it for ever."""
     if failure.thread is not None and failure.thread.name == "textual-output":
+        app.finish()
         os._exit(128 + signal.SIGHUP)
     threading.__excepthook__(failure)
 
@@ -270,14 +274,16 @@ def main() -> None:
         print("hah-tui: needs a terminal that can do more than plain lines; 'hah' works everywhere", file=sys.stderr)
         sys.exit(2)
     disk.find_home()
-    threading.excepthook = _thread_failed
     try:
         app = HahApp(runs_folder(chosen.runs_dir))
     except OSError as error:
         print(f"hah-tui: {error.strerror}", file=sys.stderr)
         sys.exit(2)
+    threading.excepthook = partial(_thread_failed, app)
     app.run()
     if app.return_code:  # by a signal: who presses q has been told what is waited for
+        for number in (*ENDINGS, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         app.finish()
     # Other threads that wait for a disk are daemons, and no exit handler has work to do: leave at once.
     sys.stdout.flush()

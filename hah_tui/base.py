@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -38,6 +39,7 @@ from hah_tui.text import shown
 from hah_tui.themes import SERIES
 
 T = TypeVar("T")
+LONGEST = 90.0  # seconds for work that is not to be cut: Slurm's programs may take a minute to answer
 UNSEEN = 4  # times as rarely does a screen follow something while another one hides it
 
 
@@ -152,9 +154,10 @@ class BaseApp(App[None]):
             self.leave()
 
     def finish(self) -> None:
-        """Wait for what is to be done whole; from any thread, and after the app."""
+        """Wait for what is to be done whole, as long as that may take; from any thread, and after the app."""
+        deadline = time.monotonic() + LONGEST
         for thread in [*self._whole]:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def leave(self) -> None:
         """End the app; engines go on. What is to be done whole is waited for, unless this is asked for again."""

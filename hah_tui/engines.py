@@ -406,19 +406,22 @@ def hand_over_again(runs: Sequence[RunDirectory], site: str | None) -> tuple[lis
     for some, parts in [*together, *(([run], one.compute.evaluators) for run, one in measured.items())]:
         evaluates = some[0] in measured
         first = RunDirectory(some[0].path.parents[1]) if evaluates else some[0]
-        with Handover(first.path.parent, first.id, profile, only_evaluation=evaluates, parts=parts) as over:
-            for run in some:
-                try:
-                    _goes_on(run)  # somebody else may have handed it over meanwhile
-                    submitted.check_free(run)
-                    over.again(run)
-                except RequestError as error:
-                    refused += error.mistakes
-            try:
+        over = None
+        try:
+            with Handover(first.path.parent, first.id, profile, only_evaluation=evaluates, parts=parts) as over:
+                for run in some:
+                    try:
+                        _goes_on(run)  # somebody else may have handed it over meanwhile
+                        submitted.check_free(run)
+                        over.again(run)
+                    except RequestError as error:
+                        refused += error.mistakes
                 over.submit()
-            except RequestError as error:
-                refused += error.mistakes
-            handed += over.handed
+        except RequestError as error:  # what was handed over before stays so
+            refused += error.mistakes
+        except OSError as error:
+            refused.append(Mistake(f"{error.filename or first.path.parent}: {error.strerror}"))
+        handed += over.handed if over is not None else []
     return handed, refused
 
 

@@ -328,7 +328,8 @@ class Compute(Section):
         pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$",
     )
     kernels: Literal["auto", "reference", "fused"] = option(
-        "auto", "the HaH operations: plain PyTorch (reference), their fused twins, or the twins where they run"
+        "auto",
+        "HaH operations and weight norm: plain PyTorch (reference), their fused twins, or the twins where they run",
     )
     cuda_graph: bool = option(True, "on a GPU, replay the passes over a batch as one CUDA graph where they allow it")
     num_gpus: int = option(1, "processes of a data-parallel run; this version trains on one device", ge=1, le=1)

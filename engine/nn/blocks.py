@@ -28,8 +28,11 @@ from engine.nn.kernels import Kernels
 class NormalizedConv2d(nn.Conv2d):
     """A 3x3 convolution without bias whose output is divided by each filter's l2 norm + 1e-6 (Eq. 1 before ReLU).
 
-    x: [B, C, H, W] -> [B, N, H, W]. ``weight_norm=False`` leaves the weights as they are.
+    x: [B, C, H, W] -> [B, N, H, W]. ``weight_norm=False`` leaves the weights as they are. ``ran`` is what divided them
+    last: "reference", or the name of a fused twin.
     """
+
+    ran = ""
 
     def __init__(
         self,
@@ -48,7 +51,8 @@ class NormalizedConv2d(nn.Conv2d):
         weight: Tensor = self.weight
         if not self.weight_norm:
             return weight
-        return kernels.unit_norm(weight, self.kernels)
+        normalized, self.ran = kernels.unit_norm(weight, self.kernels)
+        return normalized
 
     def forward(self, x: Tensor) -> Tensor:
         u: Tensor = self._conv_forward(x, self.used_weight(), None)

@@ -21,44 +21,53 @@ Fused = Callable[[Tensor, Tensor, BlockNumbers], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Twin:
-    """A fused block: its name, the module it is in, and the precisions of convolutions that it runs.
+    """Fused operations: their name, the module they are in, the precisions in which they run (a block: of its
+    convolution; the weight norm: of the weights), and how they are tried on a device: that raises whatever a compiler
+    says, and RuntimeError for a result that is not the reference's.
 
     The module has ``hah_block``, which takes x [B, C, H, W], the weight its convolution uses [N, C, h, w] and the
-    block's numbers, and returns the output [B, N, H, W] and the HaH cost, a scalar; and ``failed``, which tells what a
-    compiler or a launch says from what is wrong with the input. With ``weights`` it has `convolution.unit_norm` too.
+    block's numbers, and returns the output [B, N, H, W] and the HaH cost, a scalar, or ``unit_norm``, the twin of
+    `convolution.unit_norm`, or both; and ``failed``, which tells what a compiler or a launch says from what is wrong
+    with the input.
     """
 
     name: str
     module: str
     dtypes: tuple[torch.dtype, ...]
-    weights: bool = False
+    tried: Callable[[Any, torch.device], None]
 
     @property
     def code(self) -> Any:
         return import_module(self.module)
 
 
-TWINS = {  # by kind of device
-    "cpu": Twin("fused-cpu", "engine.nn.fused_cpu", (torch.float32, torch.float64)),
-    "cuda": Twin("triton", "engine.nn.fused_triton", (torch.float32, torch.bfloat16), weights=True),
-}
-_works: dict[str, bool] = {}  # twins by name, as far as they have been tried in this process
-
-
 def fused(kind: str, dtype: torch.dtype) -> Twin | None:
     """The fused block for convolutions in ``dtype`` on a kind of device (cpu, cuda), or None where there is none or it
     does not run here; on first use it is compiled and compared with the plain operations."""
-    twin = TWINS.get(kind)
+    return _working(TWINS, kind, dtype)
+
+
+def unit_norm(weight: Tensor, wanted: Kernels) -> tuple[Tensor, str]:
+    """`convolution.unit_norm`, by a twin where there is one and the reference is not wanted, and what ran."""
+    twin = _working(UNIT_NORMS, weight.device.type, weight.dtype) if wanted != "reference" else None
+    if twin is not None:
+        try:
+            return twin.code.unit_norm(weight), twin.name
+        except Exception as error:
+            if not twin.code.failed(error):
+                raise
+            give_up(twin, error)
+    return convolution.unit_norm(weight), "reference"
+
+
+def _working(twins: dict[str, Twin], kind: str, dtype: torch.dtype) -> Twin | None:
+    twin = twins.get(kind)
     if twin is None or dtype not in twin.dtypes:
         return None
     if twin.name not in _works:
         _works[twin.name] = True
         try:
-            for precision in twin.dtypes[:1] if kind == "cpu" else twin.dtypes:
-                for K in (3, 0):
-                    check(twin.code.hah_block, torch.device(kind), precision, K)
-            if twin.weights:
-                check_unit_norm(twin.code.unit_norm, torch.device(kind))
+            twin.tried(twin.code, torch.device(kind))
         except torch.OutOfMemoryError:
             del _works[twin.name]
             raise
@@ -67,28 +76,19 @@ def fused(kind: str, dtype: torch.dtype) -> Twin | None:
     return twin if _works[twin.name] else None
 
 
-def unit_norm(weight: Tensor, wanted: Kernels) -> Tensor:
-    """`convolution.unit_norm`, by the twin that has one for this device unless the reference is wanted."""
-    kind = weight.device.type
-    twin = TWINS.get(kind)
-    if wanted != "reference" and twin is not None and twin.weights and fused(kind, weight.dtype):
-        try:
-            normalized: Tensor = twin.code.unit_norm(weight)
-            return normalized
-        except Exception as error:
-            if not twin.code.failed(error):
-                raise
-            give_up(twin, error)
-    return convolution.unit_norm(weight)
-
-
 def give_up(twin: Twin, error: Exception) -> None:
-    """Remember that this fused block does not run here, and say so once: the reference runs in its place."""
+    """Remember that these fused operations do not run here, and say so once: the reference runs in their place."""
     _works[twin.name] = False
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     warnings.warn(
-        f"{twin.name}: the fused block cannot run, the reference does: {reason}", RuntimeWarning, stacklevel=2
+        f"{twin.name}: the fused operations cannot run, the reference does: {reason}", RuntimeWarning, stacklevel=2
     )
+
+
+def _try_block(code: Any, device: torch.device) -> None:
+    for precision in (torch.float32, torch.bfloat16) if device.type == "cuda" else (torch.float32,):
+        for K in (3, 0):
+            check(code.hah_block, device, precision, K)
 
 
 def check(block: Fused, device: torch.device, dtype: torch.dtype, K: int) -> None:
@@ -116,14 +116,25 @@ def check(block: Fused, device: torch.device, dtype: torch.dtype, K: int) -> Non
             raise RuntimeError("its result is not the reference's")
 
 
-def check_unit_norm(unit_norm: Callable[[Tensor], Tensor], device: torch.device) -> None:
-    """`check` of a weight norm, with a filter that is zero."""
-    with torch.inference_mode(False), torch.enable_grad():
-        draw = torch.Generator().manual_seed(0)
-        w, g = (torch.randn(5, 3, 3, 3, generator=draw).to(device) for _ in range(2))
-        w[1] = 0
-        w.requires_grad_()
-        ours, wanted = unit_norm(w), convolution.unit_norm(w)
-        pairs = (ours, wanted), tuple(torch.autograd.grad((one * g).sum(), w)[0] for one in (ours, wanted))
-    if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(b.detach().abs().max())) for a, b in pairs):
-        raise RuntimeError("its weight norm is not the reference's")
+def check_unit_norm(code: Any, device: torch.device) -> None:
+    """The same of a weight norm, filter by filter: one is zero, and one has a gradient a million times as large."""
+    for shape, layout in (((5, 3, 3, 3), torch.contiguous_format), ((3, 130, 3, 3), torch.channels_last)):
+        with torch.inference_mode(False), torch.enable_grad():
+            draw = torch.Generator().manual_seed(0)
+            w, g = (torch.randn(shape, generator=draw).to(device) for _ in range(2))
+            w[1] = 0
+            w = w.contiguous(memory_format=layout).requires_grad_()
+            ours, wanted = code.unit_norm(w), convolution.unit_norm(w)
+            gradients = [torch.autograd.grad((one * g).sum(), w)[0] for one in (ours, wanted)]
+        for a, b in zip([*ours.detach(), *gradients[0]], [*wanted.detach(), *gradients[1]], strict=True):
+            if not torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max())):
+                raise RuntimeError("its weight norm is not the reference's")
+
+
+_TRITON = "engine.nn.fused_triton"
+TWINS = {  # of a HaH block, by kind of device
+    "cpu": Twin("fused-cpu", "engine.nn.fused_cpu", (torch.float32, torch.float64), _try_block),
+    "cuda": Twin("triton", _TRITON, (torch.float32, torch.bfloat16), _try_block),
+}
+UNIT_NORMS = {"cuda": Twin("triton weight norm", _TRITON, (torch.float32,), check_unit_norm)}  # the same
+_works: dict[str, bool] = {}  # twins by name, as far as they have been tried in this process

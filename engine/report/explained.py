@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from engine.report import effects
 from engine.report.effects import SEEN, Effect, Finding, View
-from engine.report.networks import Network
+from engine.report.networks import PRINTED, Network
 from engine.report.tables import Report
 
 MOST = 3
 HOW = (
     "Of the effects of Tables 1 and 3, and of Table 2's mean of HaH against standard, these are the three whose "
     "published and found sizes are furthest apart. A switch is a network that differs from the HaH network in one "
-    "setting of which the paper and its code leave some doubt; Table 3's ablations are none. It explains a part where "
-    "the effect with it is nearer to the published size, and the two networks differ that way by the rule of the "
-    "effects. What no switch explains is unexplained."
+    "setting of which the paper and its code leave some doubt; Table 3's ablations are none, and where the other "
+    "network of an effect has that setting too, only both together would be one. It explains a part where the effect "
+    "with it is nearer to the published size, its interval not past that, and the two networks differ that way by the "
+    "rule of the effects. What no switch explains is unexplained."
 )
 
 
@@ -28,7 +29,7 @@ class Switch:
     title: str
     found: Finding
     moved: Finding
-    nearer: bool
+    nearer: bool  # to the published size, and not past it
 
     @property
     def explains(self) -> bool:
@@ -92,20 +93,29 @@ def _counts(effect: Effect) -> bool:
 def _switches(report: Report, view: View, effect: Effect, published: float, size: float) -> Iterator[Switch]:
     hah, other = view.network(effect.one), view.network(effect.other)
     towards = 1 if published > size else -1
-    for title, network in _turned(report, view):
+    for title, network in _turned(report, view, effect.other):
         if network.name in (hah.name, other.name):
             continue
         found = effects.between(network, other, effect.metric, effect.sign)
         if found.size is not None:
             moved = effects.between(network, hah, effect.metric, towards)
-            yield Switch(title, found, moved, abs(found.size - published) < abs(size - published))
+            yield Switch(title, found, moved, _nearer(found, published, size))
 
 
-def _turned(report: Report, view: View) -> Iterator[tuple[str, Network]]:
-    """Every network with runs that differs from the view's HaH network in one setting, by what it is called."""
+def _nearer(found: Finding, published: float, size: float) -> bool:
+    """Whether an effect is nearer to the published size than ``size`` is, and has not passed it for sure."""
+    assert found.size is not None
+    sure = found.low is None or found.high is None or not found.low <= published <= found.high
+    passed = (found.size > published) != (size > published) and sure
+    return abs(found.size - published) < abs(size - published) and not passed
+
+
+def _turned(report: Report, view: View, other_row: str) -> Iterator[tuple[str, Network]]:
+    """Every network with runs that differs from the view's HaH network in one setting, by what it is called; not in
+    lambda where the network that it is compared with, a row of a table, has one too."""
     hah = view.network("paper-hah").name
     other, title = ("paper-hah", "lambda 0.1") if view.lambda_1 else ("paper-hah-lambda-1", "lambda 1.0")
-    if view.networks[other].runs:
+    if view.networks[other].runs and len(set(PRINTED[other_row])) == 1:
         yield title, view.networks[other]
     for study in report.studies:
         if study.study.width == view.width:

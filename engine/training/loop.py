@@ -21,7 +21,7 @@ from engine.experiment.migrations import present
 from engine.experiment.version import SCHEMA_VERSION
 from engine.job import checkpoints
 from engine.job.work import Job, Stopped, Work
-from engine.nn import VGG, HaHBlock
+from engine.nn import VGG, HaHBlock, NormalizedConv2d
 from engine.probes import observe
 from engine.probes.measures import right
 from engine.probes.observation import BATCH, evaluating
@@ -176,9 +176,12 @@ class Training(Work):
         self.record.event("set", id="", step=self.step, name=name, old=value, new=value, withdrawn=True)
 
     def _note_arithmetic(self) -> None:
-        """Say in the manifest in which precision the network runs, and what has run its HaH blocks in this engine."""
-        ran = sorted({block.ran for block in self.network.blocks if isinstance(block, HaHBlock)})
-        said = ", ".join(ran) or "no HaH block"
+        """Say in the manifest in which precision the network runs, and what has run its HaH blocks and divided its
+        weights in this engine."""
+        parts = list(self.network.modules())
+        ran = {part.ran for part in parts if isinstance(part, HaHBlock)} or {"no HaH block"}
+        divided = {part.ran for part in parts if isinstance(part, NormalizedConv2d)} - {"", "reference"}
+        said = ", ".join(sorted(ran | divided))
         if said not in self._ran:
             self._ran.append(said)
             used = precision(self.experiment, self.device)

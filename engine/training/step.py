@@ -18,7 +18,7 @@ from engine.adversarial.pgd import pgd
 from engine.data.batches import to_images
 from engine.data.draws import Draw, generator
 from engine.experiment import Experiment
-from engine.nn import VGG, HaHBlock
+from engine.nn import VGG, HaHBlock, NormalizedConv2d, kernels
 from engine.training.captured import CapturedPasses
 
 
@@ -54,7 +54,7 @@ class Step:
     """Trains ``network`` on one batch a call.
 
     What a step measures stays on the device until `drain`, so that no step waits for the device. On a GPU the passes
-    over a full batch become one CUDA graph after a few steps: a step is some 560 small operations, which the host
+    over a full batch become one CUDA graph after a few steps: a step is some 330 small operations, which the host
     launches more slowly than the device runs them. ``warn`` is told when torch.compile cannot compile, or a graph
     cannot be captured, and the network runs as it is.
     """
@@ -67,9 +67,11 @@ class Step:
         self.optimizer = _optimizer(network, experiment)
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         if experiment.train.compile:
-            for block in network.blocks:
-                if isinstance(block, HaHBlock):  # fused twins are compiled already, and torch cannot look into them
-                    block.run_fused = torch.compiler.disable(block.run_fused)  # type: ignore[method-assign]
+            for part in network.modules():  # fused twins are compiled already, and torch cannot look into them
+                if isinstance(part, HaHBlock):
+                    part.run_fused = torch.compiler.disable(part.run_fused)  # type: ignore[method-assign]
+                elif isinstance(part, NormalizedConv2d) and device.type in kernels.UNIT_NORMS:
+                    part.used_weight = torch.compiler.disable(part.used_weight)  # type: ignore[method-assign]
             self._compiled = torch.compile(network)
         self._capture = experiment.compute.cuda_graph and device.type == "cuda" and not experiment.train.compile
         self.configure(experiment)

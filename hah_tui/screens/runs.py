@@ -120,8 +120,13 @@ class RunsScreen(ListActions):
         folder = self.hah.folder
         look = partial(self._look, self.hah, Listing(folder, self.hah.slurm.now), Losses(folder))
         self._unseen.enter_context(self.app.batch_update())
-        self.set_timer(FIRST_SECONDS, self._unseen.close)
+        self.set_timer(FIRST_SECONDS, self._paint)
         self.follow(look, self._whole, ROUND_SECONDS)
+
+    def _paint(self) -> None:
+        """From now on everything is painted."""
+        self._unseen.close()
+        self.check_idle()
 
     @property
     def table(self) -> RunTable:
@@ -193,7 +198,7 @@ class RunsScreen(ListActions):
             self._sort()
         elif known.fresh:
             self._show()
-        self._unseen.close()
+        self._paint()
 
     def _tick(self) -> None:
         """Ages, remaining times, and whether the folder still answers."""

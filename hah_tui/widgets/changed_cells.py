@@ -90,7 +90,8 @@ def _change(now: str, wanted: str) -> str:
     old, new = _parts(now), _parts(wanted)
     if old is None or new is None or not old.keys() <= new.keys():
         return f"\x1b[0;{wanted}m" if wanted else "\x1b[0m"
-    return f"\x1b[{';'.join(code for kind, code in new.items() if old.get(kind) != code)}m"
+    differs = ";".join(code for kind, code in new.items() if old.get(kind) != code)
+    return f"\x1b[{differs}m" if differs else ""
 
 
 def _parts(style: str) -> dict[str, str] | None:

@@ -23,7 +23,7 @@ def warnings(run):
 def test_a_training_in_bfloat16_says_what_ran(engines):
     run = engines.run(*SMALL)
     assert read_state(run).status == "finished"
-    assert read_json(run.manifest)["arithmetic"] == {"precision": "bf16", "kernels": "triton"}
+    assert read_json(run.manifest)["arithmetic"] == {"precision": "bf16", "kernels": "triton, triton weight norm"}
     assert warnings(run) == []
 
 

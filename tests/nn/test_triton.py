@@ -13,7 +13,7 @@ os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are defined
 fused_triton = pytest.importorskip("engine.nn.fused_triton")
 
 from engine.experiment.architecture import strongest  # noqa: E402
-from engine.nn import HaHBlock, StandardBlock, hah_cost, kernels, threshold_fraction, threshold_mean  # noqa: E402
+from engine.nn import HaHBlock, StandardBlock, convolution, hah_cost, kernels, threshold_fraction, threshold_mean  # noqa: E402
 from tests.nn.fused import KINDS, MET, composition, draw, numbers, reference, run_block  # noqa: E402
 
 
@@ -149,21 +149,43 @@ def test_blocks_of_both_kinds_normalize_their_weights_in_one_kernel(on_triton, m
 
 
 def test_a_weight_norm_that_is_wrong_or_does_not_launch_is_noticed(on_triton, monkeypatch):
-    original = fused_triton.unit_norm
-    monkeypatch.setattr(fused_triton, "unit_norm", lambda weight: 1.001 * original(weight))
-    with pytest.warns(RuntimeWarning, match="its weight norm is not the reference's"):
-        assert kernels.fused("cpu", torch.float32) is None
+    original, conv = fused_triton.unit_norm, StandardBlock(3, 8).conv
+
+    class Forward(torch.autograd.Function):  # right, with a gradient that is not
+        @staticmethod
+        def forward(ctx, weight):
+            return convolution.unit_norm(weight)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return 50 * gradient
 
     def broken(weight):
         raise RuntimeError("Triton Error [CUDA]: out of shared memory")
 
+    for wrong in (lambda weight: 1.001 * original(weight), Forward.apply):
+        kernels._works.clear()
+        monkeypatch.setattr(fused_triton, "unit_norm", wrong)
+        with pytest.warns(RuntimeWarning, match="triton weight norm: .* its weight norm is not the reference's"):
+            weight = conv.used_weight()
+        torch.testing.assert_close(weight.flatten(1).norm(dim=1), torch.ones(8))
+        assert conv.ran == "reference"
     kernels._works.clear()
     monkeypatch.setattr(fused_triton, "unit_norm", original)
-    assert kernels.fused("cpu", torch.float32) is not None
+    conv.used_weight()
+    assert conv.ran == "triton weight norm"
     monkeypatch.setattr(fused_triton, "unit_norm", broken)
     with pytest.warns(RuntimeWarning, match="out of shared memory"):
-        weight = StandardBlock(3, 8).conv.used_weight()
+        weight = conv.used_weight()
     torch.testing.assert_close(weight.flatten(1).norm(dim=1), torch.ones(8))
+    assert kernels.fused("cpu", torch.float32) is not None  # the block is another matter
+
+
+def test_weights_in_bfloat16_are_normalized_by_the_reference(on_triton):
+    conv = StandardBlock(3, 8).bfloat16().conv
+    conv(torch.rand(2, 3, 4, 4).bfloat16())
+    assert conv.ran == "reference"
+    assert kernels._works == {}
 
 
 def test_ties_strengthen_exactly_K():
@@ -219,6 +241,7 @@ def test_a_map_too_large_for_one_program_is_selected_all_the_same(monkeypatch):
 def on_triton(monkeypatch):
     """Blocks on the CPU run the Triton twin, as those on a GPU do."""
     monkeypatch.setitem(kernels.TWINS, "cpu", kernels.TWINS["cuda"])
+    monkeypatch.setitem(kernels.UNIT_NORMS, "cpu", kernels.UNIT_NORMS["cuda"])
     monkeypatch.setattr(kernels, "_works", {})
 
 

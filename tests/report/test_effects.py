@@ -200,6 +200,28 @@ def test_a_switch_explains_where_it_moves_an_effect_towards_the_published_size(r
     assert "alpha x3" in directions.explained_markdown(report)
 
 
+def test_a_switch_that_goes_past_the_published_size_explains_nothing(runs, made):
+    for preset, value in ((STANDARD, 0.3), (HAH, 0.62), ("paper-hah", 0.71)):  # +32, then +41, for +37.4
+        made(preset, results={"noise": noise({0.1: value})})
+    one = next(
+        one for one in explained.explanations(tables.paper([runs]))
+        if one.effect.key == "table-1/paper-hah/paper-standard/noise-0.1"
+    )  # fmt: skip
+    [switch] = one.switches
+    assert abs(switch.found.size - 0.374) < abs(one.gap)
+    assert not switch.explains
+
+
+def test_lambda_is_no_switch_where_both_networks_have_it(runs, made):
+    for preset, value in (("no-threshold-lambda-1", 0.3), (HAH, 0.4), ("paper-hah", 0.5)):
+        made(preset, results={"noise": noise({0.1: value})})
+    one = next(
+        one for one in explained.explanations(tables.paper([runs]))
+        if one.effect.key == "table-3/paper-hah/no-threshold/noise-0.1"
+    )  # fmt: skip
+    assert one.switches == ()
+
+
 def test_what_no_switch_moves_is_unexplained(runs, made):
     made(STANDARD, results={"noise": noise({0.1: 0.3})})
     made(HAH, results={"noise": noise({0.1: 0.4})})

@@ -3,7 +3,7 @@ show."""
 
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.segment import Segment
@@ -113,6 +113,7 @@ piece = st.one_of(moves, styled.map(lambda one: f"\x1b[{';'.join(one[0])}m{one[1
 
 
 @given(st.lists(piece, max_size=12))
+@example(["\x1b[1;31ma\x1b[0m", "\x1b[31;1mb\x1b[0m"])  # the same, told in another order
 def test_every_letter_has_its_style(pieces):
     sequences = "".join(pieces) + "\x1b[0m"
     ours, wanted = Emulator(), Emulator()

@@ -28,7 +28,8 @@ def test_the_terminal_after_a_signal_to_hah_tui(folder, terminal, name):
         assert screen.output.rfind(undone) > screen.output.rfind(done) >= 0
 
 
-def test_a_signal_while_something_is_handed_to_slurm(folder, terminal, monkeypatch, tmp_path):
+@pytest.mark.parametrize("how", ["once", "twice", "interrupted", "hang up"])
+def test_an_end_while_something_is_handed_to_slurm(folder, terminal, monkeypatch, tmp_path, how):
     """The terminal is free at once, the job is noted all the same."""
     run, programs = made(folder, "one", status="stopped", epoch=1), tmp_path / "programs"
     (run.checkpoints / "last.pt").write_bytes(b"x")
@@ -50,11 +51,19 @@ def test_a_signal_while_something_is_handed_to_slurm(folder, terminal, monkeypat
     while not (programs / "called").exists():
         assert time.monotonic() < deadline
         screen.read(0.05)
-    os.kill(screen.process.pid, signal.SIGTERM)
-    screen.expect(RESET[0].decode(), 3)
+    if how == "hang up":
+        screen.hang_up()
+        code = signal.SIGHUP
+    else:
+        os.kill(screen.process.pid, code := signal.SIGTERM)
+        screen.expect(RESET[0].decode(), 3)
+        if how != "once":
+            time.sleep(0.5)
+            os.kill(screen.process.pid, signal.SIGTERM if how == "twice" else signal.SIGINT)
     assert job_of(run) is None
-    assert screen.wait() == 128 + signal.SIGTERM
+    assert screen.process.wait(30) == 128 + code
     assert job_of(run).id == "70"
+    assert b"Traceback" not in screen.output
 
 
 def form(terminal):

@@ -1,6 +1,7 @@
 """The list of runs: what it shows, and every key of it."""
 
 import shutil
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -680,3 +681,10 @@ def test_the_footer_offers_no_key_that_a_text_field_takes(runs, three):
         assert {"escape", "ctrl+p"} <= set(app.screen.active_bindings)
 
     drive(runs, body)
+
+
+def test_a_folder_that_does_not_answer_is_not_waited_for_with_the_first_picture(folder, terminal):
+    hangs = "import time; from hah_tui.screens.runs import RunsScreen as R; R._look = lambda *_: time.sleep(1000); "
+    screen = terminal(sys.executable, "-c", hangs + "from hah_tui.app import main; main()")
+    screen.expect("\x1b[?1049h")
+    screen.expect("hah-tui", 3.5)  # and not with what is said after five seconds

@@ -2,16 +2,20 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from textual.widgets import OptionList
 
-from engine.runs import squeue, store
+from engine.experiment import presets
+from engine.experiment.mistakes import RequestError
+from engine.runs import evaluations, squeue, store
 from engine.runs.slurm import Job, job_of
 from engine.runs.squeue import Cluster
 from engine.runs.state import read_state
 from engine.sweep import sbatch, sweeps
+from engine.sweep.handover import Handover
 from hah_tui import engines, text
 from hah_tui.screens import runs as runs_screen
 from tests.tui.driving import drive, form, still, until, words
@@ -240,6 +244,26 @@ def test_what_was_stopped_goes_on_in_slurm_where_somebody_said_how(runs, cluster
 
     drive(runs, body)
     assert [read_state(run).status for run in (a, b)] == ["queued", "queued"]
+
+
+def test_what_was_handed_over_is_told_where_the_next_is_refused(runs, cluster, monkeypatch):
+    run, other = stopped(runs, "a"), made(runs, id="b")
+    lock = evaluations.take(other)
+    state = evaluations.prepare(other, presets.load("quickstart", ["evaluate.suites=[noise]"]), "last")
+    replace(state, status="stopped").write(other.evaluation)
+    lock.release()
+    cluster("slurm.yaml")
+    enter = Handover.__enter__
+
+    def refused(over):
+        if over._only_evaluation:
+            raise RequestError("something else is being handed to Slurm for long")
+        return enter(over)
+
+    monkeypatch.setattr(Handover, "__enter__", refused)
+    handed, mistakes = engines.hand_over_again([run, other.evaluation], None)
+    assert [one.directory.id for one in handed] == ["a"]
+    assert [str(one) for one in mistakes] == ["something else is being handed to Slurm for long"]
 
 
 def test_two_who_hand_over_one_run_at_once_submit_it_once(runs, cluster, programs):
