@@ -1,12 +1,14 @@
 """Every test has folders of its own: nothing of the person's is read, nothing is written outside."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from engine.runs.process import STOPPING
 from tests.inside import call
 from tests.terminal import Terminal
 
@@ -26,6 +28,17 @@ def own_folders(tmp_path, monkeypatch):
     for variable in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture(autouse=True)
+def own_signals():
+    """What a test lets this process do with signals is undone: processes of the next one inherit what it ignores."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, *STOPPING)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @pytest.fixture

@@ -33,7 +33,6 @@ def job(run):
 
 @pytest.mark.parametrize("number", STOPPING)
 def test_whatever_signal_asks_for_it_work_is_stopped_and_who_did_is_known(run, number):
-    before = {one: signal.getsignal(one) for one in (*STOPPING, signal.SIGHUP)}
     signals, record = Signals(), Record(run, State(status="running", phase="training"))
     try:
         job = Job(record, Place(torch.device("cpu"), Choice("cpu", "asked for")), lambda: signals.asked)
@@ -44,8 +43,6 @@ def test_whatever_signal_asks_for_it_work_is_stopped_and_who_did_is_known(run, n
             job.attend(refuse)
     finally:
         record.close()
-        for one, handler in before.items():
-            signal.signal(one, handler)
     said = signal.Signals(number).name
     assert (stopped.value.by, stopped.value.signal) == ("limit" if said == "SIGXCPU" else "signal", said)
 
