@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -252,6 +253,7 @@ def _get_ready() -> None:
 
     catalogue()
     networks.targets()
+    gc.freeze()  # all of this stays: looking at it again held the screen up for a tenth of a second now and then
 
 
 def _thread_failed(app: BaseApp, failure: threading.ExceptHookArgs) -> None:
@@ -280,6 +282,8 @@ def main() -> None:
         print(f"hah-tui: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     threading.excepthook = partial(_thread_failed, app)
+    gc.freeze()
+    gc.set_threshold(10_000, 5, 5)  # a screen that opens makes thousands of objects, and hardly one is garbage
     app.run()
     if app.return_code:  # by a signal: who presses q has been told what is waited for
         for number in (*ENDINGS, signal.SIGINT):
