@@ -170,7 +170,7 @@ def limit(bench: Bench) -> dict[str, Any]:
     bench.profile(time="1", grace=10)
     epochs, began = 80, time.monotonic()
     bench.undisturbed(epochs)
-    epochs *= math.ceil(200 / (time.monotonic() - began))  # some minutes of work here, by limits of one
+    epochs *= math.ceil(90 / (time.monotonic() - began))  # work of minutes here, by limits of one
     whole = bench.undisturbed(epochs)
     run, _ = bench.submitted(epochs)
     bench.until(lambda: status(run) in ("finished", "failed"))
