@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from hah_tui.themes import SERIES
 
 T = TypeVar("T")
 LONGEST = 90.0  # seconds for work that is not to be cut: Slurm's programs may take a minute to answer
+FIRST_SECONDS = 0.3  # in which what a screen shows should have been read
 UNSEEN = 4  # times as rarely does a screen follow something while another one hides it
 
 
@@ -257,6 +258,21 @@ class Page(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._followers: list[Follower[Any]] = []
+        self._unpainted = ExitStack()  # while it is open nothing is painted
+
+    def paint_late(self) -> None:
+        """Paint nothing of this screen, which opens, until `paint`: a picture without what is being read costs as much
+        as one with it. That is not waited for long."""
+        self._unpainted.enter_context(self.app.batch_update())
+        self.set_timer(FIRST_SECONDS, self.paint)
+
+    def paint(self) -> None:
+        """From now on paint everything."""
+        self._unpainted.close()
+        self.check_idle()
+
+    def on_unmount(self) -> None:
+        self._unpainted.close()
 
     @property
     def hah(self) -> BaseApp:

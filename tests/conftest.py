@@ -21,7 +21,7 @@ sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish():
-    """What is imported by now stays: Python need not look for garbage in it again and again, a tenth of a second each."""
+    """What is imported by now stays: Python need not look for garbage in it, a tenth of a second each time."""
     gc.freeze()
     gc.set_threshold(10_000, 5, 5)
 

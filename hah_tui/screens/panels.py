@@ -174,6 +174,7 @@ class PanelScreen(Page):
             self.changed()
         if source.loaded and not loaded and self.loaded:
             self.redraw()  # at once: this is what was waited for
+            self.paint()
         if source is not self.reference:
             if reading.more:
                 self.read(source)
@@ -248,6 +249,7 @@ class PanelScreen(Page):
 
     def on_mount(self) -> None:
         self.set_interval(1 / self.hah.settings.frames_per_second, self.frame)
+        self.paint_late()
         self.lay_out()
         self.prepare()
         self.frame()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -39,7 +38,6 @@ from hah_tui.widgets.line import Line
 PAGE = 100  # rows the table holds; a longer list slides through them
 ROUND_SECONDS = 0.5  # between two rounds over the runs folder
 PIECE_SECONDS = 1.0  # between the first two pictures of a list that is being read; then twice as long each time
-FIRST_SECONDS = 0.3  # in which the first runs should be there: until then an empty table is not worth a picture
 SILENCE_SECONDS = 5.0  # without a round after which the folder is said not to answer
 
 
@@ -98,7 +96,6 @@ class RunsScreen(ListActions):
         self._heard = time.monotonic()
         self._visible: tuple[str, ...] = ()
         self._wants: frozenset[Wants] = frozenset()
-        self._unseen = ExitStack()  # while it is open nothing is painted
 
     # Layout
 
@@ -119,14 +116,8 @@ class RunsScreen(ListActions):
         self.set_interval(1.0, self._tick)
         folder = self.hah.folder
         look = partial(self._look, self.hah, Listing(folder, self.hah.slurm.now), Losses(folder))
-        self._unseen.enter_context(self.app.batch_update())
-        self.set_timer(FIRST_SECONDS, self._paint)
+        self.paint_late()
         self.follow(look, self._whole, ROUND_SECONDS)
-
-    def _paint(self) -> None:
-        """From now on everything is painted."""
-        self._unseen.close()
-        self.check_idle()
 
     @property
     def table(self) -> RunTable:
@@ -198,7 +189,7 @@ class RunsScreen(ListActions):
             self._sort()
         elif known.fresh:
             self._show()
-        self._paint()
+        self.paint()
 
     def _tick(self) -> None:
         """Ages, remaining times, and whether the folder still answers."""
