@@ -20,6 +20,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
+def pytest_collection_modifyitems(items):
+    """What waits for Slurm comes first, so that it does not wait alone in the end."""
+    items.sort(key=lambda item: "slurm" not in item.path.parts)
+
+
 def pytest_collection_finish():
     """What is imported by now stays: Python need not look for garbage in it, a tenth of a second each time."""
     gc.freeze()
