@@ -184,7 +184,7 @@ def node(bench: Bench) -> dict[str, Any]:
     bench.until(lambda: read_state(run).step > 5)
     bench.cluster.kill_node("ci1")
     bench.until(lambda: status(run) == "lost")
-    time.sleep(15)  # BatchStartTimeout and 5: until then Slurm takes a job that its node does not know for one to come
+    time.sleep(15)  # as in tests/slurm: until then Slurm takes a job that its node does not know for one to come
     bench.cluster.start_node("ci1")
     bench.until(lambda: status(run) == "finished")
     return {"after_the_node_died": "lost", **outcome(run, whole)}
