@@ -73,8 +73,9 @@ def main() -> int:
 
 def _be_nice(more: int) -> None:
     """Take on the niceness this was started with, and ``more``, also where Linux schedules sessions as groups: an
-    engine has a session of its own, and niceness alone would count only within it."""
-    if niceness := os.nice(more):
+    engine has a session of its own, and niceness alone would count only within it. The session of whoever asks an
+    engine something is a person's, with all else that they do there."""
+    if (niceness := os.nice(more)) and os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(niceness))
 

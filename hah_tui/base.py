@@ -177,7 +177,8 @@ class BaseApp(App[None]):
     def holds(self, node: DOMNode) -> bool:
         """Whether a screen or a widget is still part of the app (`is_mounted` stays true when a screen has gone)."""
         screen = next((one for one in node.ancestors_with_self if isinstance(one, Screen)), None)
-        return node is self or (screen in self.screen_stack and node.is_attached)
+        # An app that ends takes its screens apart before they leave the stack.
+        return node is self or (self.is_running and screen in self.screen_stack and node.is_attached)
 
     # Engines that were started here
 

@@ -245,6 +245,7 @@ class Evaluation(Measuring):
             facts["clean_accuracy"] = sum(found[:clean]) / len(self.subject)
             picture = final.with_suffix(".png")
             facts["result"] = suites.MEASURES[suite].whole(self.subject, measurement.settings, found[clean:], picture)
+        self.record.check()
         replace_json(final, facts | measurement.of)
         measurement.clear()
         values = measurement.shown(json.loads(json.dumps(facts)))  # as it will be read

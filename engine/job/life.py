@@ -57,7 +57,22 @@ def live(
     ``hold`` gives its device; ``make`` the work to do, once torch may be imported. An engine whose ``claim`` another
     has followed ends, and leaves what there is to that one.
     """
+    try:
+        return _lived(directory, signals, make, hold, claim)
+    except TakenError as taken:
+        print(f"{taken}: this engine ends and writes nothing more", flush=True)
+        return launch.TAKEN
+
+
+def _lived(
+    directory: RunDirectory,
+    signals: Signals,
+    make: Callable[[Job, Experiment], Work],
+    hold: Callable[[Experiment], tuple[torch.device, Choice]],
+    claim: Claim,
+) -> int:
     state = replace(read_state(directory), status="starting", error="", engine=identity().dump(), started=time.time())
+    claim.check()
     Heartbeat(directory.heartbeat).beat(START_PATIENCE)
     state.write(directory)
     record: Record | None = None
@@ -69,14 +84,13 @@ def live(
         from engine.job.work import Job, Place, Stopped
 
         place = Place(*hold(experiment))
-        claim.check()
-        record = Record(directory, replace(state, device=place.name))
+        record = Record(directory, replace(state, device=place.name), claim.check)
         gpu = place.choice.gpu and place.choice.gpu.name
         record.event("engine", **identity().dump(), device=str(place.device), gpu=gpu, why=place.choice.why)
         if place.choice.warning:
             record.warning(place.choice.warning)
         warnings.showwarning = lambda message, *_: record.warning(str(message))
-        work = make(Job(record, place, lambda: signals.asked, claim.check), experiment)
+        work = make(Job(record, place, lambda: signals.asked), experiment)
         try:
             work.prepare()
             work()
@@ -85,10 +99,10 @@ def live(
         except Stopped as stopped:
             record.end("stopped", by=stopped.by, signal=stopped.signal, saved=stopped.save, **work.position())
             return 130
-    except TakenError as taken:
-        print(f"{taken}: this engine ends and writes nothing more", flush=True)
-        return launch.TAKEN
+    except TakenError:
+        raise
     except BaseException as error:
+        claim.check()
         return _failed(error, state, directory, record, work)
 
 

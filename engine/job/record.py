@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,15 @@ SNAPSHOT_SECONDS = 0.5  # at most one state.json in this time, but for changes o
 
 
 class Record:
-    """Writes what happens; ``state`` is the present snapshot.
+    """Writes what happens; ``state`` is the present snapshot. Before anything is written ``check`` is called, which
+    raises where another engine has the run now: who slept through that must not write over what the other one says.
 
     The event log is the record proper: an OSError of it reaches the caller. The snapshot is a convenience for lists,
     made again with the next one, so a failure to write it is passed over.
     """
 
-    def __init__(self, run: RunDirectory, state: State) -> None:
-        self.run, self.state = run, state
+    def __init__(self, run: RunDirectory, state: State, check: Callable[[], object] = lambda: None) -> None:
+        self.run, self.state, self.check = run, state, check
         self.log = EventLog(run.events)
         self.heartbeat = Heartbeat(run.heartbeat)
         self._tensorboard: TensorBoard | None = None
@@ -49,7 +50,7 @@ class Record:
 
     def event(self, kind: str, **fields: Any) -> None:
         """A record of something that must not be lost."""
-        self.log.append(kind, durable=True, **fields)
+        self._append(kind, durable=True, **fields)
 
     def train(self, epoch: int, first: int, losses: list[float], values: Mapping[str, float]) -> None:
         """The training metrics of steps ``first`` .. first + len(losses) - 1, and the loss of each."""
@@ -57,14 +58,14 @@ class Record:
         short, said = [_short(x) for x in losses], _all_short(values)
         while len(short) > MOST_IN_A_RECORD:  # the values stand with the last of them
             part, short, first = short[:MOST_IN_A_RECORD], short[MOST_IN_A_RECORD:], first + MOST_IN_A_RECORD
-            self.log.append("train", step=first - 1, epoch=epoch, losses=part, values={})
-        self.log.append("train", step=step, epoch=epoch, losses=short, values=said)
+            self._append("train", step=first - 1, epoch=epoch, losses=part, values={})
+        self._append("train", step=step, epoch=epoch, losses=short, values=said)
         self._latest(step, values)
 
     def epoch(self, epoch: int, step: int, values: Mapping[str, float], observed: Mapping[str, float]) -> None:
         """The end of an epoch: its training means, and what was observed after it (TensorBoard has only the latter)."""
         every = _all_short({**values, **observed})
-        self.log.append("epoch", step=step, epoch=epoch, values=every)
+        self._append("epoch", step=step, epoch=epoch, values=every)
         said = [f"{name} {every[name]:.4g}" for name in _SAID if name in every]
         print(f"epoch {epoch} step {step}", *said, sep="  ", flush=True)
         self._latest(step, observed)
@@ -120,7 +121,12 @@ class Record:
         self._snapshot(durable=True)
         self.log.close()
 
+    def _append(self, kind: str, durable: bool = False, **fields: Any) -> None:
+        self.check()
+        self.log.append(kind, durable=durable, **fields)
+
     def _snapshot(self, durable: bool) -> None:
+        self.check()
         self._written = time.monotonic()
         try:
             self.state.write(self.run, durable)

@@ -69,19 +69,12 @@ class Place:
 
 
 class Job:
-    """A job in progress. ``asked_to_stop`` gives the name of the signal that has come, '' for none; ``check`` raises
-    where another engine has the job now."""
+    """A job in progress. ``asked_to_stop`` gives the name of the signal that has come, '' for none."""
 
-    def __init__(
-        self,
-        record: Record,
-        place: Place,
-        asked_to_stop: Callable[[], str] = lambda: "",
-        check: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, record: Record, place: Place, asked_to_stop: Callable[[], str] = lambda: "") -> None:
         self.record, self.directory, self.place = record, record.run, place
         self.paused = False
-        self._asked_to_stop, self._check, self._inbox = asked_to_stop, check, Inbox(record.run)
+        self._asked_to_stop, self._inbox = asked_to_stop, Inbox(record.run)
         self.glance: Callable[[], object] = lambda: None  # looks at others, also while paused; may raise Stopped
         self.passes_on: Callable[[Command], object] = lambda command: None  # tells others what was asked
         self._patience, self._at = FIRST_PATIENCE, time.monotonic()
@@ -107,7 +100,7 @@ class Job:
 
     def _answer(self, change: Callable[[Command], str | None]) -> bool:
         """Answer every command that waits; returns whether the job is paused now."""
-        self._check()
+        self.record.check()
         self.record.beat(self._patience)
         if name := self._asked_to_stop():
             self._stop(Stopped(signal=name))
@@ -169,6 +162,8 @@ class Work(ABC):
         if "out of memory" in text.lower() or "can't allocate memory" in text or isinstance(error, MemoryError):
             size = re.search(r"tried to allocate [\d.]+ \w+", text, re.IGNORECASE)
             return f"out of memory{f' ({size[0].lower()})' if size else ''}; {self.relief()}"
+        if "could not create a" in text:  # all that PyTorch says where oneDNN gets no memory
+            return f"probably out of memory ({text}); {self.relief()}"
         if isinstance(error, OSError):
             return f"{error.strerror or text}: {error.filename or 'a file of the run'}; {self.goes_on()}"
         return f"{type(error).__name__}: {text}"

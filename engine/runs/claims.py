@@ -14,6 +14,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine import disk
 from engine.runs.layout import RunDirectory
@@ -39,7 +40,7 @@ class Claim:
         next_is_there = os.path.lexists(f"{place}{self.number + 1}")
         # Who slept for long may find neither: the oldest go.
         if next_is_there or (not os.path.lexists(f"{place}{self.number}") and _numbers(self.run.claims)):
-            who = disk.read_json(self._file(max(_numbers(self.run.claims), default=0)))
+            who = latest(self.run)
             raise TakenError(f"{self.run.id} was taken over by process {who.get('pid', '?')} on {who.get('host', '?')}")
 
     def make(self) -> bool:
@@ -66,6 +67,11 @@ class Claim:
 def following(run: RunDirectory) -> Claim:
     """The number that comes next."""
     return Claim(run, max(_numbers(run.claims), default=0) + 1)
+
+
+def latest(run: RunDirectory) -> dict[str, Any]:
+    """The identity of the process that claimed a run last; empty where none did."""
+    return disk.read_json(run.claims / str(max(_numbers(run.claims), default=0)))
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -203,7 +203,7 @@ def await_start(run: RunDirectory, process: subprocess.Popen[bytes]) -> list[str
         state = read_state(run)
         if ended and process.returncode == REFUSED:
             raise RequestError(f"{run.id}: {log_end(run)}")
-        if ended and state.status == "starting":
+        if ended and state.status == "starting" and process.returncode != TAKEN:
             state = replace(state, status="failed", error=f"its process {ending(process.wait())} while it started")
             with suppress(OSError):
                 state.write(run)

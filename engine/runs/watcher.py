@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.runs import claims
 from engine.runs.layout import RunDirectory
 from engine.runs.mounts import mount_of
 from engine.runs.process import (
@@ -108,12 +109,17 @@ class Watcher:
             self._moved = self._since >= 0
             self._sign, self._since = sign, now
         quiet = now - self._since
+        locked = is_locked(self.run.lock)
+        if not locked:
+            if state.status == "queued":
+                return Look(self.run, state, "queued", reason=_forgotten(self.run, state))
+            who = claims.latest(self.run)  # what an engine wrote that was held up may lie over what its follower says
+            if who.get("boot", state.engine.get("boot")) != state.engine.get("boot"):
+                state = replace(state, engine=who)
         host = str(state.engine.get("host", ""))
         here = not host or state.engine.get("boot") == boot_id()
         elsewhere = f"last known, from {host}"
-        if not is_locked(self.run.lock):
-            if state.status == "queued":
-                return Look(self.run, state, "queued", reason=_forgotten(self.run, state))
+        if not locked:
             return self._lost(beat) if here else self._unlocked(state, host, beat, quiet)
         if not here:
             if quiet > (beat.patience if beat else PATIENCE):

@@ -385,6 +385,7 @@ class Training(Work):
         self._drain()  # raises where the loss is no number: such weights are not kept
         if self._saved == self._position and why in ("stop", "end") and self._best_weights is None:
             return
+        self.record.check()
         if self._best_weights is not None:
             self._write("best", self._best_weights)
             self._best_weights = None

@@ -300,3 +300,19 @@ def test_a_preset_that_is_a_circle_of_links(hah, tmp_path):
         done = hah(*arguments, tmp_path / "loop.yaml", check=False)
         assert done.returncode == 2
         assert "its symbolic links lead in a circle" in done.stderr
+
+
+def test_an_engine_that_is_to_be_nice_leaves_the_session_it_was_started_from_as_it_is(program, runs):
+    """Linux may schedule sessions as groups: all that a person does in theirs would be nice with it."""
+    group = Path("/proc/self/autogroup")
+    if not group.exists():
+        pytest.skip("no autogroups here")
+    command = shlex.join([program, "run", "quickstart", "--detach", *settings(LONG)])
+    done = subprocess.run(
+        ["bash", "-c", f"cat {group}; nice -n 7 {command}; cat {group}"],
+        capture_output=True, text=True, check=True, start_new_session=True, cwd="/",
+    )  # fmt: skip
+    before, *_, after = done.stdout.splitlines()
+    (run,) = store.all_runs(runs)
+    assert (before.split()[1:], after) == (["nice", "0"], before)
+    assert Path(f"/proc/{read_state(run).engine['pid']}/autogroup").read_text().split()[1:] == ["nice", "7"]

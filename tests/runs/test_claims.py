@@ -8,10 +8,11 @@ import time
 
 import pytest
 
+from engine.job.record import Record
 from engine.runs import claims, launch
 from engine.runs.claims import Claim, TakenError
 from engine.runs.layout import create
-from engine.runs.process import Lock
+from engine.runs.process import Lock, identity
 from engine.runs.state import State, read_state
 from engine.runs.watcher import Watcher
 
@@ -144,3 +145,36 @@ def test_the_engine_is_told_its_number(run, no_engine):
     (command,) = no_engine
     assert command[command.index("--claim") + 1] == "1"
     assert json.loads((run.claims / "1").read_text())["pid"] == os.getpid()
+
+
+def test_who_slept_writes_nothing_over_what_its_follower_says(run):
+    first = claims.following(run)
+    assert first.make()
+    record = Record(run, State(status="running"), first.check)
+    record.update(status="paused")
+    assert claims.following(run).make()
+    State(status="running", engine={"host": "node-b"}).write(run)
+    before, events = run.state.read_bytes(), run.events.read_bytes()
+    for write in (
+        lambda: record.update(status="running"),
+        lambda: record.event("warning", text="x"),
+        lambda: record.train(1, 1, [1.0], {}),
+        lambda: record.end("finished"),
+        record.close,
+    ):
+        with pytest.raises(TakenError):
+            write()
+    assert (run.state.read_bytes(), run.events.read_bytes()) == (before, events)
+
+
+def test_what_came_late_from_an_engine_that_is_gone_does_not_make_its_followers_run_lost(run):
+    """A write that hung in a network file system: the snapshot names the first engine, the last claim another host."""
+    first = claims.following(run)
+    assert first.make()
+    gone = {**identity().dump(), "pid": 2**22 + 1}
+    State(status="running", engine=gone).write(run)
+    assert Watcher(run).look().status == "lost"
+    second = claims.following(run)
+    (run.claims / str(second.number)).write_text(json.dumps({**gone, "host": "node-b", "boot": "another"}))
+    look = Watcher(run).look()
+    assert (look.status, look.verified, look.elsewhere) == ("running", False, "node-b")
