@@ -96,11 +96,11 @@ def test_the_last_words_are_those_of_the_last_engine(hah, copied, tmp_path):
     with run.log.open("a") as log:
         log.write("words of the first engine\n")
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif '--lock' in sys.orig_argv:\n    os.write(2, b'words of the second\\n')\n    os._exit(3)\n"
+        "import os, sys\nif '--lock' in sys.orig_argv:\n    os.write(2, b'words of the second\\n')\n    os._exit(5)\n"
     )
     done = hah("resume", run.id, check=False, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
-    assert "its process ended with 3 while it started" in done.stderr
+    assert "its process ended with 5 while it started" in done.stderr
     assert "words of the second" in done.stderr
     assert "words of the first" not in done.stderr
 
