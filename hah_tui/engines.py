@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import disk
-from engine.experiment.datasets import SUITE_NAMES
+from engine.experiment.datasets import DATASETS, SUITE_NAMES
 from engine.experiment.mistakes import Mistake, RequestError
 from engine.results.suites import check_packages
 from engine.runs import control, evaluations, launch, making, slurm, store, submitted
@@ -165,6 +165,12 @@ def check_place(*experiments: Experiment) -> None:
     for experiment in experiments:
         check_packages(experiment)
     for device, dataset in dict.fromkeys((one.compute.device, one.data.dataset) for one in experiments):
+        _probe(device, dataset)
+
+
+def _probe(device: str, dataset: str) -> None:
+    """Raise RequestError where a device or the images of a data set are not there."""
+    if device.startswith("cuda") or DATASETS[dataset].download:  # else there is nothing that could be missing
         launch.ask("probe", "--device", device, "--dataset", dataset)
 
 
@@ -263,7 +269,7 @@ def resume(
             raise RequestError(f"train.epochs: {run.id} has trained {state.epoch} epochs already, got {epochs}")
         if state.status == "finished" and epochs <= state.epoch:
             raise RequestError(f"{run.id} is finished; give --epochs N to train it further")
-        launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
+        _probe(experiment.compute.device, experiment.data.dataset)
         control.Inbox(run).clear()
         changes = [f"--set={name}={json.dumps(value)}" for name, value in sets.items()]
         return launch.start(run, lock, state, [*changes, *(f"--without-set={name}" for name in without)])
@@ -327,7 +333,7 @@ def _check_evaluation(run: RunDirectory, experiment: Experiment, checkpoint: str
     submitted.check_free(run.evaluation)
     check_packages(experiment)
     _check_checkpoint(run, experiment, checkpoint)
-    launch.ask("probe", "--device", experiment.compute.device, "--dataset", experiment.data.dataset)
+    _probe(experiment.compute.device, experiment.data.dataset)
 
 
 def _check_checkpoint(run: RunDirectory, experiment: Experiment, checkpoint: str) -> None:
@@ -456,5 +462,5 @@ def _site_for(site: str | None, *experiments: Experiment) -> Profile:
         check_packages(experiment)
     # The device is the node's to say; data in a place of the nodes' own cannot be looked for here.
     for dataset in dict.fromkeys(one.data.dataset for one in experiments if profile.data is None):
-        launch.ask("probe", "--device", "cpu", "--dataset", dataset)
+        _probe("cpu", dataset)
     return profile

@@ -28,7 +28,7 @@ def test_help_brings_nothing_heavy_at_all():
     code = (
         "import sys; sys.argv = ['hah', '--help']\n"
         "import hah_tui.cli\n"
-        "try:\n    hah_tui.cli.main()\nexcept SystemExit:\n    pass\n"
+        "hah_tui.cli._exit_code()\n"
         f"heavy = {(*HEAVY, 'pydantic', 'numpy', 'yaml', 'textual')}\n"
         "print([name for name in heavy if name in sys.modules])"
     )

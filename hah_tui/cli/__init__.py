@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import io
 import os
 import signal
 import sys
+from importlib import metadata
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -33,6 +37,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hah-tui {metadata.version('hah-tui')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    pass
+
+
 running.add_to(app)
 evaluating.add_to(app)
 inspecting.add_to(app)
@@ -46,6 +67,7 @@ submitting.add_to(app)
 
 def main() -> None:
     """The entry point: a wrong request is one clear message and exit code 2."""
+    gc.set_threshold(10_000, 5, 5)  # most commands end before there is garbage
     for number in (signal.SIGTERM, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_DFL:  # a terminal is left as it was
             signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -62,7 +84,18 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         output.discard()
         code = 0
-    sys.exit(code)
+    if isinstance(code, str):
+        output.note(code)
+        code = 1
+    _leave(code or 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process without taking apart what it has imported, a quarter of the time of a short command."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _exit_code() -> int | str | None:

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import replace
+from importlib import metadata
 
 import pytest
 
@@ -73,6 +74,10 @@ def test_data_status(here, tmp_path, monkeypatch):
     assert facts["folder"] == str(tmp_path)
     assert "not there" in here("data").stdout
     assert here("data", "prepare", "imagenet", check=False).returncode == 2
+
+
+def test_which_version_it_is(here):
+    assert here("--version").stdout == f"hah-tui {metadata.version('hah-tui')}\n"
 
 
 def test_doctor(hah, here, tmp_path):
