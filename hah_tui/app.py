@@ -26,6 +26,7 @@ from textual.app import SystemCommand
 from textual.await_remove import AwaitRemove
 from textual.binding import BindingType
 from textual.dom import DOMNode
+from textual.geometry import Offset
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widget import Widget
@@ -56,6 +57,7 @@ class HahApp(BaseApp):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._picture = Picture()
+        self._cursor_at: Offset | None = None  # as it was last told the terminal
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.settings.theme
@@ -69,7 +71,12 @@ class HahApp(BaseApp):
         self.push_screen(Message(title, text))
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        super()._display(screen, self._picture.without(renderable))
+        update = self._picture.without(renderable)
+        if update is not renderable and not (self._batch_count or self.is_headless):
+            cursor, self._cursor_at = self._cursor_at, self.cursor_position
+            if cursor == self._cursor_at and not update.render_segments(self.console):
+                update = None  # not even where the cursor is: what is written is a packet on its way somewhere
+        super()._display(screen, update)
 
     def _prune(self, *nodes: Widget, parent: DOMNode | None = None) -> AwaitRemove:
         """Where a screen has gone Textual lays the one below out again and paints all of it a second time."""

@@ -71,8 +71,9 @@ class PickPreset(Horizontal):
         self.hah.in_background(self, catalogue, self._arrived)
 
     def _arrived(self, found: Catalogue) -> None:
-        self._catalogue = found
-        self._list()
+        known, self._catalogue = self._catalogue, found
+        if found.groups is not known.groups or found.drafts or known.drafts:  # else all is as it was, with its cursor
+            self._list()
 
     @on(Input.Changed)
     def _list(self) -> None:

@@ -8,16 +8,19 @@ names that Textual keeps to itself; where it has none of them any more, its own 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
 from rich.control import Control
+from textual.strip import Strip
 
 try:
     from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate, LayoutUpdate
 except ImportError:  # another Textual
     Compositor = None  # type: ignore[assignment, misc]
+
+Span = tuple[int, int, int, Strip]  # the row, its first cell, the one after its last, and what is in them
 
 
 def send_changed_cells(screen: Any) -> None:
@@ -30,7 +33,7 @@ class Picture:
     """What the terminal shows, as far as it is known: what is sent again as it was is left out."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, dict[tuple[int, int], str]] = {}  # sequences by row and the cells that they cover
+        self._rows: dict[int, dict[tuple[int, int], Strip]] = {}  # by row and the cells that they cover
 
     def without(self, update: Any) -> Any:
         """An update without what is there already when it is written; Textual drops some before."""
@@ -44,19 +47,50 @@ class Picture:
         if not isinstance(update, LayoutUpdate | _Spans):
             self._rows.clear()
             return str(update.render_segments(console))
-        sequences = []
-        spans = _of_layout(update, console) if isinstance(update, LayoutUpdate) else update.spans_of(console)
-        for y, x1, x2, text in spans:
-            row = self._rows.get(y, {})
-            if row.get((x1, x2)) != text:
-                kept = {ends: shown for ends, shown in row.items() if ends[1] <= x1 or ends[0] >= x2}
-                self._rows[y] = {**kept, (x1, x2): text}
-                sequences += [Control.move_to(x1, y).segment.text, text]
-        return "".join(sequences)
+        spans = _of_layout(update) if isinstance(update, LayoutUpdate) else update.spans_of()
+        return _placed((span for span in spans if self._is_new(*span)), console)
+
+    def _is_new(self, y: int, x1: int, x2: int, strip: Strip) -> bool:
+        """Whether these cells are another picture than they were; they are this one now."""
+        row = self._rows.setdefault(y, {})
+        there = row.get((x1, x2))
+        if there is None:
+            around = next((ends for ends in row if ends[0] <= x1 and ends[1] >= x2), None)
+            there = row[around].crop(x1 - around[0], x2 - around[0]) if around else None
+        if there is not None and (there == strip or (there.text == strip.text and _seen(there) == _seen(strip))):
+            return False
+        for ends in [ends for ends in row if ends[1] > x1 and ends[0] < x2]:
+            del row[ends]
+        row[x1, x2] = strip
+        return True
 
     def forget(self) -> None:
         """Another size: nobody knows what the terminal makes of it."""
         self._rows.clear()
+
+
+def _seen(strip: Strip) -> list[tuple[str, object]]:
+    """What is seen of a strip, however it is divided: a blank shows nothing of the colour that a letter would have."""
+    found = list[tuple[str, object]]()
+    for text, style, _ in strip:
+        bare = style is not None and text.isspace() and not (style.underline or style.reverse or style.strike)
+        look = style.bgcolor if style is not None and bare else style
+        if found and found[-1][1] == look:
+            found[-1] = found[-1][0] + text, look
+        else:
+            found.append((text, look))
+    return found
+
+
+def _placed(spans: Iterable[Span], console: Any) -> str:
+    """The sequences of spans, each where it belongs."""
+    pieces, at = list[str](), (-1, -1)
+    for y, x1, x2, strip in spans:
+        if at != (y, x1):
+            pieces.append(Control.move_to(x1, y).segment.text)
+        pieces.append(strip.render(console))
+        at = y, x2
+    return "".join(pieces)
 
 
 _STYLE = re.compile(r"\x1b\[([0-9;]*)m")
@@ -113,41 +147,36 @@ def _parts(style: str) -> dict[str, str] | None:
 
 if Compositor is not None:
 
-    def _of_layout(update: LayoutUpdate, console: Any) -> Iterator[tuple[int, int, int, str]]:
+    def _of_layout(update: LayoutUpdate) -> Iterator[Span]:
         for y, line in enumerate(update.strips, update.region.y):
-            text = "".join(strip.render(console) for strip in line)
-            yield y, update.region.x, update.region.right, text
+            start = update.region.x
+            for strip in line:
+                yield y, start, start + strip.cell_length, strip
+                start += strip.cell_length
 
     class _Less(CompositorUpdate):
         def __init__(self, picture: Picture, update: CompositorUpdate) -> None:
             self._picture, self._update = picture, update
+            self._sequences: str | None = None
 
         def render_segments(self, console: Any) -> str:
-            return self._picture.written(self._update, console)
+            if self._sequences is None:
+                self._sequences = self._picture.written(self._update, console)
+            return self._sequences
 
     class _Spans(ChopsUpdate):
-        """Spans of cells, each sent from its first to its last."""
+        """Stretches of cells, of which only what changed is sent."""
 
-        def spans_of(self, console: Any) -> Iterator[tuple[int, int, int, str]]:
-            """(row, first cell, one after the last, sequences) of each stretch without a gap."""
+        def spans_of(self) -> Iterator[Span]:
+            """Each part between two edges of widgets."""
             for y, x1, x2 in self.spans:
-                start = end = x1
-                text = ""
                 for last, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
                     if strip is not None and x < x2 and last > x1:
                         left, right = max(x, x1), min(last, x2)
-                        if left != end and text:
-                            yield y, start, end, text
-                            text = ""
-                        start = start if text else left
-                        part = strip if (left, right) == (x, last) else strip.crop(left - x, right - x)
-                        text, end = text + part.render(console), right
-                if text:
-                    yield y, start, end, text
+                        yield y, left, right, strip.crop(left - x, right - x)
 
         def render_segments(self, console: Any) -> str:
-            spans = self.spans_of(console)
-            return "".join(Control.move_to(left, y).segment.text + text for y, left, _, text in spans)
+            return _placed(self.spans_of(), console)
 
     class _ChangedCells(Compositor):
         def render_partial_update(self) -> ChopsUpdate | None:

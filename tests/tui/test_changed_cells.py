@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.segment import Segment
+from rich.style import Style
 from textual._compositor import InlineUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
@@ -68,7 +69,7 @@ def strip(text):
 
 
 def whole(lines):
-    return LayoutUpdate([[strip(line)] for line in lines], Region(0, 0, WIDTH, HEIGHT))
+    return LayoutUpdate([[strip(line[:CUT]), strip(line[CUT:])] for line in lines], Region(0, 0, WIDTH, HEIGHT))
 
 
 def parts(lines, cells):
@@ -101,6 +102,21 @@ def test_what_is_there_is_not_sent_again():
     sent(InlineUpdate([strip("cccccccc")]))  # whatever else is written leaves nothing that is known
     assert sent(whole(["aaaaaaaa", "bbbbbbbb", "aaaaaaaa"])).count("a") == 16
     assert picture.without("text") == "text"
+
+
+def test_what_looks_the_same_is_not_sent_again():
+    picture = Picture()
+
+    def sent(*styled):
+        line = Strip([Segment(text, Style.parse(style)) for text, style in styled])
+        return picture.without(LayoutUpdate([[line]], Region(0, 0, WIDTH, 1))).render_segments(CONSOLE)
+
+    assert sent(("aa", "red on blue"), ("      ", "red on blue"))
+    assert not sent(("a", "red on blue"), ("a", "red on blue"), ("      ", "green on blue"))
+    assert sent(("aa", "red on blue"), ("      ", "green on black"))
+    assert sent(("aa", "red on blue"), ("      ", "underline green on black"))
+    assert sent(("aa", "red on blue"), ("      ", "reverse green on black"))
+    assert sent(("aa", "green on blue"), ("      ", "reverse green on black"))
 
 
 codes = st.sampled_from(

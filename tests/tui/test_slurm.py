@@ -225,7 +225,7 @@ def stopped(runs, id):
     return run
 
 
-def test_what_was_stopped_goes_on_in_slurm_where_somebody_said_how(runs, cluster):
+def test_what_was_stopped_goes_on_in_slurm_where_somebody_said_how(runs, cluster, programs):
     """Several in one array, however often the key is pressed; what cannot go on is named."""
     a, b = stopped(runs, "a"), stopped(runs, "b")
     made(runs, id="c")
@@ -234,7 +234,8 @@ def test_what_was_stopped_goes_on_in_slurm_where_somebody_said_how(runs, cluster
         assert not app.has_site
         await pilot.press("asterisk", "f3")
         await until(pilot, lambda: "'hah slurm-profile --write' puts an example at" in said(app))
-        calls = cluster("slurm.yaml")
+        cluster("slurm.yaml")
+        calls = programs("sbatch", "sleep 1; echo 70")  # while the key is pressed again
         await pilot.press("f3", "f3", "f3")
         await until(pilot, lambda: "c is finished; nothing to go on with" in said(app), 60)
         assert app.has_site
