@@ -233,6 +233,18 @@ def judged(ours: Sequence[Number], theirs: Sequence[Number], sign: int, fraction
     return Finding(_verdict(low, high, sign), size, low, high, basis)
 
 
+def apart(one: Finding, other: Finding, sign: int) -> Finding:
+    """By how much an effect between two networks is another than that between two others, and the verdict on a
+    ``sign``."""
+    if one.size is None or other.size is None:
+        return Finding()
+    size = one.size - other.size
+    if None in (one.low, one.high, other.low, other.high):
+        return Finding(_verdict(size, size, sign), size, basis=SIGN)
+    low, high = one.low - other.high, one.high - other.low  # type: ignore[operator]
+    return Finding(_verdict(low, high, sign), size, low, high, one.basis)
+
+
 def _verdict(low: float, high: float, sign: int) -> str:
     if low <= 0 <= high:
         return WITHIN

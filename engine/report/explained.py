@@ -14,17 +14,18 @@ MOST = 3
 HOW = (
     "Of the effects of Tables 1 and 3, and of Table 2's mean of HaH against standard, these are the three whose "
     "published and found sizes are furthest apart. A switch is a network that differs from the HaH network in one "
-    "setting of which the paper and its code leave some doubt; Table 3's ablations are none, and where the other "
-    "network of an effect has that setting too, only both together would be one. It explains a part where the effect "
-    "with it is nearer to the published size, its interval not past that, and the two networks differ that way by the "
-    "rule of the effects. What no switch explains is unexplained."
+    "setting of which the paper and its code leave some doubt; Table 3's ablations are none, and lambda, where the "
+    "other network of an effect has it too, is turned in both. It explains a part where the effect with it is nearer "
+    "to the published size, its interval not past that, and what it moves the effect by goes that way by the rule of "
+    "the effects (of four networks: the interval of one effect less that of the other, end from opposite end). What no "
+    "switch explains is unexplained."
 )
 
 
 @dataclass(frozen=True)
 class Switch:
-    """``found``: the effect where the network with the switch turned stands for the HaH network; ``moved``: the
-    difference between the two, seen where it goes towards the published size."""
+    """``found``: the effect where the networks with the switch turned stand for those without; ``moved``: by how much
+    that is another than without, seen where it goes towards the published size."""
 
     title: str
     found: Finding
@@ -93,12 +94,14 @@ def _counts(effect: Effect) -> bool:
 def _switches(report: Report, view: View, effect: Effect, published: float, size: float) -> Iterator[Switch]:
     hah, other = view.network(effect.one), view.network(effect.other)
     towards = 1 if published > size else -1
-    for title, network in _turned(report, view, effect.other):
-        if network.name in (hah.name, other.name):
-            continue
-        found = effects.between(network, other, effect.metric, effect.sign)
-        if found.size is not None:
-            moved = effects.between(network, hah, effect.metric, towards)
+    for title, one, against in _turned(report, view, hah, effect.other):
+        found = effects.between(one, against, effect.metric, effect.sign)
+        if found.size is not None and one.name != other.name:
+            moved = (
+                effects.between(one, hah, effect.metric, towards)
+                if against is other
+                else effects.apart(found, effects.between(hah, other, effect.metric, effect.sign), towards)
+            )
             yield Switch(title, found, moved, _nearer(found, published, size))
 
 
@@ -110,13 +113,17 @@ def _nearer(found: Finding, published: float, size: float) -> bool:
     return abs(found.size - published) < abs(size - published) and not passed
 
 
-def _turned(report: Report, view: View, other_row: str) -> Iterator[tuple[str, Network]]:
-    """Every network with runs that differs from the view's HaH network in one setting, by what it is called; not in
-    lambda where the network that it is compared with, a row of a table, has one too."""
-    hah = view.network("paper-hah").name
-    other, title = ("paper-hah", "lambda 0.1") if view.lambda_1 else ("paper-hah-lambda-1", "lambda 1.0")
-    if view.networks[other].runs and len(set(PRINTED[other_row])) == 1:
-        yield title, view.networks[other]
+def _turned(report: Report, view: View, hah: Network, row: str) -> Iterator[tuple[str, Network, Network]]:
+    """What a switch is called, the HaH network with it, and what that is compared with: the network of a ``row`` of the
+    tables, with the other lambda where that is the switch and the network has one."""
+    other = view.networks[PRINTED[row][0 if view.lambda_1 else -1]]
+    lambda_, place = ("0.1", -1) if view.lambda_1 else ("1.0", 0)
+    one, against = (view.networks[PRINTED[name][place]] for name in ("paper-hah", row))
+    both = " in both" if against is not other else ""
+    if one.runs and against.runs and one is not hah:
+        yield f"lambda {lambda_}{both}", one, against
     for study in report.studies:
         if study.study.width == view.width:
-            yield from ((network.name, network) for reference, network in study.study.switched if reference == hah)
+            for reference, network in study.study.switched:
+                if reference == hah.name:
+                    yield network.name, network, other

@@ -16,7 +16,6 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Input, Static
 
 from engine.experiment.mistakes import RequestError
-from engine.runs import store
 from engine.runs.store import Labels
 from engine.runs.watcher import Look
 from hah_tui import attributes, groups, keys
@@ -25,12 +24,12 @@ from hah_tui.base import BaseApp
 from hah_tui.filters import Filter
 from hah_tui.groups import Entry, Group
 from hah_tui.listing import ListedRun, Listing, Wants
-from hah_tui.screens import run_table
+from hah_tui.screens import run_detail, run_table
 from hah_tui.screens.pick_attribute import PickAttribute
 from hah_tui.screens.run_actions import ListActions
 from hah_tui.screens.run_table import Losses, RunCell, RunColumn, RunTable
-from hah_tui.text import home, shown_line, slurm_line
-from hah_tui.themes import MARKS, mark
+from hah_tui.text import home, shown_line
+from hah_tui.themes import mark
 from hah_tui.widgets.changed_cells import send_changed_cells
 from hah_tui.widgets.key_bar import KeyBar
 from hah_tui.widgets.line import Line
@@ -351,77 +350,18 @@ class RunsScreen(ListActions):
         if not empty and self.focused is None:
             self.table.focus()
         if empty:
-            self._say("#empty", self._nothing(), True)
+            asked = self._filter.text if self._filter.terms else ""
+            self._say("#empty", run_detail.nothing(app, self._problem, len(self._rows), asked), True)
         else:
-            self._say("#detail", self._detail())
+            group, row = self._group(), self._rows.get(self._current)
+            detail = run_detail.of_group(group, app) if group else run_detail.of_run(row, app) if row else Text()
+            self._say("#detail", detail)
 
     def _say(self, where: str, text: Text, layout: bool = False) -> None:
         """Put a text in a place, mostly of fixed size: no layout, and nothing where it is the same."""
         if self._said.get(where) != text:
             self._said[where] = text
             self.query_one(where, Static).update(text, layout=layout)
-
-    def _nothing(self) -> Text:
-        if self._problem:
-            return Text(shown_line(self._problem) + "\nIt is looked for again every half a second.")
-        if self._filter.terms:
-            asked = shown_line(self._filter.text)
-            return Text(f"None of {len(self._rows):,} runs fits '{asked}'.\nesc clears the filter.")
-        return Text.assemble(
-            ("No runs yet\n\n", "bold"),
-            "Press ",
-            ("n", f"bold {self.hah.colour('accent')}"),
-            " and pick quickstart:\na small HaH network on digits,\nunder a minute on two CPU cores.\n\n",
-            (home(self.hah.folder), self.hah.colour("quiet")),
-        )
-
-    def _detail(self) -> Text:
-        if (group := self._group()) is not None:
-            return self._detail_of_group(group)
-        row = self._rows.get(self._current)
-        if row is None:
-            return Text()
-        state, colour = row.look.state, self.hah.colour
-        detail = Text(no_wrap=True, overflow="ellipsis")
-        detail.append(row.id, "bold")
-        detail.append(f"  {row.look.status}", colour(MARKS.get(row.look.status, ("", "", "quiet"))[2]))
-        if (job := row.evaluation) is not None:
-            said = f", evaluation {job.status}  {shown_line(job.state.phase, 30)} {100 * job.state.progress:.0f}%"
-            detail.append(said, colour(MARKS.get(job.status, ("", "", "quiet"))[2]))
-        detail.append(f"  epoch {state.epoch} of {state.epochs}  step {state.step:,}")
-        if state.phase:
-            detail.append(f"  {shown_line(state.phase, 20)}", colour("quiet"))
-        if state.images_per_second and row.look.live:
-            detail.append(f"  {state.images_per_second:,.0f} images/s", colour("quiet"))
-        why = state.error if row.look.status == "failed" else row.look.why
-        if why and row.look.status in ("failed", "lost", "stopped") and not row.look.awaited:
-            why += "" if "resume" in why else "; r: resume"
-        if why:
-            detail.append(f"\n{shown_line(why, 500)}", colour("bad" if not row.look.live else "waiting"))
-        else:
-            changed = store.changed_on_the_way(state)
-            facts = [slurm_line(row.look), f"preset {state.preset}" if state.preset else "", " ".join(row.tags)]
-            facts.append(state.device)
-            facts += [f"changed while it trained: {', '.join(changed)}"] * bool(changed)
-            detail.append("\n" + shown_line("  ".join(filter(None, facts)), 300), colour("quiet"))
-        detail.append(f"\n{shown_line(row.labels.note, 300) or home(row.look.run.path)}", colour("quiet"))
-        return detail
-
-    def _detail_of_group(self, group: Group) -> Text:
-        colour, (counted, others) = self.hah.colour, group.sorted_out
-        detail = Text(no_wrap=True, overflow="ellipsis")
-        detail.append(shown_line(group.name), "bold")
-        detail.append(f"  {len(counted)} of {group.size} in the means, {'+-' if self.hah.plain else '±'} sample sd")
-        if others:
-            told = ", ".join(f"{count} {why}" for why, count in others.items())
-            detail.append(f"\nnot in the means: {told}", colour("waiting"))
-        else:
-            detail.append(f"\n{shown_line(' '.join(_shared_tags(group)), 300)}", colour("quiet"))
-        detail.append(f"\nseeds {' '.join(map(str, sorted(group.seeds)[:30]))}", colour("quiet"))
-        if group.missing:
-            told = " ".join(map(str, group.missing[:30]))
-            detail.append(f"; not finished, though other groups' are: {told}", colour("waiting"))
-        return detail
 
     def _group(self) -> Group | None:
         """The group under the cursor."""
@@ -656,8 +596,3 @@ class RunsScreen(ListActions):
             self.hah.say("select two runs or more with space, then compare them", "warning")
         else:
             self.hah.open("compare", *(look.run for look in looks))
-
-
-def _shared_tags(group: Group) -> list[str]:
-    """The tags that all runs of a group have."""
-    return [tag for tag in group.runs[0].tags if all(tag in run.tags for run in group.runs)]

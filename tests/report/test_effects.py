@@ -212,14 +212,22 @@ def test_a_switch_that_goes_past_the_published_size_explains_nothing(runs, made)
     assert not switch.explains
 
 
-def test_lambda_is_no_switch_where_both_networks_have_it(runs, made):
-    for preset, value in (("no-threshold-lambda-1", 0.3), (HAH, 0.4), ("paper-hah", 0.5)):
+def test_lambda_is_turned_in_both_networks_that_have_it_or_in_none(runs, made):
+    def switches():
+        found = explained.explanations(tables.paper([runs]))
+        return next(one for one in found if one.effect.key == "table-3/paper-hah/no-threshold/noise-0.1").switches
+
+    for preset, value in (("no-threshold-lambda-1", 0.1), (HAH, 0.6), ("paper-hah", 0.7)):
         made(preset, results={"noise": noise({0.1: value})})
-    one = next(
-        one for one in explained.explanations(tables.paper([runs]))
-        if one.effect.key == "table-3/paper-hah/no-threshold/noise-0.1"
-    )  # fmt: skip
-    assert one.switches == ()
+    assert switches() == ()
+    made("no-threshold", results={"noise": noise({0.1: 0.4})})
+    [switch] = switches()
+    assert (switch.title, switch.explains) == ("lambda 0.1 in both", True)  # +30 instead of +50, for +26.5
+    ends = [stats.binomtest(k, 10_000).proportion_ci(method="wilson") for k in (7000, 4000, 6000, 1000)]
+    assert switch.found.size == pytest.approx(0.3)
+    assert switch.moved.size == pytest.approx(-0.2)
+    assert switch.moved.low == pytest.approx(ends[0][0] - ends[1][1] - ends[2][1] + ends[3][0])
+    assert switch.moved.high == pytest.approx(ends[0][1] - ends[1][0] - ends[2][0] + ends[3][1])
 
 
 def test_what_no_switch_moves_is_unexplained(runs, made):

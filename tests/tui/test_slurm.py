@@ -17,6 +17,7 @@ from engine.runs.state import read_state
 from engine.sweep import sbatch, sweeps
 from engine.sweep.handover import Handover
 from hah_tui import engines, text
+from hah_tui.screens import run_detail
 from hah_tui.screens import runs as runs_screen
 from tests.tui.driving import drive, form, still, until, words
 from tests.tui.made import NOW, alive, made
@@ -96,7 +97,8 @@ def test_the_list_the_queue_and_the_monitor_say_what_slurm_says(runs, two, progr
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_pictures_of_runs_that_slurm_has(runs, two, programs, monkeypatch, size):
     monkeypatch.setattr(text, "time", SimpleNamespace(time=lambda: NOW))
-    monkeypatch.setattr(runs_screen, "home", lambda path: f"~/runs/{path.name}")
+    for module in (runs_screen, run_detail):
+        monkeypatch.setattr(module, "home", lambda path: f"~/runs/{path.name}")
     unlimited = (*RUNS[:4], "UNLIMITED", *RUNS[5:])  # no seconds that count down
     programs("squeue", f"cat <<'EOF'\n{rows(WAITS, unlimited)}\nEOF")
     at_work = two[1].path.rename(runs / "at-work")

@@ -8,7 +8,7 @@ from textual.widgets import OptionList
 from engine.experiment.datasets import PAPER_CORRUPTIONS
 from engine.runs import store
 from hah_tui import text
-from hah_tui.screens import run_actions
+from hah_tui.screens import run_actions, run_detail
 from hah_tui.screens import runs as runs_screen
 from hah_tui.settings import Settings
 from tests.report.conftest import corruptions, everything, masking, write
@@ -23,7 +23,7 @@ sizes = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{siz
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch):
     monkeypatch.setattr(text, "time", SimpleNamespace(time=lambda: making.NOW))
-    for module in (run_actions, runs_screen):
+    for module in (run_actions, run_detail, runs_screen):
         monkeypatch.setattr(module, "home", lambda path: f"~/runs/{path.name}")
 
 
