@@ -53,16 +53,18 @@ class Picture:
     def _is_new(self, y: int, x1: int, x2: int, strip: Strip) -> bool:
         """Whether these cells are another picture than they were; they are this one now."""
         row = self._rows.setdefault(y, {})
-        there = row.get((x1, x2))
-        if there is None:
-            around = next((ends for ends in row if ends[0] <= x1 and ends[1] >= x2), None)
-            there = row[around].crop(x1 - around[0], x2 - around[0]) if around else None
-        if there is not None and (there == strip or (there.text == strip.text and _seen(there) == _seen(strip))):
+        if row.get((x1, x2)) == strip:
             return False
-        for ends in [ends for ends in row if ends[1] > x1 and ends[0] < x2]:
-            del row[ends]
-        row[x1, x2] = strip
-        return True
+        parts = []
+        for left, right in sorted(ends for ends in row if ends[1] > x1 and ends[0] < x2):
+            known = row.pop((left, right))
+            if left < x1:
+                row[left, x1] = known.crop(0, x1 - left)
+            if right > x2:
+                row[x2, right] = known.crop(x2 - left)
+            parts.append(known.crop(x1 - left, x2 - left))
+        row[x1, x2], there = strip, Strip.join(parts)
+        return there.cell_length < x2 - x1 or there.text != strip.text or _seen(there) != _seen(strip)
 
     def forget(self) -> None:
         """Another size: nobody knows what the terminal makes of it."""
@@ -151,7 +153,8 @@ if Compositor is not None:
         for y, line in enumerate(update.strips, update.region.y):
             start = update.region.x
             for strip in line:
-                yield y, start, start + strip.cell_length, strip
+                if strip.cell_length:
+                    yield y, start, start + strip.cell_length, strip
                 start += strip.cell_length
 
     class _Less(CompositorUpdate):

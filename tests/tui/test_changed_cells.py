@@ -68,8 +68,8 @@ def strip(text):
     return Strip([Segment(text)])
 
 
-def whole(lines):
-    return LayoutUpdate([[strip(line[:CUT]), strip(line[CUT:])] for line in lines], Region(0, 0, WIDTH, HEIGHT))
+def whole(lines, cut=CUT):
+    return LayoutUpdate([[strip(line[:cut]), strip(line[cut:])] for line in lines], Region(0, 0, WIDTH, HEIGHT))
 
 
 def parts(lines, cells):
@@ -97,6 +97,12 @@ def test_what_is_there_is_not_sent_again():
     assert "aaaaaaaa" in sent(whole(["aaaaaaaa"] * 3))
     assert sent(whole(["aaaaaaaa"] * 3)) == sent(parts(["aaaaaaaa"] * 3, [(1, 0, WIDTH)])) == ""
     assert sent(whole(["aaaaaaaa", "bbbbbbbb", "aaaaaaaa"])).count("a") == 0
+    # However it is divided, now or before.
+    assert sent(whole(["aaaaaaaa", "bbbbbbbb", "aaaaaaaa"], cut=2)) == ""
+    assert sent(parts(["aaaaaaaa", "bbbbbbbb", "aaaaaaaa"], [(1, 3, 4), (2, 1, 7)])) == ""
+    assert sent(parts(["aaaaaaaa", "bbbbbbbc", "aaaaaaaa"], [(1, 6, 8)])).count("b") == 1
+    assert sent(whole(["aaaaaaaa", "bbbbbbbc", "aaaaaaaa"], cut=8)) == ""
+    assert sent(whole(["aaaaaaaa", "bbbbbbbb", "aaaaaaaa"], cut=7)).count("b") == 1
     picture.forget()  # the terminal has another size
     assert sent(whole(["aaaaaaaa", "bbbbbbbb", "aaaaaaaa"])).count("a") == 16
     sent(InlineUpdate([strip("cccccccc")]))  # whatever else is written leaves nothing that is known
