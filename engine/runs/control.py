@@ -55,7 +55,11 @@ class Inbox:
     def read(self) -> list[Command]:
         """Commands that wait, oldest first; each stays until `done`."""
         commands = []
-        for entry in sorted(os.listdir(self._folder)):  # noqa: PTH208 (a Path for each entry costs four times as much)
+        try:
+            entries = sorted(os.listdir(self._folder))  # noqa: PTH208 (a Path for each costs four times as much)
+        except FileNotFoundError:  # somebody took the folder away; who sends a command makes it
+            return []
+        for entry in entries:
             if not _NAME.fullmatch(entry) or self._folder.is_symlink():
                 continue
             command = _parsed(self._folder / entry)

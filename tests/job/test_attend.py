@@ -55,6 +55,14 @@ def refuse(command):
     return "not now"
 
 
+def test_a_folder_of_commands_that_somebody_took_away_is_an_empty_one(run, job):
+    run.control.rmdir()
+    assert job.attend(refuse) == 0
+    control.send(run, "resume")
+    job.attend(refuse)
+    assert answers(run) == [("resume", True, "")]
+
+
 def test_commands_are_answered_in_the_order_they_came_and_taken_away(run, job):
     for verb in ("pause", "set", "resume"):
         control.send(run, verb)
