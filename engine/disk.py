@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, NoReturn
@@ -140,14 +140,16 @@ _CAREFUL = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_i
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Write ``path`` whole or not at all: a temporary file beside it, fsync, rename, fsync of the folder."""
+def replacing(path: Path, mode: str = "wb", check: Callable[[], object] = lambda: None) -> Iterator[IO[Any]]:
+    """Write ``path`` whole or not at all: a temporary file beside it, fsync, rename, fsync of the folder. ``check`` may
+    raise at the last moment: to wait for a disk takes as long as it takes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open(mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        check()
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

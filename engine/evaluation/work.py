@@ -200,6 +200,7 @@ class Evaluation(Measuring):
 
     def __call__(self) -> None:
         """Every suite in order."""
+        self.record.check()  # the next engine's files are not those that a killed one left
         clear_temporary(self.run.results)
         self.record.open_tensorboard(None)
         self.record.update(status="running", began=time.time(), suites=len(self.settings.suites))

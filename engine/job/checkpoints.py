@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ class DamagedError(Exception):
     """A checkpoint that is not what was written."""
 
 
-def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint`` to ``path`` durably; raises OSError where it cannot be."""
+def write(path: Path, checkpoint: Checkpoint, check: Callable[[], object] = lambda: None) -> None:
+    """Write ``checkpoint`` to ``path`` durably; raises OSError where it cannot be, and what ``check`` raises before it
+    is there."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **checkpoint}, buffer)
     data = buffer.getbuffer()
@@ -43,7 +44,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     data[-2:] = _COMMENT.to_bytes(2, "little")
     if path.parent.is_symlink():
         raise OSError(errno.ELOOP, "is a symbolic link", str(path.parent))
-    with replacing(path) as file:
+    with replacing(path, check=check) as file:
         file.write(data)
         file.write(_MARK + hashlib.sha256(data).hexdigest().encode())
 
@@ -64,7 +65,7 @@ def read(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def rotate(run: RunDirectory, checkpoint: Checkpoint) -> None:
+def rotate(run: RunDirectory, checkpoint: Checkpoint, check: Callable[[], object] = lambda: None) -> None:
     """Make ``checkpoint`` the last one and the last one the previous; at every moment there is a last one."""
     last, previous = run.checkpoints / "last.pt", run.checkpoints / "previous.pt"
     if last.exists():
@@ -74,8 +75,12 @@ def rotate(run: RunDirectory, checkpoint: Checkpoint) -> None:
             also.hardlink_to(last)
         except OSError:  # a file system without hard links
             shutil.copyfile(last, also)
-        also.replace(previous)
-    write(last, checkpoint)
+        try:
+            check()
+            also.replace(previous)
+        finally:
+            also.unlink(missing_ok=True)
+    write(last, checkpoint, check)
 
 
 @dataclass(frozen=True)

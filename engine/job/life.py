@@ -71,12 +71,16 @@ def _lived(
     hold: Callable[[Experiment], tuple[torch.device, Choice]],
     claim: Claim,
 ) -> int:
-    state = replace(read_state(directory), status="starting", error="", engine=identity().dump(), started=time.time())
+    state = replace(
+        read_state(directory), status="starting", error="", engine=identity().dump(), claim=claim.number,
+        started=time.time(),
+    )  # fmt: skip
     claim.check()
     Heartbeat(directory.heartbeat).beat(START_PATIENCE)
     state.write(directory)
     record: Record | None = None
     work: Work | None = None
+    shows = warnings.showwarning
     try:
         experiment = presets.load(str(directory.config))
 
@@ -104,6 +108,8 @@ def _lived(
     except BaseException as error:
         claim.check()
         return _failed(error, state, directory, record, work)
+    finally:
+        warnings.showwarning = shows
 
 
 def _failed(

@@ -33,6 +33,7 @@ class Record:
     """
 
     def __init__(self, run: RunDirectory, state: State, check: Callable[[], object] = lambda: None) -> None:
+        check()
         self.run, self.state, self.check = run, state, check
         self.log = EventLog(run.events)
         self.heartbeat = Heartbeat(run.heartbeat)
@@ -44,6 +45,7 @@ class Record:
     def open_tensorboard(self, experiment: Experiment | None, step: int = 0) -> None:
         """Open the event files, of a training with its experiment; what they hold beyond ``step`` is hidden
         (TensorBoard's purge_step)."""
+        self.check()
         from engine.job.tensorboard import TensorBoard  # brings torch, which an engine may import only later
 
         self._tensorboard = TensorBoard(self.run.tensorboard, experiment, step + 1 if step else 0)
@@ -80,6 +82,7 @@ class Record:
     def pictures(self, step: int, weights: Sequence[Tensor]) -> None:
         """The weights of the blocks' convolutions as histograms and the first ones' filters, for TensorBoard."""
         if self._tensorboard is not None:
+            self.check()
             self._tensorboard.pictures(step, weights)
 
     def warning(self, text: str) -> None:

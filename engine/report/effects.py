@@ -238,6 +238,9 @@ def apart(one: Finding, other: Finding, sign: int) -> Finding:
     ``sign``."""
     if one.size is None or other.size is None:
         return Finding()
+    how, other_how = measured_how(one.labels), measured_how(other.labels)
+    if how != other_how:
+        return Finding(labels=("measured differently", f"{_listed(how)} against {_listed(other_how)}"))
     size = one.size - other.size
     if None in (one.low, one.high, other.low, other.high):
         return Finding(_verdict(size, size, sign), size, basis=SIGN)

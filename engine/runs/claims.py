@@ -35,11 +35,9 @@ class Claim:
     number: int
 
     def check(self) -> None:
-        """Raise TakenError where another engine has begun since. Two stats: an engine may ask between any two steps."""
-        place = f"{self.run.path}/claims/"
-        next_is_there = os.path.lexists(f"{place}{self.number + 1}")
-        # Who slept for long may find neither: the oldest go.
-        if next_is_there or (not os.path.lexists(f"{place}{self.number}") and _numbers(self.run.claims)):
+        """Raise TakenError where another engine has begun since, as far as this host knows: a network file system may
+        tell of another one's files half a minute later."""
+        if followed(self.run, self.number):
             who = latest(self.run)
             raise TakenError(f"{self.run.id} was taken over by process {who.get('pid', '?')} on {who.get('host', '?')}")
 
@@ -67,6 +65,15 @@ class Claim:
 def following(run: RunDirectory) -> Claim:
     """The number that comes next."""
     return Claim(run, max(_numbers(run.claims), default=0) + 1)
+
+
+def followed(run: RunDirectory, number: int) -> bool:
+    """Whether an engine with a later number than this has begun. Two stats: it may be asked between any two steps."""
+    place = f"{run.path}/claims/"
+    if os.path.lexists(f"{place}{number + 1}"):
+        return True
+    # Who slept for long may find neither: the oldest go.
+    return not os.path.lexists(f"{place}{number}") and max(_numbers(run.claims), default=0) > number
 
 
 def latest(run: RunDirectory) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class EventLog:
 
     def close(self) -> None:
         os.close(self._file)
+        self._file = -1  # another file may get its number
 
     def _repair(self) -> None:
         """Cut the file after its last complete line."""

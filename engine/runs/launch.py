@@ -104,17 +104,19 @@ def start(
     if (now.status, now.updated, now.engine) != (state.status, state.updated, state.engine):
         lock.release()
         raise RequestError(f"{run.id} {_taken_up(now)}")
-    starting = replace(state, status="starting", before=state.status, error="", began=0.0, engine=identity().dump())
+    starting = replace(
+        state, status="starting", before=state.status, error="", began=0.0, engine=identity().dump(), claim=claim.number
+    )
     held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
-        if given.job is None:
-            run.slurm.unlink(missing_ok=True)
-        else:
-            given.job.write(run)
         replace(starting, updated=time.time()).write(run)
         mine = claim.make()
         if not mine:
             raise RequestError(f"{run.id} {_taken_up(read_state(run))}")
+        if given.job is None:
+            run.slurm.unlink(missing_ok=True)
+        else:
+            given.job.write(run)
         # An earlier engine's: of another host or boot, whose clock says nothing here.
         run.heartbeat.unlink(missing_ok=True)
         with disk.appending(run.log) as log:

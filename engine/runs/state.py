@@ -63,6 +63,7 @@ class State:
     before: str = ""  # the status before its engine was started, which a refusal gives back
     stopped_by: str = ""  # who made it stop: person, signal or limit; only what a person stopped is left alone
     engine: dict[str, Any] = field(default_factory=dict)  # Identity
+    claim: int = 0  # its number; 0 where nobody has claimed the run
 
     @property
     def progress(self) -> float:
@@ -83,8 +84,13 @@ def read_state(run: RunDirectory) -> State:
         stored = disk.parse_json(disk.read_bytes(run.state, _LARGEST))
         state = _parsed(stored if "kind" in stored else _with_kind(stored, run))
     except (OSError, ValueError):
-        state = _recovered(run, _stamp(run.events), _stamp(run.manifest))
+        return recovered(run)
     return replace(state, id=run.id)
+
+
+def recovered(run: RunDirectory) -> State:
+    """The snapshot as the record has it."""
+    return replace(_recovered(run, _stamp(run.events), _stamp(run.manifest)), id=run.id)
 
 
 def _parsed(stored: dict[str, Any]) -> State:

@@ -21,7 +21,7 @@ from engine.runs.process import (
     process_state,
 )
 from engine.runs.squeue import JobNow
-from engine.runs.state import ENDED, LIVE, State, read_state
+from engine.runs.state import ENDED, LIVE, State, read_state, recovered
 
 GONE_AFTER = 5.0  # seconds without a sign of life after which a free lock is believed from another host
 
@@ -100,7 +100,7 @@ class Watcher:
 
     def look(self) -> Look:
         """The run now."""
-        state = read_state(self.run)
+        state = self._state()
         if state.status in ENDED:
             return Look(self.run, state, state.status)
         beat, now = heartbeat_of(self.run.heartbeat), time.monotonic()
@@ -109,17 +109,12 @@ class Watcher:
             self._moved = self._since >= 0
             self._sign, self._since = sign, now
         quiet = now - self._since
-        locked = is_locked(self.run.lock)
-        if not locked:
-            if state.status == "queued":
-                return Look(self.run, state, "queued", reason=_forgotten(self.run, state))
-            who = claims.latest(self.run)  # what an engine wrote that was held up may lie over what its follower says
-            if who.get("boot", state.engine.get("boot")) != state.engine.get("boot"):
-                state = replace(state, engine=who)
         host = str(state.engine.get("host", ""))
         here = not host or state.engine.get("boot") == boot_id()
         elsewhere = f"last known, from {host}"
-        if not locked:
+        if not is_locked(self.run.lock):
+            if state.status == "queued":
+                return Look(self.run, state, "queued", reason=_forgotten(self.run, state))
             return self._lost(beat) if here else self._unlocked(state, host, beat, quiet)
         if not here:
             if quiet > (beat.patience if beat else PATIENCE):
@@ -139,6 +134,15 @@ class Watcher:
         if beat and now - beat.clock > beat.patience:
             return Look(self.run, state, "stalled", True, f"no progress for {now - beat.clock:.0f} s")
         return Look(self.run, state, state.status, True, beat.words if beat else "")
+
+    def _state(self) -> State:
+        """The snapshot. Where it came late from an engine that another has followed (who was held up in the middle of
+        writing it cannot know), what the record says, which is the follower's, and who claimed the run last."""
+        state = read_state(self.run)
+        if not state.claim or not claims.followed(self.run, state.claim):
+            return state
+        state, who = recovered(self.run), claims.latest(self.run)
+        return state if who.get("boot") == state.engine.get("boot") else replace(state, engine=who)
 
     def settled(self) -> Look:
         """The run, watched for as long as it takes to be sure, or until its engine had time enough to show life."""
@@ -162,7 +166,7 @@ class Watcher:
         return Look(self.run, state, state.status, False, f"last known, from {host}")
 
     def _lost(self, beat: Beat | None, where: str = "") -> Look:
-        state = read_state(self.run)  # an engine that ended between the two readings has said so
+        state = self._state()  # an engine that ended between the two readings has said so
         if state.status in ENDED:
             return Look(self.run, state, state.status)
         said = beat.words if beat and beat.words else f"its engine{where} is gone without a word"

@@ -107,6 +107,7 @@ class Training(Work):
         self.network = VGG.from_experiment(self.experiment).to(self.device)
         self.network.to(memory_format=torch.channels_last)
         self._step = Step(self.network, self.experiment, self.device, self.record.warning)
+        self.record.check()  # the next engine's files are not those that a killed one left
         for folder in (self.run.path, self.run.checkpoints, self.run.results):
             clear_temporary(folder)
         found = checkpoints.newest(self.run)
@@ -128,6 +129,7 @@ class Training(Work):
 
     def _note(self, **facts: Any) -> None:
         """Write facts into the manifest, over what it says of them."""
+        self.record.check()
         replace_json(self.run.manifest, {**read_json(self.run.manifest), **facts})
 
     def _restore(self, checkpoint: checkpoints.Checkpoint) -> None:
@@ -236,6 +238,7 @@ class Training(Work):
         """The evaluation that the experiment asks for, described, with the right to do it; None for none."""
         if not self.experiment.evaluate.suites:
             return None
+        self.record.check()
         try:
             lock = evaluations.take(self.run)
             evaluations.prepare(self.run, self.experiment, "last")
@@ -403,6 +406,7 @@ class Training(Work):
                 "trained_seconds": self._seconds,
                 "tested": self._tested,
             },
+            self.record.check,
         )
         self.record.event("checkpoint", name="last", why=why, step=self.step, epoch=self.epoch, batch=self.batch)
         self.record.update(phase="training")
@@ -419,7 +423,7 @@ class Training(Work):
 
     def _write(self, name: str, checkpoint: dict[str, Any]) -> None:
         self.record.beat(SAVE_PATIENCE)
-        checkpoints.write(self.run.checkpoints / f"{name}.pt", checkpoint)
+        checkpoints.write(self.run.checkpoints / f"{name}.pt", checkpoint, self.record.check)
         facts = {key: value for key, value in checkpoint.items() if key in ("epoch", "step", "metric", "value")}
         self.record.event("checkpoint", name=name, **facts)
 

@@ -47,6 +47,7 @@ class PickPreset(Horizontal):
         super().__init__(id="choose")
         self.speeds: Sequence[Speed] = ()
         self._catalogue = Catalogue({})
+        self._hues = ("", "")  # of what is listed
 
     @property
     def hah(self) -> BaseApp:
@@ -72,14 +73,16 @@ class PickPreset(Horizontal):
 
     def _arrived(self, found: Catalogue) -> None:
         known, self._catalogue = self._catalogue, found
-        if found.groups is not known.groups or found.drafts or known.drafts:  # else all is as it was, with its cursor
-            self._list()
+        same = found.groups is known.groups and not found.drafts and not known.drafts
+        if not same or self._hues != self._colours():
+            self._list()  # else all is as it was, with its cursor
 
     @on(Input.Changed)
     def _list(self) -> None:
         """The drafts and presets that have all the words in their names, tags or descriptions."""
         box, words = self.query_one(OptionList), self.query_one(Line).value.lower().split()
-        quiet, bold = self.hah.colour("quiet"), f"bold {self.hah.colour('accent')}"
+        quiet, accent = self._hues = self._colours()
+        bold = f"bold {accent}"
         options: list[Option] = []
 
         def put(title: str, members: list[Option]) -> None:
@@ -108,6 +111,9 @@ class PickPreset(Horizontal):
             box.action_first()
         elif self._catalogue.groups:
             self.say(Text("nothing has all these words", self.hah.colour("quiet")))
+
+    def _colours(self) -> tuple[str, str]:
+        return self.hah.colour("quiet"), self.hah.colour("accent")
 
     def without(self, kept: Kept) -> None:
         """List a draft no more."""

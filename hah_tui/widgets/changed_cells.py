@@ -58,11 +58,11 @@ class Picture:
         parts = []
         for left, right in sorted(ends for ends in row if ends[1] > x1 and ends[0] < x2):
             known = row.pop((left, right))
-            if left < x1:
-                row[left, x1] = known.crop(0, x1 - left)
-            if right > x2:
-                row[x2, right] = known.crop(x2 - left)
-            parts.append(known.crop(x1 - left, x2 - left))
+            before, part, after = (known.crop(*ends) for ends in ((0, x1 - left), (x1 - left, x2 - left), (x2 - left,)))
+            if before.text + part.text + after.text != known.text:
+                continue  # a letter of two cells is cut through: what a terminal makes of that nobody knows
+            row |= {ends: rest for ends, rest in (((left, x1), before), ((x2, right), after)) if rest.cell_length}
+            parts.append(part)
         row[x1, x2], there = strip, Strip.join(parts)
         return there.cell_length < x2 - x1 or there.text != strip.text or _seen(there) != _seen(strip)
 
@@ -71,11 +71,14 @@ class Picture:
         self._rows.clear()
 
 
+_ON_BLANKS = ("reverse", "underline", "underline2", "strike", "overline", "frame", "encircle")  # are seen there, too
+
+
 def _seen(strip: Strip) -> list[tuple[str, object]]:
     """What is seen of a strip, however it is divided: a blank shows nothing of the colour that a letter would have."""
     found = list[tuple[str, object]]()
     for text, style, _ in strip:
-        bare = style is not None and text.isspace() and not (style.underline or style.reverse or style.strike)
+        bare = style is not None and text.isspace() and not any(getattr(style, name) for name in _ON_BLANKS)
         look = style.bgcolor if style is not None and bare else style
         if found and found[-1][1] == look:
             found[-1] = found[-1][0] + text, look

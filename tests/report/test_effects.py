@@ -12,7 +12,7 @@ from scipy import stats
 
 from engine.experiment.datasets import PAPER_CORRUPTIONS
 from engine.report import directions, effects, explained, tables
-from engine.report.effects import IMAGES, NOT_MEASURED, NOT_SEEN, SEEDS, SEEN, SIGN, WITHIN
+from engine.report.effects import IMAGES, NOT_MEASURED, NOT_SEEN, SEEDS, SEEN, SIGN, WITHIN, Finding
 from engine.results.numbers import Number
 from tests.report.conftest import attacks, corruptions, everything, masking, minimum_norm, noise, write
 
@@ -228,6 +228,12 @@ def test_lambda_is_turned_in_both_networks_that_have_it_or_in_none(runs, made):
     assert switch.moved.size == pytest.approx(-0.2)
     assert switch.moved.low == pytest.approx(ends[0][0] - ends[1][1] - ends[2][1] + ends[3][0])
     assert switch.moved.high == pytest.approx(ends[0][1] - ends[1][0] - ends[2][0] + ends[3][1])
+
+
+def test_effects_that_were_measured_differently_are_not_set_against_each_other():
+    ours, theirs = Finding(SEEN, 0.3, 0.2, 0.4, labels=("PGD only",)), Finding(SEEN, 0.1, 0.0, 0.2)
+    assert effects.apart(ours, theirs, 1).labels[0] == "measured differently"
+    assert effects.apart(ours, theirs, 1).size is None
 
 
 def test_what_no_switch_moves_is_unexplained(runs, made):

@@ -11,6 +11,7 @@ import pytest
 from engine.job.record import Record
 from engine.runs import claims, launch
 from engine.runs.claims import Claim, TakenError
+from engine.runs.events import EventLog
 from engine.runs.layout import create
 from engine.runs.process import Lock, identity
 from engine.runs.state import State, read_state
@@ -152,10 +153,12 @@ def test_who_slept_writes_nothing_over_what_its_follower_says(run):
     assert first.make()
     record = Record(run, State(status="running"), first.check)
     record.update(status="paused")
+    record.beat(600)
     assert claims.following(run).make()
     State(status="running", engine={"host": "node-b"}).write(run)
-    before, events = run.state.read_bytes(), run.events.read_bytes()
+    before = [path.read_bytes() for path in (run.state, run.events, run.heartbeat)]
     for write in (
+        lambda: Record(run, State(status="running"), first.check),
         lambda: record.update(status="running"),
         lambda: record.event("warning", text="x"),
         lambda: record.train(1, 1, [1.0], {}),
@@ -164,7 +167,7 @@ def test_who_slept_writes_nothing_over_what_its_follower_says(run):
     ):
         with pytest.raises(TakenError):
             write()
-    assert (run.state.read_bytes(), run.events.read_bytes()) == (before, events)
+    assert [path.read_bytes() for path in (run.state, run.events, run.heartbeat)] == before
 
 
 def test_what_came_late_from_an_engine_that_is_gone_does_not_make_its_followers_run_lost(run):
@@ -172,9 +175,27 @@ def test_what_came_late_from_an_engine_that_is_gone_does_not_make_its_followers_
     first = claims.following(run)
     assert first.make()
     gone = {**identity().dump(), "pid": 2**22 + 1}
-    State(status="running", engine=gone).write(run)
+    follower = {**gone, "host": "node-b", "boot": "another"}
+    State(status="running", engine=gone, claim=1).write(run)
     assert Watcher(run).look().status == "lost"
-    second = claims.following(run)
-    (run.claims / str(second.number)).write_text(json.dumps({**gone, "host": "node-b", "boot": "another"}))
+    (run.claims / "2").write_text(json.dumps(follower))
+    look = Watcher(run).look()
+    assert look.elsewhere == "node-b"  # which is just starting
+    log = EventLog(run.events)
+    log.append("engine", **follower, device="cpu")
     look = Watcher(run).look()
     assert (look.status, look.verified, look.elsewhere) == ("running", False, "node-b")
+    log.append("finished", step=3, epoch=3)
+    State(status="failed", error="out of memory", engine=gone, claim=1).write(run)
+    assert (Watcher(run).look().status, Watcher(run).look().state.error) == ("finished", "")
+    log.close()
+
+
+def test_what_waits_for_an_engine_is_not_that_of_an_earlier_claim(run):
+    """An evaluation that was done on another host before, described again, and whoever was to start it killed."""
+    run.claims.mkdir()
+    (run.claims / "1").write_text(json.dumps({**identity().dump(), "host": "node-b", "boot": "another"}))
+    State(status="starting", kind="evaluation").write(run)
+    assert Watcher(run).look().status == "lost"
+    State(status="starting", engine={**identity().dump(), "pid": 2**22 + 1}, claim=2).write(run)  # but did not claim it
+    assert (Watcher(run).look().status, Watcher(run).look().elsewhere) == ("lost", "")

@@ -110,6 +110,19 @@ def test_what_is_there_is_not_sent_again():
     assert picture.without("text") == "text"
 
 
+def test_a_letter_of_two_cells_that_is_cut_through_is_known_to_nobody():
+    picture = Picture()
+
+    def sent(*pieces):
+        line = [strip(text) for text in pieces]
+        return picture.without(LayoutUpdate([line], Region(0, 0, WIDTH, 1))).render_segments(CONSOLE)
+
+    assert "宽" in sent("abc宽   ")
+    assert sent("abc ", "    ").endswith("abc     ")
+    assert "宽" in sent("abc宽   ")
+    assert sent("ab", "c宽   ") == ""
+
+
 def test_what_looks_the_same_is_not_sent_again():
     picture = Picture()
 
@@ -121,6 +134,7 @@ def test_what_looks_the_same_is_not_sent_again():
     assert not sent(("a", "red on blue"), ("a", "red on blue"), ("      ", "green on blue"))
     assert sent(("aa", "red on blue"), ("      ", "green on black"))
     assert sent(("aa", "red on blue"), ("      ", "underline green on black"))
+    assert sent(("aa", "red on blue"), ("      ", "overline green on black"))
     assert sent(("aa", "red on blue"), ("      ", "reverse green on black"))
     assert sent(("aa", "green on blue"), ("      ", "reverse green on black"))
 

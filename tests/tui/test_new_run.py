@@ -536,3 +536,21 @@ def test_the_control_takes_the_room_there_is(runs):
         assert control(app, "seed").size.width == control(app, "description").size.width
 
     drive(runs, body, (80, 24))
+
+
+def test_on_the_way_back_the_presets_keep_their_cursor_and_have_the_present_colours(runs):
+    async def body(pilot, app):
+        await form(pilot, app, "paper-hah")
+        app.action_next_theme()
+        await pilot.press("escape")
+        box = app.screen.query_one(OptionList)
+        await until(pilot, lambda: app.colour("accent") in str(box.get_option_at_index(0).prompt.style))
+        box.highlighted = box.get_option_index("p:paper-hah")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.draft is not None and app.screen.query("#fields Input"))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen.has_class("choosing"))
+        await pilot.pause(0.3)
+        assert box.highlighted_option.id == "p:paper-hah"
+
+    drive(runs, body)
