@@ -90,11 +90,8 @@ class Job:
         self._patience = max(PATIENCE, min(MOST_PATIENCE, 4 * gap), _FORGOTTEN * self._patience)
         if not self._answer(change):
             return 0.0
-        phase = self.record.state.phase
-        self.record.update(status="paused")
         while self._answer(change):
             time.sleep(_PAUSE_POLL)
-        self.record.update(status="running", phase=phase)
         self._at = time.monotonic()
         return self._at - now
 
@@ -111,8 +108,9 @@ class Job:
                 refused = change(command)
                 if refused is None:
                     continue
-            elif command.verb in ("pause", "resume"):
-                self.paused = command.verb == "pause"
+            elif command.verb in ("pause", "resume") and self.paused != (command.verb == "pause"):
+                self.paused = not self.paused
+                self.record.update(status="paused" if self.paused else "running")  # whoever asked finds it so
             self.record.event("command", id=command.id, verb=command.verb, ok=not refused, text=refused)
             self._inbox.done(command)
             if not refused:

@@ -71,6 +71,17 @@ def test_commands_are_answered_in_the_order_they_came_and_taken_away(run, job):
     assert list(run.control.iterdir()) == []
 
 
+def test_what_was_asked_is_so_when_it_is_answered(run, job, monkeypatch):
+    said, event = [], job.record.event
+    monkeypatch.setattr(
+        job.record, "event", lambda kind, **fields: (said.append(read_state(run).status), event(kind, **fields))
+    )
+    for verb in ("pause", "pause", "resume", "resume"):
+        control.send(run, verb)
+    job.attend(refuse)
+    assert said == ["paused", "paused", "running", "running"]
+
+
 def test_a_setting_that_has_to_wait_stays_until_it_can_be_changed(run, job):
     control.send(run, "set", "hah.lambda", 0.5)
     job.attend(lambda command: None)
