@@ -101,6 +101,7 @@ class Record:
 
     def beat(self, patience: float = PATIENCE) -> None:
         """A sign of progress; the next comes within ``patience`` seconds."""
+        self.check()
         self.heartbeat.beat(patience)
 
     def end(self, kind: str, *, error: str = "", by: str = "", **fields: Any) -> None:

@@ -97,7 +97,6 @@ class Job:
 
     def _answer(self, change: Callable[[Command], str | None]) -> bool:
         """Answer every command that waits; returns whether the job is paused now."""
-        self.record.check()
         self.record.beat(self._patience)
         if name := self._asked_to_stop():
             self._stop(Stopped(signal=name))

@@ -19,11 +19,14 @@ from tests.end_to_end.conftest import LONG, eventually
 
 
 def contents(run):
-    """What every file of a run is but what its engine says of its own end."""
+    """What every file of a run is but what its engine says of its own end, and the event file that is this engine's."""
     return {
         path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_ino)
         for path in run.path.rglob("*")
-        if path.is_file() and path.name not in ("engine.log", "lock") and path.suffix != ".tmp"
+        if path.is_file()
+        and path.name not in ("engine.log", "lock")
+        and path.suffix != ".tmp"
+        and path.parent != run.tensorboard
     }
 
 

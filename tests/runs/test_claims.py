@@ -163,6 +163,7 @@ def test_who_slept_writes_nothing_over_what_its_follower_says(run):
         lambda: record.event("warning", text="x"),
         lambda: record.train(1, 1, [1.0], {}),
         lambda: record.end("finished"),
+        record.beat,
         record.close,
     ):
         with pytest.raises(TakenError):
