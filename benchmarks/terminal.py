@@ -376,6 +376,9 @@ def keys(folder: Path, settings: Path, size: tuple[int, int]) -> dict[str, Any]:
         terminal.until(run.id[:12])
         terminal.read(4)
         found = {"presets": settled(terminal, "n"), "form": settled(terminal, "\r")}
+        found["esc from a form as it was"] = settled(terminal, "\x1b")
+        terminal.press("\r")
+        terminal.read(1)
         found["letter"] = settled(terminal, ["5", "\x7f"], 4)
         found["next field"] = settled(terminal, "\t", 4)
         found["section"] = settled(terminal, "\x0e", 6)

@@ -24,7 +24,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from engine import disk
 from engine.experiment import Experiment, RequestError, presets
@@ -32,9 +32,9 @@ from engine.experiment.datasets import DATASETS, data_folder
 from engine.experiment.document import assigned
 from engine.job.life import Signals, live
 from engine.runs import devices, launch, shares
-from engine.runs.claims import Claim, following
+from engine.runs.claims import Claim, TakenError, following
 from engine.runs.layout import RunDirectory
-from engine.runs.process import Lock
+from engine.runs.process import Lock, end
 from engine.runs.state import Kind, read_state
 
 if TYPE_CHECKING:
@@ -124,7 +124,11 @@ def _do(
 
         return hold(experiment, kind.exact, next(iter(_reserved(arguments)), None), kind.threads(experiment, arguments))
 
-    code = live(directory, signals, make, hold, claim)
+    try:
+        code = live(directory, signals, make, hold, claim)
+    except TakenError as taken:
+        print(f"{taken}: this engine ends and writes nothing more", flush=True)
+        code = launch.TAKEN
     lock.release()  # all is written: whoever resumes need not wait for this process to fold up
     return code, work.following if work is not None else None
 
@@ -391,14 +395,6 @@ VERBS = {
 }
 
 
-def leave(code: int) -> NoReturn:
-    """End this process without taking apart what it has imported, for which Python and torch take half a second."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
     gc.disable()  # a fifth of the time in which torch is imported
-    leave(main())
+    end(main())

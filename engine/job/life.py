@@ -54,23 +54,9 @@ def live(
 ) -> int:
     """Be the engine of ``directory``, whose lock is held, from *starting* to its end; returns the exit code.
 
-    ``hold`` gives its device; ``make`` the work to do, once torch may be imported. An engine whose ``claim`` another
-    has followed ends, and leaves what there is to that one.
+    ``hold`` gives its device; ``make`` the work to do, once torch may be imported. Raises TakenError where another
+    engine has followed the ``claim``, and leaves what there is to that one.
     """
-    try:
-        return _lived(directory, signals, make, hold, claim)
-    except TakenError as taken:
-        print(f"{taken}: this engine ends and writes nothing more", flush=True)
-        return launch.TAKEN
-
-
-def _lived(
-    directory: RunDirectory,
-    signals: Signals,
-    make: Callable[[Job, Experiment], Work],
-    hold: Callable[[Experiment], tuple[torch.device, Choice]],
-    claim: Claim,
-) -> int:
     state = replace(
         read_state(directory), status="starting", error="", engine=identity().dump(), claim=claim.number,
         started=time.time(),

@@ -242,10 +242,10 @@ def apart(one: Finding, other: Finding, sign: int) -> Finding:
     if how != other_how:
         return Finding(labels=("measured differently", f"{_listed(how)} against {_listed(other_how)}"))
     size = one.size - other.size
-    if None in (one.low, one.high, other.low, other.high):
-        return Finding(_verdict(size, size, sign), size, basis=SIGN)
-    low, high = one.low - other.high, one.high - other.low  # type: ignore[operator]
-    return Finding(_verdict(low, high, sign), size, low, high, one.basis)
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Finding(_verdict(size, size, sign), size, basis=SIGN, labels=one.labels)
+    low, high = one.low - other.high, one.high - other.low
+    return Finding(_verdict(low, high, sign), size, low, high, one.basis, one.labels)
 
 
 def _verdict(low: float, high: float, sign: int) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.report import effects
 from engine.report.effects import SEEN, Effect, Finding, View
-from engine.report.networks import PRINTED, Network
+from engine.report.networks import Network
 from engine.report.tables import Report
 
 MOST = 3
@@ -94,9 +94,9 @@ def _counts(effect: Effect) -> bool:
 def _switches(report: Report, view: View, effect: Effect, published: float, size: float) -> Iterator[Switch]:
     hah, other = view.network(effect.one), view.network(effect.other)
     towards = 1 if published > size else -1
-    for title, one, against in _turned(report, view, hah, effect.other):
+    for title, one, against in _turned(report, view, effect):
         found = effects.between(one, against, effect.metric, effect.sign)
-        if found.size is not None and one.name != other.name:
+        if found.size is not None:
             moved = (
                 effects.between(one, hah, effect.metric, towards)
                 if against is other
@@ -113,15 +113,14 @@ def _nearer(found: Finding, published: float, size: float) -> bool:
     return abs(found.size - published) < abs(size - published) and not passed
 
 
-def _turned(report: Report, view: View, hah: Network, row: str) -> Iterator[tuple[str, Network, Network]]:
-    """What a switch is called, the HaH network with it, and what that is compared with: the network of a ``row`` of the
-    tables, with the other lambda where that is the switch and the network has one."""
-    other = view.networks[PRINTED[row][0 if view.lambda_1 else -1]]
-    lambda_, place = ("0.1", -1) if view.lambda_1 else ("1.0", 0)
-    one, against = (view.networks[PRINTED[name][place]] for name in ("paper-hah", row))
-    both = " in both" if against is not other else ""
-    if one.runs and against.runs and one is not hah:
-        yield f"lambda {lambda_}{both}", one, against
+def _turned(report: Report, view: View, effect: Effect) -> Iterator[tuple[str, Network, Network]]:
+    """What a switch is called, the HaH network with it, and what an effect compares that with: its other network, with
+    the other lambda where that is the switch and it has one."""
+    hah, other = view.network(effect.one), view.network(effect.other)
+    turned = replace(view, lambda_1=not view.lambda_1)
+    one, against = turned.network(effect.one), turned.network(effect.other)
+    if one.runs and against.runs:
+        yield f"lambda {'1.0' if turned.lambda_1 else '0.1'}{' in both' if against is not other else ''}", one, against
     for study in report.studies:
         if study.study.width == view.width:
             for reference, network in study.study.switched:

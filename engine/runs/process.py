@@ -12,13 +12,14 @@ import math
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from engine import disk
 from engine.runs.mounts import mount_of
@@ -170,6 +171,15 @@ def holder_of(path: Path) -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     return None
+
+
+def end(code: int) -> NoReturn:
+    """End this process without taking apart what it has imported: for torch that takes half a second, for a short
+    command a quarter of its time."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import io
 import os
 import signal
 import sys
 from importlib import metadata
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from engine import disk
 from engine.experiment.mistakes import RequestError
 from engine.runs.launch import LaunchError
+from engine.runs.process import end
 from hah_tui.cli import (
     evaluating,
     inspecting,
@@ -87,15 +87,7 @@ def main() -> None:
     if isinstance(code, str):
         output.note(code)
         code = 1
-    _leave(code or 0)
-
-
-def _leave(code: int) -> NoReturn:
-    """End this process without taking apart what it has imported, a quarter of the time of a short command."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+    end(code or 0)
 
 
 def _exit_code() -> int | str | None:

@@ -23,7 +23,7 @@ class Looks(Work):
 
 gc.disable()  # as the program does before it imports torch
 engine.WORKS["training"] = engine.WorkOfKind(lambda job, experiment, _: Looks(job, experiment))
-engine.leave(engine.main())
+engine.end(engine.main())
 """
 
 
