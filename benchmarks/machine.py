@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from engine.runs import devices, manifest
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that are started here start as a person's do
 devices.calm_threads()  # as every engine process does: this module is imported before torch
 
 import torch  # noqa: E402

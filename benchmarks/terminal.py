@@ -49,6 +49,7 @@ class Terminal:
             **os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "HAH_RUNS": str(runs),
             **{f"XDG_{name}_HOME": str(settings) for name in ("CONFIG", "STATE", "CACHE", "DATA")},
         }  # fmt: skip
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else every start compiles everything, and so do screens
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             command or [str(Path(sys.executable).with_name("hah-tui"))], stdin=slave, stdout=slave, stderr=slave,
