@@ -14,11 +14,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import DescendantFocus
 from textual.widget import Widget
-from textual.widgets import Input, Select, Static, Switch
+from textual.widgets import ContentSwitcher, Input, Select, Static, Switch
 
 from engine.experiment.mistakes import RequestError
 from engine.runs.layout import RunDirectory
 from hah_tui import keys
+from hah_tui.catalogue import Kept
 from hah_tui.screens import summary
 from hah_tui.screens.dialogs import Confirm
 from hah_tui.screens.draft_actions import DraftActions
@@ -66,20 +67,20 @@ class NewRunScreen(DraftActions):
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
-        yield PickPreset()
-        with Vertical(id="form"):
-            yield SheetBar()
-            with Horizontal(id="middle"):
-                yield Fields(id="fields", can_focus=False)
-                with VerticalScroll(id="side"):
-                    yield Static(id="summary")
-            yield Static(id="explain")
+        with ContentSwitcher(initial="choose"):
+            yield PickPreset()
+            with Vertical(id="form"):
+                yield SheetBar()
+                with Horizontal(id="middle"):
+                    yield Fields(id="fields", can_focus=False)
+                    with VerticalScroll(id="side"):
+                        yield Static(id="summary")
+                yield Static(id="explain")
         yield KeyBar(self.PLACE)
 
     def on_mount(self) -> None:
         app = self.hah
         self.keeper = Keeper(app)
-        self.add_class("choosing")
         self._head()
         if self._run is not None:
             self.query_one(PickPreset).say(Text("reading the run..."))
@@ -124,7 +125,7 @@ class NewRunScreen(DraftActions):
     def begin(self, draft: Draft, kept: str = "") -> None:
         """Show the form of a draft, kept under a name from its first change on."""
         self.draft, self._sheet, self.kept = draft, 0, kept or new_draft_name()
-        self.remove_class("choosing")
+        self.query_one(ContentSwitcher).current = "form"
         self._follow_blocks()
         self._mount_sheet()
         self.refresh_bindings()
@@ -285,12 +286,13 @@ class NewRunScreen(DraftActions):
         if self.has_class("overview"):
             self.action_overview()
         elif self.draft is not None and self._run is None:
-            self.draft = None
-            self.add_class("choosing")
-            self.query_one(PickPreset).read()
+            left, self.draft = self.draft, None
+            self.query_one(ContentSwitcher).current = "choose"
+            written = self.keeper.written.get(self.kept)
+            self.query_one(PickPreset).read(Kept(self.kept, left, written) if written else None)
             self._head()
             self.refresh_bindings()
-        elif self.is_current and not (self.has_class("choosing") and self.query_one(PickPreset).clear()):
+        elif self.is_current and not (self.draft is None and self.query_one(PickPreset).clear()):
             self.hah.pop_screen()
 
     def action_overview(self) -> None:

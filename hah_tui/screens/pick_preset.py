@@ -47,7 +47,6 @@ class PickPreset(Horizontal):
         super().__init__(id="choose")
         self.speeds: Sequence[Speed] = ()
         self._catalogue = Catalogue({})
-        self._hues = ("", "")  # of what is listed
 
     @property
     def hah(self) -> BaseApp:
@@ -57,36 +56,41 @@ class PickPreset(Horizontal):
     def compose(self) -> ComposeResult:
         with Vertical(id="offers"):
             yield Line(placeholder="type to search", id="words", compact=True, select_on_focus=False)
-            yield Options(id="presets", markup=False)
+            box = Options(id="presets", markup=False)
+            box.can_focus = False
+            yield box
         with VerticalScroll(id="about", can_focus=False):
             yield Static(id="description")
 
     def say(self, text: Text) -> None:
         """Put this beside the list."""
-        self.query_one("#description", Static).update(text)
+        description = self.query_one("#description", Static)
+        if text != description.content:
+            description.update(text)
 
-    def read(self) -> None:
-        """List what there is now."""
-        self.query_one(OptionList).can_focus = False
+    def read(self, left: Kept | None = None) -> None:
+        """List what there is now, with a draft that was just ``left``: it need not be read first."""
         self.query_one(Line).focus()
+        if left is not None:
+            others = (kept for kept in self._catalogue.drafts if kept.name != left.name)
+            self._arrived(replace(self._catalogue, drafts=(left, *others)))
         self.hah.in_background(self, catalogue, self._arrived)
 
     def _arrived(self, found: Catalogue) -> None:
-        known, self._catalogue = self._catalogue, found
-        same = found.groups is known.groups and not found.drafts and not known.drafts
-        if not same or self._hues != self._colours():
-            self._list()  # else all is as it was, with its cursor
+        self._catalogue = found
+        self._list()
 
     @on(Input.Changed)
     def _list(self) -> None:
         """The drafts and presets that have all the words in their names, tags or descriptions."""
         box, words = self.query_one(OptionList), self.query_one(Line).value.lower().split()
-        quiet, accent = self._hues = self._colours()
-        bold = f"bold {accent}"
+        quiet, accent = self.hah.colour("quiet"), self.hah.colour("accent")
         options: list[Option] = []
 
         def put(title: str, members: list[Option]) -> None:
-            options.extend([Option(Text(title, bold), disabled=True), *members] if members else [])
+            options.extend(
+                [Option(Text.assemble((title, f"bold {accent}")), disabled=True), *members] if members else []
+            )
 
         drafts = [
             Option(Text(f"  {shown_line(kept.draft.origin, 40)}, {age(kept.written)} ago", no_wrap=True,
@@ -105,15 +109,16 @@ class PickPreset(Horizontal):
                     label.append(" (yours)" if offer.shadows else "", quiet)
                     members.append(Option(label, id=f"p:{offer.name}"))
             put(title, members)
+        if [(one.id, one.prompt) for one in options] == [(one.id, one.prompt) for one in box.options]:
+            self.redraw()  # all is as it was, with its cursor
+            return
         box.clear_options()
         box.add_options(options)
         if options:
             box.action_first()
+            self.redraw()
         elif self._catalogue.groups:
             self.say(Text("nothing has all these words", self.hah.colour("quiet")))
-
-    def _colours(self) -> tuple[str, str]:
-        return self.hah.colour("quiet"), self.hah.colour("accent")
 
     def without(self, kept: Kept) -> None:
         """List a draft no more."""

@@ -7,13 +7,22 @@ from contextlib import suppress
 
 from rich.console import RenderableType
 from textual.app import ComposeResult
-from textual.events import Mount
+from textual.events import Mount, Resize
+from textual.geometry import Size
 from textual.widgets import OptionList, Select
 from textual.widgets._select import SelectCurrent, SelectOverlay
 
 
 class Options(OptionList):
-    """A list to choose from. Textual's fails where a page is asked for before its lines are known."""
+    """A list to choose from. Textual's fails where a page is asked for before its lines are known, and is painted twice
+    where it is shown again with the size it had."""
+
+    _known: Size | None = None
+
+    def on_resize(self, event: Resize) -> None:
+        if event.size == self._known:
+            event.prevent_default()
+        self._known = event.size
 
     def action_page_up(self) -> None:
         with suppress(KeyError):

@@ -277,7 +277,7 @@ def test_drafts_are_kept_at_every_change_and_offered(runs):
         assert app.screen.draft.mistakes == {}
         await until(pilot, lambda: not stored_drafts())
         await pilot.press("escape")
-        assert app.screen.has_class("choosing")
+        assert app.screen.draft is None
 
     drive(runs, write)  # gone without a word
     drive(runs, find)
@@ -544,12 +544,12 @@ def test_on_the_way_back_the_presets_keep_their_cursor_and_have_the_present_colo
         app.action_next_theme()
         await pilot.press("escape")
         box = app.screen.query_one(OptionList)
-        await until(pilot, lambda: app.colour("accent") in str(box.get_option_at_index(0).prompt.style))
+        await until(pilot, lambda: app.colour("accent") in str(box.get_option_at_index(0).prompt.spans))
         box.highlighted = box.get_option_index("p:paper-hah")
         await pilot.press("enter")
         await until(pilot, lambda: app.screen.draft is not None and app.screen.query("#fields Input"))
         await pilot.press("escape")
-        await until(pilot, lambda: app.screen.has_class("choosing"))
+        await until(pilot, lambda: app.screen.draft is None)
         await pilot.pause(0.3)
         assert box.highlighted_option.id == "p:paper-hah"
 
