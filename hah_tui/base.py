@@ -259,16 +259,19 @@ class Page(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._followers: list[Follower[Any]] = []
+        self.late = False  # nothing is painted yet
         self._unpainted = ExitStack()  # while it is open nothing is painted
 
     def paint_late(self) -> None:
         """Paint nothing of this screen, which opens, until `paint`: a picture without what is being read costs as much
         as one with it. That is not waited for long."""
+        self.late = True
         self._unpainted.enter_context(self.app.batch_update())
         self.set_timer(FIRST_SECONDS, self.paint)
 
     def paint(self) -> None:
         """From now on paint everything."""
+        self.late = False
         self._unpainted.close()
         self.check_idle()
 
@@ -305,7 +308,10 @@ class Page(Screen[None]):
         return self in stack and all(screen.is_modal for screen in stack[stack.index(self) + 1 :])
 
     def _compositor_refresh(self) -> None:
-        """Textual's paints all of the screen on top again when one that is hidden by it has changed."""
+        """Textual's paints all of the screen on top again when one that is hidden by it has changed, and throws away
+        what it has painted while nothing is to be."""
+        if self.late:
+            return
         if self.seen:
             super()._compositor_refresh()
         else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeGuard
 
 from engine.runs import launch
@@ -16,14 +17,15 @@ from engine.runs.layout import RunDirectory
 from engine.runs.metrics import LOSS, Metric
 from engine.runs.submitted import AskSlurm, told
 from engine.runs.watcher import Look, Watcher
-from hah_tui.series import HUGE, TINY, BinnedSeries
+from hah_tui.series import BinnedSeries
 
-BATCH = 1 << 18  # bytes that one poll reads: some hundred records, applied within a frame
+BATCH = 1 << 19  # bytes that one poll reads: some hundred records, applied within a frame
 SERIES_LIMIT = 600  # metrics of a run: 19 blocks have 76
 MARKS_LIMIT = 200
 EVENTS_LIMIT = 500
 LOG_LINES = 200  # of engine.log
 _BLOCK = re.compile("[1-9][0-9]{0,2}")
+_NUMBER: dict[type, Callable[[Any], float]] = {float: float, int: float, type(None): lambda _: math.nan}
 _BREAK = 60.0  # seconds between two records of one engine beyond which nobody trained (a suspended machine)
 
 
@@ -45,9 +47,8 @@ class Curves:
     def __init__(self) -> None:
         self.series: dict[str, BinnedSeries] = {}
         self.seconds = BinnedSeries()
-        self._new: defaultdict[str, list[tuple[int, float]]] = defaultdict(
-            list
-        )  # values by name that no series has yet
+        self._new: dict[str, list[tuple[int, dict[str, Any]]]] = {"train": [], "epoch": []}  # that no series has yet
+        self._losses: list[tuple[int, Any]] = []
         self.marks: deque[Mark] = deque(maxlen=MARKS_LIMIT)
         self.events: deque[Event] = deque(maxlen=EVENTS_LIMIT)  # those worth a line
         self.taken = 0  # events ever taken
@@ -121,38 +122,38 @@ class Curves:
         return y1 if x1 <= x0 else max(0.0, y0 + (y1 - y0) * (step - x0) / (x1 - x0))
 
     def _train(self, step: int, values: dict[str, Any], losses: Any) -> None:
-        for name, value in values.items():
-            if name != LOSS or not isinstance(losses, list):
-                self._add(name, step, value)
-        if not isinstance(losses, list):
-            return
-        first = step - len(losses) + 1
-        if LOSS not in self._new and all(type(loss) is float and TINY < abs(loss) < HUGE for loss in losses):
-            self._named(LOSS).add_all(max(0, first), losses)
-        else:
-            for offset, loss in enumerate(losses):  # null is what was not finite
-                self._add(LOSS, max(0, first + offset), loss)
+        if isinstance(losses, list):  # of every step
+            values = {name: value for name, value in values.items() if name != LOSS}
+            steps = (max(0, step - back) for back in reversed(range(len(losses))))
+            self._losses.extend(zip(steps, losses, strict=True))
+        self._new["train"].append((step, values))
 
     def _epoch(self, step: int, values: dict[str, Any], epoch: Any) -> None:
-        for name, value in values.items():
-            if not name.startswith("train/"):  # those are means of what was taken already
-                self._add(name, step, value)
+        self._new["epoch"].append((step, values))
         if _is_step(epoch) and epoch:
             self.epoch, self.steps_per_epoch = epoch, step / epoch
 
-    def _add(self, name: str, step: int, value: Any) -> None:
-        if type(value) is float:
-            self._new[name].append((step, value))
-        elif type(value) is int:
-            self._new[name].append((step, float(value)))
-        elif value is None:
-            self._new[name].append((step, math.nan))
-
     def _put(self) -> None:
         """Bring the values that were taken into their series: many at a time cost less than one by one."""
-        for name, values in self._new.items():
-            self._named(name).add_pairs(values)
-        self._new.clear()
+        for kind, records in self._new.items():
+            for names, alike in groupby(records, lambda record: tuple(record[1])):
+                steps, values = zip(*alike, strict=True)
+                for name, column in zip(names, zip(*(one.values() for one in values), strict=True), strict=True):
+                    if kind == "train" or not name.startswith("train/"):  # those are means of what was taken already
+                        self._add(name, steps, column)
+            records.clear()
+        if self._losses:
+            self._add(LOSS, *zip(*self._losses, strict=True))
+            self._losses.clear()
+
+    def _add(self, name: str, steps: tuple[int, ...], values: Sequence[Any]) -> None:
+        """Numbers, and null for what was not finite; anything else is passed over."""
+        if set(map(type, values)) != {float}:
+            numbers = [(step, _NUMBER[type(value)](value)) for step, value in zip(steps, values, strict=True)
+                       if type(value) in _NUMBER]  # fmt: skip
+            steps, values = tuple(step for step, _ in numbers), [number for _, number in numbers]
+        if values:
+            self._named(name).add_many(steps, values)
 
     def _named(self, name: str) -> BinnedSeries:
         found = self.series.get(name)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 CAPACITY = 512  # bins of a series; pairs are merged beyond it, so a long one has 256 to 512
+T = TypeVar("T", int, float)
 HUGE, TINY = 1e30, 1e-30  # what is beyond is a gap, what is below is 0: arithmetic on axes has room
 
 
@@ -79,47 +81,38 @@ class BinnedSeries:
         if value > self.high[-1]:
             self.high[-1] = value
 
-    def add_pairs(self, pairs: Sequence[tuple[int, float]]) -> None:
-        """`add` for each (step, value), at half the price: bins are merged once, after all of them."""
-        number, count, total, low, high = self.number, self.count, self.total, self.low, self.high
-        shift, end, last = self.shift, number[-1] if number else -1, self.last
-        for step, value in pairs:
-            finite = -HUGE < value < HUGE
-            value = 0.0 if -TINY < value < TINY else value
-            if step >> shift > end:
-                end = step >> shift
-                number.append(end)
-                count.append(finite)
-                total.append(value if finite else 0.0)
-                low.append(value if finite else math.inf)
-                high.append(value if finite else -math.inf)
-            elif finite:
-                count[-1] += 1
-                total[-1] += value
-                if value < low[-1]:
-                    low[-1] = value
-                if value > high[-1]:
-                    high[-1] = value
-            last = value if finite else last
-        self.version += len(pairs)
-        self.last = last
-        self.last_step = max(self.last_step, *(step for step, _ in pairs)) if pairs else self.last_step
+    def add_many(self, steps: Sequence[int], values: Sequence[float]) -> None:
+        """`add` for each of many, at a fraction of the price: a bin takes all that is its own at once, and bins are
+        merged once, after all of them."""
+        sizes = [*map(abs, values)]
+        if not values or not (sum(sizes) < math.inf and max(sizes) < HUGE):
+            for step, value in zip(steps, values, strict=True):
+                self.add(step, value)
+            return
+        if min(sizes) < TINY:
+            values = [0.0 if -TINY < value < TINY else value for value in values]
+        numbers, edges = _bins(steps, self.shift, self.number[-1] if self.number else -1)
+        if joins := edges[0]:  # so many go into the last bin that there is
+            part = values[:joins]
+            self.count[-1] += joins
+            self.total[-1] += sum(part)
+            self.low[-1] = min(self.low[-1], *part)
+            self.high[-1] = max(self.high[-1], *part)
+        self.number.extend(numbers)
+        if len(numbers) == len(values) - joins:  # each has a bin of its own
+            self.count.extend([1] * len(numbers))
+            for column in (self.total, self.low, self.high):
+                column.extend(values[joins:])
+        else:
+            parts = [values[first:end] for first, end in pairwise(edges)]
+            self.count.extend(map(len, parts))
+            self.total.extend(map(sum, parts))
+            self.low.extend(map(min, parts))
+            self.high.extend(map(max, parts))
+        self.version += len(values)
+        self.last, self.last_step = values[-1], max(self.last_step, *steps)
         while len(self.number) > self.capacity:
             self._merge()
-
-    def add_all(self, first: int, values: Sequence[float]) -> None:
-        """Finite values of consecutive steps from ``first`` on; inside the last bin they cost next to nothing."""
-        last = first + len(values) - 1
-        if values and self.number and first >> self.shift == last >> self.shift == self.number[-1]:
-            self.version += 1
-            self.last, self.last_step = values[-1], max(last, self.last_step)
-            self.count[-1] += len(values)
-            self.total[-1] += math.fsum(values)
-            self.low[-1] = min(self.low[-1], *values)
-            self.high[-1] = max(self.high[-1], *values)
-        else:
-            for offset, value in enumerate(values):
-                self.add(first + offset, value)
 
     def truncate(self, step: int) -> None:
         """Forget what came after ``step``: an engine goes on from a checkpoint of there."""
@@ -193,22 +186,30 @@ class BinnedSeries:
         wider = min(b - a for a, b in pairwise(self.number)).bit_length()
         self.shift += wider
         self._generation += 1
-        number, count, total, low, high = array("q"), array("q"), array("d"), array("d"), array("d")
-        for n, c, t, a, b in zip(
-            [n >> wider for n in self.number], self.count, self.total, self.low, self.high, strict=True
-        ):
-            if number and number[-1] == n:
-                count[-1] += c
-                total[-1] += t
-                low[-1] = min(low[-1], a)
-                high[-1] = max(high[-1], b)
-            else:
-                number.append(n)
-                count.append(c)
-                total.append(t)
-                low.append(a)
-                high.append(b)
-        self.number, self.count, self.total, self.low, self.high = number, count, total, low, high
+        numbers, edges = _bins(tuple(self.number), wider, -1)
+        parts = [slice(first, end) for first, end in pairwise(edges)]
+        self.number = array("q", numbers)
+        self.count, self.total = _joined(self.count, parts, sum), _joined(self.total, parts, sum)
+        self.low, self.high = _joined(self.low, parts, min), _joined(self.high, parts, max)
+
+
+def _joined(column: array[T], parts: Sequence[slice], join: Callable[[Sequence[T]], T]) -> array[T]:
+    """A column whose bins of each part become one."""
+    values = column.tolist()
+    return array(column.typecode, [join(values[part]) for part in parts])
+
+
+@lru_cache(maxsize=4)
+def _bins(steps: Sequence[int], shift: int, last: int) -> tuple[list[int], list[int]]:
+    """The bins after ``last`` that steps begin, and at which of the steps each does; then how many steps there are.
+    Curves share their steps, so this is asked again and again."""
+    numbers, edges = list[int](), list[int]()
+    for at, step in enumerate(steps):
+        if step >> shift > last:
+            last = step >> shift
+            numbers.append(last)
+            edges.append(at)
+    return numbers, [*edges, len(steps)]
 
 
 class MeanSeries(BinnedSeries):

@@ -173,8 +173,8 @@ class PanelScreen(Page):
         if source.take(reading):
             self.changed()
         if source.loaded and not loaded and self.loaded:
-            self.redraw()  # at once: this is what was waited for
-            self.paint()
+            self.stale = True
+            self.paint()  # at once: this is what was waited for
         if source is not self.reference:
             if reading.more:
                 self.read(source)
@@ -305,9 +305,16 @@ class PanelScreen(Page):
         if self.hah.holds(self):
             self.call_after_refresh(self.draw)
 
+    def paint(self) -> None:
+        """Draw, then paint."""
+        self.late = False
+        if self.stale or self.dirty:
+            self.draw()
+        super().paint()
+
     def draw(self) -> None:
-        """Bring every panel up to date."""
-        if not self.hah.holds(self):
+        """Bring every panel up to date, unless nothing is to be painted yet."""
+        if self.late or not self.hah.holds(self):
             return
         self._drawn_at = time.monotonic()
         epochs = self.axis != "epoch" or any(curves.steps_per_epoch for curves in self.all_curves())

@@ -45,7 +45,7 @@ def test_bins_keep_count_minimum_maximum_and_mean_of_their_steps(pairs):
 def test_many_values_at_once_are_as_one_by_one(first, batches):
     one, many = BinnedSeries(8), BinnedSeries(8)
     for batch in batches:
-        many.add_all(first, batch)
+        many.add_many(range(first, first + len(batch)), batch)
         for offset, value in enumerate(batch):
             one.add(first + offset, value)
         first += len(batch)
@@ -59,8 +59,8 @@ def test_many_values_at_once_are_as_one_by_one(first, batches):
 def test_pairs_at_once_are_as_one_by_one(pairs):
     one, plain = filled(pairs)
     many = BinnedSeries(16)
-    many.add_pairs(plain[:7])
-    many.add_pairs(plain[7:])
+    for part in (plain[:7], plain[7:]):
+        many.add_many(tuple(step for step, _ in part), [value for _, value in part])
     for column in ("number", "count", "low", "high", "last", "last_step", "shift", "version"):
         assert getattr(one, column) == getattr(many, column)
     assert list(one.total) == pytest.approx(list(many.total), rel=1e-9, abs=1e-6)
@@ -131,7 +131,8 @@ def test_a_series_cut_at_a_step_goes_on_from_there(pairs, cut, after):
 def test_memory_is_bounded_however_long_the_run():
     series = BinnedSeries()
     for first in range(0, 1_000_000, 1000):
-        series.add_all(first, [float(step % 97) for step in range(first, first + 1000)])
+        steps = range(first, first + 1000)
+        series.add_many(steps, [float(step % 97) for step in steps])
     assert 256 <= len(series) <= 512
     assert sum(series.count) == 1_000_000
     assert (min(series.low), max(series.high)) == (0.0, 96.0)
