@@ -137,6 +137,10 @@ class HahApp(BaseApp):
             event = events.Paste(shown_line(event.text, 10_000))
         await super().on_event(event)
 
+    def on_key(self, event: events.Key) -> None:
+        if isinstance(self.screen, Page) and self.screen.typed(event):
+            event.prevent_default()
+
     def _keep_theme(self, theme: Theme) -> None:
         if theme.name in SERIES and theme.name != self.settings.theme:
             self.change(theme=theme.name)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from textual.app import App
 from textual.binding import ActiveBinding
 from textual.dom import DOMNode
+from textual.events import Key
 from textual.keys import key_to_character
 from textual.notifications import SeverityLevel
 from textual.reactive import Reactive
@@ -272,8 +273,12 @@ class Page(Screen[None]):
     def paint(self) -> None:
         """From now on paint everything."""
         self.late = False
+        self.before_paint()
         self._unpainted.close()
         self.check_idle()
+
+    def before_paint(self) -> None:
+        """Draw what has waited for that."""
 
     def on_unmount(self) -> None:
         self._unpainted.close()
@@ -295,6 +300,10 @@ class Page(Screen[None]):
 
     def on_screen_resume(self) -> None:
         self.wake()
+
+    def typed(self, event: Key) -> bool:
+        """A key that nothing on this screen has taken, typed before it was there, maybe; whether it is taken now."""
+        return False
 
     def redraw(self) -> None:
         """Draw everything again: another theme, ASCII mode."""

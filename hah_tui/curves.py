@@ -5,10 +5,9 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, TypeGuard
 
 from engine.runs import launch
@@ -47,8 +46,8 @@ class Curves:
     def __init__(self) -> None:
         self.series: dict[str, BinnedSeries] = {}
         self.seconds = BinnedSeries()
-        self._new: dict[str, list[tuple[int, dict[str, Any]]]] = {"train": [], "epoch": []}  # that no series has yet
-        self._losses: list[tuple[int, Any]] = []
+        # What no series has yet: steps and values, by name.
+        self._new = defaultdict[str, tuple[list[int], list[Any]]](lambda: ([], []))
         self.marks: deque[Mark] = deque(maxlen=MARKS_LIMIT)
         self.events: deque[Event] = deque(maxlen=EVENTS_LIMIT)  # those worth a line
         self.taken = 0  # events ever taken
@@ -122,38 +121,36 @@ class Curves:
         return y1 if x1 <= x0 else max(0.0, y0 + (y1 - y0) * (step - x0) / (x1 - x0))
 
     def _train(self, step: int, values: dict[str, Any], losses: Any) -> None:
+        for name, value in values.items():
+            if name != LOSS or not isinstance(losses, list):
+                self._add(name, step, value)
         if isinstance(losses, list):  # of every step
-            values = {name: value for name, value in values.items() if name != LOSS}
-            steps = (max(0, step - back) for back in reversed(range(len(losses))))
-            self._losses.extend(zip(steps, losses, strict=True))
-        self._new["train"].append((step, values))
+            steps, column = self._new[LOSS]
+            steps.extend(max(0, step - back) for back in reversed(range(len(losses))))
+            column.extend(losses)
 
     def _epoch(self, step: int, values: dict[str, Any], epoch: Any) -> None:
-        self._new["epoch"].append((step, values))
+        for name, value in values.items():
+            if not name.startswith("train/"):  # those are means of what was taken already
+                self._add(name, step, value)
         if _is_step(epoch) and epoch:
             self.epoch, self.steps_per_epoch = epoch, step / epoch
 
-    def _put(self) -> None:
-        """Bring the values that were taken into their series: many at a time cost less than one by one."""
-        for kind, records in self._new.items():
-            for names, alike in groupby(records, lambda record: tuple(record[1])):
-                steps, values = zip(*alike, strict=True)
-                for name, column in zip(names, zip(*(one.values() for one in values), strict=True), strict=True):
-                    if kind == "train" or not name.startswith("train/"):  # those are means of what was taken already
-                        self._add(name, steps, column)
-            records.clear()
-        if self._losses:
-            self._add(LOSS, *zip(*self._losses, strict=True))
-            self._losses.clear()
+    def _add(self, name: str, step: int, value: Any) -> None:
+        steps, column = self._new[name]
+        steps.append(step)
+        column.append(value)
 
-    def _add(self, name: str, steps: tuple[int, ...], values: Sequence[Any]) -> None:
-        """Numbers, and null for what was not finite; anything else is passed over."""
-        if set(map(type, values)) != {float}:
-            numbers = [(step, _NUMBER[type(value)](value)) for step, value in zip(steps, values, strict=True)
-                       if type(value) in _NUMBER]  # fmt: skip
-            steps, values = tuple(step for step, _ in numbers), [number for _, number in numbers]
-        if values:
-            self._named(name).add_many(steps, values)
+    def _put(self) -> None:
+        """Bring the values that were taken into their series: many at a time cost less than one by one. Null is what
+        was not finite; what is no number is passed over."""
+        for name, (steps, values) in self._new.items():
+            if set(map(type, values)) != {float}:
+                known = [(step, value) for step, value in zip(steps, values, strict=True) if type(value) in _NUMBER]
+                steps, values = [step for step, _ in known], [_NUMBER[type(value)](value) for _, value in known]
+            if values:
+                self._named(name).add_many(tuple(steps), values)
+        self._new.clear()
 
     def _named(self, name: str) -> BinnedSeries:
         found = self.series.get(name)

@@ -81,7 +81,7 @@ class BinnedSeries:
         if value > self.high[-1]:
             self.high[-1] = value
 
-    def add_many(self, steps: Sequence[int], values: Sequence[float]) -> None:
+    def add_many(self, steps: tuple[int, ...] | range, values: Sequence[float]) -> None:
         """`add` for each of many, at a fraction of the price: a bin takes all that is its own at once, and bins are
         merged once, after all of them."""
         sizes = [*map(abs, values)]
@@ -200,7 +200,7 @@ def _joined(column: array[T], parts: Sequence[slice], join: Callable[[Sequence[T
 
 
 @lru_cache(maxsize=4)
-def _bins(steps: Sequence[int], shift: int, last: int) -> tuple[list[int], list[int]]:
+def _bins(steps: tuple[int, ...] | range, shift: int, last: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The bins after ``last`` that steps begin, and at which of the steps each does; then how many steps there are.
     Curves share their steps, so this is asked again and again."""
     numbers, edges = list[int](), list[int]()
@@ -209,7 +209,7 @@ def _bins(steps: Sequence[int], shift: int, last: int) -> tuple[list[int], list[
             last = step >> shift
             numbers.append(last)
             edges.append(at)
-    return numbers, [*edges, len(steps)]
+    return tuple(numbers), (*edges, len(steps))
 
 
 class MeanSeries(BinnedSeries):

@@ -185,16 +185,27 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         _refuse_expansion(text, source)
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{source}:{mark.line + 1}" if mark and not source.startswith("--set") else source
-        what = f"is not YAML: {error.problem or error.context}"
-        if "nesting depth" in what:  # libyaml looks ahead and has a limit of its own
-            what = _TOO_DEEP
-        raise RequestError(Mistake(what, place)) from None
+        deep = "nesting depth" in str(error.problem)  # libyaml looks ahead and has a limit of its own
+        said = error if deep else _said(text, error)
+        mark = said.problem_mark or said.context_mark
+        what = _TOO_DEEP if deep else f"is not YAML: {said.problem or said.context}"
+        raise RequestError(Mistake(what, _place(source, mark) if mark else source)) from None
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, RequestError):
             raise
         raise RequestError(Mistake(f"is not YAML: {str(error).splitlines()[0]}", source)) from None
+
+
+def _said(text: str, error: yaml.MarkedYAMLError) -> yaml.MarkedYAMLError:
+    """The error in the words of PyYAML's own parser, which name the character where libyaml's do not."""
+    try:
+        for _ in yaml.parse(text, Loader=yaml.SafeLoader):
+            pass
+    except yaml.MarkedYAMLError as plainer:
+        return plainer
+    except yaml.YAMLError:
+        pass
+    return error
 
 
 def _refuse_expansion(text: str, source: str) -> None:

@@ -213,7 +213,8 @@ def write_own(name: str, base: str, sets: Sequence[str]) -> Path:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and is_name(p.stem))
+    found = (path for path in folder.iterdir() if path.suffix in _SUFFIXES and is_name(path.stem))
+    return sorted(found, key=lambda path: (path.stem, path.suffix))
 
 
 def _name_of(path: Path) -> str:

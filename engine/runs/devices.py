@@ -18,11 +18,9 @@ def calm_threads() -> None:
     """Let OpenMP's idle threads sleep after microseconds; called before torch is imported.
 
     They spin for milliseconds otherwise, on the cores that the threads of a fused HaH block want meanwhile: a step of
-    a narrow network takes an eighth longer with them (`benchmarks/step.py`). Those of NumPy's linear algebra, of which
-    nothing larger than 3x3 is asked here, spin from its import on: a tenth of what an engine's start takes.
+    a narrow network takes an eighth longer with them (`benchmarks/step.py`).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 CONTROL = Path("/dev/nvidiactl")  # there where the NVIDIA driver is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +39,18 @@ def add_to(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
+def _unless_asked(context: typer.Context, tell: Callable[[bool], None], json: bool) -> None:
+    """What a group says where no command of it is asked for; an option of that is none of the command's."""
+    if context.invoked_subcommand is None:
+        tell(json)
+    elif json:
+        raise typer.BadParameter(f"--json belongs behind {context.invoked_subcommand!r}")
+
+
 @presets_app.callback(invoke_without_command=True)
 def presets_default(context: typer.Context, json: Json = False) -> None:
     """Presets: list, show, check, write your own."""
-    if context.invoked_subcommand is None:
-        presets_ls(json)
+    _unless_asked(context, presets_ls, json)
 
 
 @presets_app.command("ls")
@@ -120,8 +128,7 @@ def presets_new(
 @data_app.callback(invoke_without_command=True)
 def data_default(context: typer.Context, json: Json = False) -> None:
     """Data sets: what is there, and download."""
-    if context.invoked_subcommand is None:
-        data_status(json)
+    _unless_asked(context, data_status, json)
 
 
 @data_app.command("status")

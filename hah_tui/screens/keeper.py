@@ -14,7 +14,7 @@ class Keeper:
 
     def __init__(self, app: BaseApp) -> None:
         self._waiting: dict[str, dict[str, Any] | None] = {}  # by their names
-        self.written: dict[str, float] = {}  # when, of those that were kept here
+        self.written: dict[str, float | None] = {}  # when, of those that were kept here; None: forgotten
         self._follower = Follower(app, self._write, self._wrote)
         self.problem = ""
 
@@ -26,9 +26,7 @@ class Keeper:
     def keep(self, name: str, draft: dict[str, Any] | None) -> None:
         """Write a draft (None: forget it) as soon as what is being written is."""
         self._waiting[name] = draft
-        self.written |= {name: time.time()}
-        if draft is None:
-            del self.written[name]
+        self.written[name] = None if draft is None else time.time()
         self._follower.wake()
 
     def _write(self) -> str:

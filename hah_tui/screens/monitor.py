@@ -226,8 +226,9 @@ class MonitorScreen(PanelScreen, RunActions):
         look = self.source.look
         found = {"replay_faster", "replay_slower"} if self.playback is None else set[str]()
         found |= {"remove_panel"} if self.current not in self._of else set()
-        if look is None:
-            return found | {"replay"}
+        if look is None or self.source.gone:
+            gone = {"set", "resume", "stop", "pause", "hand_over"} if self.source.gone else set[str]()
+            return found | {"replay"} | gone
         if look.live:
             found |= {"replay"} if look.status == "queued" else {"replay", "hand_over"}
             return found | ({"pause"} if look.status == "paused" else {"resume"})

@@ -12,7 +12,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.events import DescendantFocus
+from textual.events import DescendantFocus, Key
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Select, Static, Switch
 
@@ -54,6 +54,7 @@ class NewRunScreen(DraftActions):
         send_changed_cells(self)
         self._run = run
         self.draft: Draft | None = None
+        self._early = ""
         self.kept = ""  # the name the draft is kept under
         self._sheets: list[Sheet] = []
         self._sheet = 0
@@ -87,6 +88,7 @@ class NewRunScreen(DraftActions):
             app.in_background(self, partial(_draft_of, self._run), self.begin, self._cannot_begin)
         else:
             self.query_one(PickPreset).read()
+            self._type()
         app.in_background(self, _gpus, self._devices_known)
         app.in_background(self, partial(_speeds, app.folder), self._speeds_known)
 
@@ -110,15 +112,29 @@ class NewRunScreen(DraftActions):
         def forget(yes: bool | None) -> None:
             if yes:
                 self.keeper.keep(event.kept.name, None)
-                self.query_one(PickPreset).without(event.kept)
+                self.query_one(PickPreset).left(event.kept.name, None)
 
-        lines = [event.kept.draft.origin, *event.kept.draft.differences()]
+        changed = summary.changes(event.kept.draft, self.hah.colour, self.hah.plain).plain.splitlines()
+        lines = [event.kept.draft.origin, *changed]
         self.hah.push_screen(Confirm("Throw the draft away?", lines[:12], "throw it away"), forget)
 
     def _cannot_begin(self, error: Exception) -> None:
         self.hah.complain(error)
         if self.is_current:
             self.hah.pop_screen()
+
+    def typed(self, event: Key) -> bool:
+        """What was typed before the line above the list could take it goes into that."""
+        if self.draft is not None or self._run is not None or not event.is_printable:
+            return False
+        self._early += event.character or ""
+        if self.is_mounted:
+            self._type()
+        return True
+
+    def _type(self) -> None:
+        self.query_one("#words", Line).insert_text_at_cursor(self._early)
+        self._early = ""
 
     # The form
 
@@ -185,10 +201,14 @@ class NewRunScreen(DraftActions):
             if self.draft.text(name) == text:
                 return
             self.draft.type(name, text)
-        self.keeper.keep(self.kept, self.draft.dump())
+        self._keep(self.draft)
         if name == "model.hah_blocks":
             self._follow_blocks()
         self._look()
+
+    def _keep(self, draft: Draft) -> None:
+        """Keep a draft as it is now; one in which nothing is typed any more is none."""
+        self.keeper.keep(self.kept, draft.dump() if draft.texts or draft.lists else None)
 
     def _look(self) -> None:
         """Everything that follows from what is typed."""
@@ -288,8 +308,11 @@ class NewRunScreen(DraftActions):
         elif self.draft is not None and self._run is None:
             left, self.draft = self.draft, None
             self.query_one(ContentSwitcher).current = "choose"
-            written = self.keeper.written.get(self.kept)
-            self.query_one(PickPreset).read(Kept(self.kept, left, written) if written else None)
+            picks = self.query_one(PickPreset)
+            if self.kept in self.keeper.written:
+                written = self.keeper.written[self.kept]
+                picks.left(self.kept, None if written is None else Kept(self.kept, left, written))
+            picks.read()
             self._head()
             self.refresh_bindings()
         elif self.is_current and not (self.draft is None and self.query_one(PickPreset).clear()):
@@ -372,7 +395,7 @@ class NewRunScreen(DraftActions):
             return
         bare = control.name.partition("[")[0]
         draft.restore(bare)
-        self.keeper.keep(self.kept, draft.dump())
+        self._keep(draft)
         for row in self.query("Input, Select, Switch"):
             name, found, at = (row.name or "").partition("[")
             if name == bare:

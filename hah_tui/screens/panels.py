@@ -305,12 +305,9 @@ class PanelScreen(Page):
         if self.hah.holds(self):
             self.call_after_refresh(self.draw)
 
-    def paint(self) -> None:
-        """Draw, then paint."""
-        self.late = False
+    def before_paint(self) -> None:
         if self.stale or self.dirty:
             self.draw()
-        super().paint()
 
     def draw(self) -> None:
         """Bring every panel up to date, unless nothing is to be painted yet."""

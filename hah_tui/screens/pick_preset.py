@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from hah_tui.speeds import Speed
 
 
+AGES_SECONDS = 5.0  # between two looks at how old drafts are
+
+
 class PickPreset(Horizontal):
     """The list, and beside it what is under its cursor. The cursor of typing stays in the line above the list."""
 
@@ -47,6 +50,7 @@ class PickPreset(Horizontal):
         super().__init__(id="choose")
         self.speeds: Sequence[Speed] = ()
         self._catalogue = Catalogue({})
+        self._left: dict[str, Kept | None] = {}  # drafts that the form was left with, which the disk may not have yet
 
     @property
     def hah(self) -> BaseApp:
@@ -62,35 +66,47 @@ class PickPreset(Horizontal):
         with VerticalScroll(id="about", can_focus=False):
             yield Static(id="description")
 
+    def on_mount(self) -> None:
+        self.set_interval(AGES_SECONDS, lambda: self.redraw() if self.display and self._catalogue.drafts else None)
+
     def say(self, text: Text) -> None:
         """Put this beside the list."""
         description = self.query_one("#description", Static)
-        if text != description.content:
+        if text != description.content:  # which compares spans, not the style of a whole text
             description.update(text)
 
-    def read(self, left: Kept | None = None) -> None:
-        """List what there is now, with a draft that was just ``left``: it need not be read first."""
+    def read(self) -> None:
+        """List what there is now."""
         self.query_one(Line).focus()
-        if left is not None:
-            others = (kept for kept in self._catalogue.drafts if kept.name != left.name)
-            self._arrived(replace(self._catalogue, drafts=(left, *others)))
         self.hah.in_background(self, catalogue, self._arrived)
 
+    def left(self, name: str, kept: Kept | None) -> None:
+        """List a draft as the form was left with it, or no more (None), whatever the disk has by now."""
+        self._left[name] = kept
+        self._arrived(self._catalogue)
+
     def _arrived(self, found: Catalogue) -> None:
-        self._catalogue = found
-        self._list()
+        drafts = {kept.name: kept for kept in found.drafts}
+        for name, kept in self._left.items():
+            if kept is None:
+                drafts.pop(name, None)
+            elif name not in drafts or drafts[name].written < kept.written:
+                drafts[name] = kept
+        newest = sorted(drafts.values(), key=lambda kept: kept.written, reverse=True)
+        self._catalogue = replace(found, drafts=tuple(newest))
+        self.redraw()
 
     @on(Input.Changed)
-    def _list(self) -> None:
-        """The drafts and presets that have all the words in their names, tags or descriptions."""
+    @on(OptionList.OptionHighlighted)
+    def redraw(self) -> None:
+        """List the drafts and presets that have all the words in their names, tags or descriptions."""
         box, words = self.query_one(OptionList), self.query_one(Line).value.lower().split()
         quiet, accent = self.hah.colour("quiet"), self.hah.colour("accent")
         options: list[Option] = []
 
         def put(title: str, members: list[Option]) -> None:
-            options.extend(
-                [Option(Text.assemble((title, f"bold {accent}")), disabled=True), *members] if members else []
-            )
+            if members:
+                options.extend([Option(Text.assemble((title, f"bold {accent}")), disabled=True), *members])
 
         drafts = [
             Option(Text(f"  {shown_line(kept.draft.origin, 40)}, {age(kept.written)} ago", no_wrap=True,
@@ -109,21 +125,18 @@ class PickPreset(Horizontal):
                     label.append(" (yours)" if offer.shadows else "", quiet)
                     members.append(Option(label, id=f"p:{offer.name}"))
             put(title, members)
-        if [(one.id, one.prompt) for one in options] == [(one.id, one.prompt) for one in box.options]:
-            self.redraw()  # all is as it was, with its cursor
-            return
-        box.clear_options()
-        box.add_options(options)
-        if options:
+        if [one.id for one in options] == [one.id for one in box.options]:  # the cursor stays where it is
+            for index, (new, old) in enumerate(zip(options, box.options, strict=True)):
+                if new.prompt != old.prompt:
+                    box.replace_option_prompt_at_index(index, new.prompt)
+        else:
+            box.clear_options()
+            box.add_options(options)
             box.action_first()
-            self.redraw()
+        if options:
+            self._describe()
         elif self._catalogue.groups:
-            self.say(Text("nothing has all these words", self.hah.colour("quiet")))
-
-    def without(self, kept: Kept) -> None:
-        """List a draft no more."""
-        self._catalogue = replace(self._catalogue, drafts=tuple(k for k in self._catalogue.drafts if k is not kept))
-        self._list()
+            self.say(Text.assemble(("nothing has all these words", self.hah.colour("quiet"))))
 
     def move(self, by: int) -> None:
         """Move the cursor of the list."""
@@ -151,8 +164,7 @@ class PickPreset(Horizontal):
         kept = next((kept for kept in self._catalogue.drafts if option.id == f"d:{kept.name}"), None)
         return kept or next((offer for offer in offers if option.id == f"p:{offer.name}"), None)
 
-    @on(OptionList.OptionHighlighted)
-    def redraw(self) -> None:
+    def _describe(self) -> None:
         """Say what is under the cursor."""
         text, colour = Text(), self.hah.colour
         found = self._found(self.query_one(OptionList).highlighted_option)
@@ -168,9 +180,8 @@ class PickPreset(Horizontal):
                 text.append_text(summary.facts(experiment, self.speeds, colour))
         elif found is not None:
             text.append(f"{shown_line(found.draft.origin)}\n", "bold")
-            text.append(f"written {age(found.written)} ago; ", colour("quiet"))
-            text.append("delete throws it away\n\n", colour("quiet"))
             text.append_text(summary.changes(found.draft, colour, self.hah.plain))
+            text.append(f"\nwritten {age(found.written)} ago; delete throws it away", colour("quiet"))
         if found is not None:
             self.say(text)
 

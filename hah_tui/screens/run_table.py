@@ -160,21 +160,15 @@ class RunTable(DataTable[Text]):
         Binding("enter", "select_cursor", "open", tooltip="open the run: live, or as it was"),
         Binding("j", "cursor_down", "down", show=False),
         Binding("k", "cursor_up", "up", show=False),
-        Binding("g", "scroll_top", "first", show=False),
-        Binding("G", "scroll_bottom", "last", show=False),
+        # The screen's at once: as a message it would come after the keys that follow.
+        Binding("g,home,ctrl+home", "screen.jump(False)", "first", show=False),
+        Binding("G,end,ctrl+end", "screen.jump(True)", "last", show=False),
     ]
 
     _puts = False
 
     class Opened(Message):
         """The run under the cursor is to be opened."""
-
-    class Jumped(Message):
-        """The cursor is to go to the first run of the list, or the last."""
-
-        def __init__(self, last: bool) -> None:
-            super().__init__()
-            self.last = last
 
     class Unfolded(Message):
         """The group under the cursor is to be unfolded, or folded."""
@@ -195,15 +189,6 @@ class RunTable(DataTable[Text]):
 
     def action_select_cursor(self) -> None:
         self.post_message(self.Opened())
-
-    def action_scroll_top(self) -> None:
-        self.post_message(self.Jumped(last=False))
-
-    def action_scroll_bottom(self) -> None:
-        self.post_message(self.Jumped(last=True))
-
-    action_scroll_home = action_scroll_top
-    action_scroll_end = action_scroll_bottom
 
     def put(self, at: Coordinate, cell: Text) -> None:
         """Change one cell on the screen; Textual's own way draws the whole table for it."""

@@ -302,11 +302,10 @@ class RunsScreen(ListActions):
         table.scroll_to(y=top, animate=False, immediate=True)
         self.see()
 
-    @on(RunTable.Jumped)
-    def _jumped(self, event: RunTable.Jumped) -> None:
+    def action_jump(self, last: bool) -> None:
         """Put the cursor on the first or the last run of the list."""
         if self._order:
-            place = len(self._order) - 1 if event.last else 0
+            place = len(self._order) - 1 if last else 0
             self._current = self._order[place].id
             self._offset = max(0, min(place, len(self._order) - PAGE))
             self._show()

@@ -29,7 +29,7 @@ class Line(Input, inherit_bindings=False):
         at = self.screen.focused
         if at is not None and at is not self:  # a key before this one went to another field
             at._forward_event(Key(event.key, event.character))
-        elif event.key in self.EDITS and (self.value or event.key != "delete"):  # or it is its parent's
+        elif event.key in self.EDITS and not (event.key == "delete" and self._nothing_to_delete()):
             await self.run_action(self.EDITS[event.key])
         elif (bound := self.screen.active_bindings.get(event.key)) and bound.binding.action in MOVES:
             await self.app.run_action(bound.binding.action, bound.node)
@@ -37,3 +37,7 @@ class Line(Input, inherit_bindings=False):
             return  # to Input's own method, which Textual calls next
         event.stop()
         event.prevent_default()
+
+    def _nothing_to_delete(self) -> bool:
+        """Whether `delete` is the parent's key here: it has nothing behind the cursor to take away."""
+        return self.cursor_position >= len(self.value) and self.selection.is_empty

@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib import metadata
 
 import pytest
+import typer
 
 from engine.disk import replace_json
 from engine.runs import store
@@ -19,6 +20,7 @@ from engine.runs.process import identity
 from engine.runs.state import State
 from engine.sweep import sweeps
 from engine.sweep.sweeps import Sweep
+from hah_tui import cli
 from tests.tui.made import ablation
 
 
@@ -282,3 +284,24 @@ def test_tensorboard_serves_a_run_and_its_evaluation_on_loopback_only(copied, pr
     finally:
         server.kill()
         server.communicate()
+
+
+def test_every_command_is_there_when_it_alone_is(monkeypatch):
+    """`hah ls` makes the parser of ls and of no other."""
+    every = typer.main.get_command(cli.app).commands
+    for name in every:
+        with monkeypatch.context() as patch:
+            for kind in ("registered_commands", "registered_groups"):
+                patch.setattr(cli.app, kind, getattr(cli.app, kind))
+            cli._drop_all_but([name])
+            assert list(typer.main.get_command(cli.app).commands) == [name]
+    cli._drop_all_but(["unheard-of"])
+    cli._drop_all_but(["--help"])
+    assert typer.main.get_command(cli.app).commands.keys() == every.keys()
+
+
+def test_an_option_of_a_group_is_none_of_its_command(here):
+    for group in ("presets", "data"):
+        said = here(group, "--json", "prepare" if group == "data" else "ls", "x", check=False)
+        assert said.returncode == 2
+        assert "--json belongs behind" in " ".join(said.stderr.split())

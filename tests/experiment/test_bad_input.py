@@ -225,3 +225,17 @@ def test_a_check_over_fields_is_not_guessed_from_a_wrong_field(write):
     assert [line.partition(": ")[2] for line in mistakes(path)] == [
         "model.hah_blocks: must be a whole number from 0 to 1000, got 'many'"
     ]
+
+
+def test_a_character_that_is_no_yaml_is_named(write):
+    """libyaml, which reads, does not say which it is."""
+    (said,) = mistakes(write("hah:\n\tlambda: 1\n"))
+    assert ":2: is not YAML: found character '\\t'" in said
+
+
+def test_presets_are_listed_by_name(own_presets):
+    for name in ("mine-too", "mine"):
+        (own_presets / f"{name}.yaml").write_text("seed: 1\n")
+    names = [preset.name for preset in presets.listed()]
+    assert names[:2] == ["mine", "mine-too"]
+    assert names[2:] == sorted(names[2:])

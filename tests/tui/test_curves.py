@@ -110,3 +110,21 @@ def test_a_replay_plays_everything_in_the_order_of_time(folder):
     assert len(set(seen)) > 20
     assert replay.curves.step == 240
     assert list(replay.curves["train/loss"].total) == list(source.curves["train/loss"].total)
+
+
+def test_values_of_a_name_stay_in_their_order_whatever_records_they_are_in():
+    """Records of two kinds in one batch, some with more names than others, losses of every step or one of many."""
+    curves = Curves()
+    records = []
+    for step in range(1, 41):
+        extra = {"gpu/memory_gib": 1.0} if step % 2 else {}
+        records.append({"kind": "train", "step": 2 * step - 1, "values": {"m": float(step), **extra}})
+        records.append({"kind": "epoch", "step": 2 * step, "values": {"m": float(step), "n": None if step % 3 else 1}})
+        losses = {"losses": [0.5]} if step % 2 else {}
+        records.append({"kind": "train", "step": 2 * step, "values": {"train/loss": 0.25}, **losses})
+    curves.take(records)
+    assert list(curves["m"].number) == list(range(1, 81))
+    assert list(curves["m"].total) == [float((step + 1) // 2) for step in range(1, 81)]
+    assert list(curves["train/loss"].total) == [0.5, 0.25] * 20
+    assert sum(curves["gpu/memory_gib"].count) == 20
+    assert list(curves["n"].count) == [int(step % 3 == 0) for step in range(1, 41)]

@@ -10,9 +10,12 @@ from engine.experiment import presets
 from engine.experiment.mistakes import RequestError
 from engine.runs import devices, launch
 from hah_tui import engines
-from hah_tui.screens.dialogs import Message
+from hah_tui.catalogue import catalogue
+from hah_tui.screens import keeper
+from hah_tui.screens.dialogs import Confirm, Message
 from hah_tui.screens.form import SheetBar
 from hah_tui.screens.new_run import Keeper
+from hah_tui.screens.pick_preset import PickPreset
 from hah_tui.settings import drafts_folder, save_draft, stored_drafts
 from hah_tui.widgets import canvas
 from hah_tui.widgets.key_bar import KeyBar
@@ -552,5 +555,84 @@ def test_on_the_way_back_the_presets_keep_their_cursor_and_have_the_present_colo
         await until(pilot, lambda: app.screen.draft is None)
         await pilot.pause(0.3)
         assert box.highlighted_option.id == "p:paper-hah"
+
+    drive(runs, body)
+
+
+def test_a_draft_is_listed_as_it_was_left_however_slow_the_disk_is(runs, monkeypatch):
+    def slowly(*draft):
+        time.sleep(0.6)
+        save_draft(*draft)
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.lr")
+        await pilot.press("end", "5")
+        await until(pilot, stored_drafts)
+        monkeypatch.setattr(keeper, "save_draft", slowly)
+        await pilot.press("7", "escape")
+        box = app.screen.query_one(OptionList)
+        await pilot.pause(0.3)  # the disk has been read, and has the draft as it was
+        assert box.highlighted_option.id.startswith("d:")
+        assert "0.00157" in words(app, "#description")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.draft is not None)
+        assert app.screen.draft.text("train.lr") == "0.00157"
+        await until(pilot, lambda: not app.screen.keeper.busy)
+
+        # Thrown away it is gone, whatever the disk answers while that is asked.
+        await pilot.press("escape")
+        await until(pilot, lambda: box.highlighted_option and box.highlighted_option.id.startswith("d:"))
+        await pilot.press("delete")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert "  0.001 → 0.00157" in app.screen._lines
+        screen = app.screen_stack[-2]
+        screen.query_one(PickPreset)._arrived(catalogue())
+        await pilot.press("y")
+        await until(pilot, lambda: app.screen is screen)
+        await pilot.pause(0.2)
+        assert not any((one.id or "").startswith("d:") for one in box.options)
+
+    drive(runs, body)
+
+
+def test_what_is_typed_and_taken_back_is_no_draft(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.lr")
+        await pilot.press("end", "5")
+        await until(pilot, stored_drafts)
+        await pilot.press("backspace")
+        await until(pilot, lambda: not stored_drafts())
+        await pilot.press("escape")
+        assert not any((one.id or "").startswith("d:") for one in app.screen.query_one(OptionList).options)
+
+    drive(runs, body)
+
+
+def test_words_typed_before_there_is_a_line_are_in_it(runs):
+    async def body(pilot, app):
+        for key in "nno-hah":
+            app.post_message(Key(key, key))
+        line = await until(
+            pilot, lambda: type(app.screen).__name__ == "NewRunScreen" and app.screen.query_one("#words")
+        )
+        await until(pilot, lambda: line.value == "no-hah")
+
+    drive(runs, body)
+
+
+def test_delete_throws_a_draft_away_behind_the_words_too(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.lr")
+        await pilot.press("end", "5")
+        await until(pilot, stored_drafts)
+        await pilot.press("escape", *"qui")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 5)  # with two headings
+        await pilot.press("home", "delete")  # a letter, as long as there is one
+        assert app.screen.query_one("#words").value == "ui"
+        await pilot.press("end", "delete")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
 
     drive(runs, body)

@@ -688,3 +688,17 @@ def test_a_folder_that_does_not_answer_is_not_waited_for_with_the_first_picture(
     screen = terminal(sys.executable, "-c", hangs + "from hah_tui.app import main; main()")
     screen.expect("\x1b[?1049h")
     screen.expect("hah-tui", 3.5)  # and not with what is said after five seconds
+
+
+def test_keys_that_follow_each_other_at_once_act_in_their_order(folder):
+    for number in range(5):
+        made(folder, f"run{number}", created=time.time() - number)
+
+    async def body(pilot, app):
+        order = ids(app)
+        for keys, place in ((("end", "up"), -2), (("home", "down", "down"), 2), (("G", "up", "g", "down"), 1)):
+            for key in keys:
+                app.post_message(events.Key(key, None))
+            await until(pilot, lambda place=place: app.screen._current == order[place])
+
+    drive(folder, body)
