@@ -559,16 +559,21 @@ def test_on_the_way_back_the_presets_keep_their_cursor_and_have_the_present_colo
     drive(runs, body)
 
 
+async def drafted(pilot, app):
+    """Open the form and change one setting, which is kept as a draft."""
+    await form(pilot, app)
+    await to(pilot, app, "train.lr")
+    await pilot.press("end", "5")
+    await until(pilot, stored_drafts)
+
+
 def test_a_draft_is_listed_as_it_was_left_however_slow_the_disk_is(runs, monkeypatch):
     def slowly(*draft):
         time.sleep(0.6)
         save_draft(*draft)
 
     async def body(pilot, app):
-        await form(pilot, app)
-        await to(pilot, app, "train.lr")
-        await pilot.press("end", "5")
-        await until(pilot, stored_drafts)
+        await drafted(pilot, app)
         monkeypatch.setattr(keeper, "save_draft", slowly)
         await pilot.press("7", "escape")
         box = app.screen.query_one(OptionList)
@@ -598,10 +603,7 @@ def test_a_draft_is_listed_as_it_was_left_however_slow_the_disk_is(runs, monkeyp
 
 def test_what_is_typed_and_taken_back_is_no_draft(runs):
     async def body(pilot, app):
-        await form(pilot, app)
-        await to(pilot, app, "train.lr")
-        await pilot.press("end", "5")
-        await until(pilot, stored_drafts)
+        await drafted(pilot, app)
         await pilot.press("backspace")
         await until(pilot, lambda: not stored_drafts())
         await pilot.press("escape")
@@ -612,22 +614,19 @@ def test_what_is_typed_and_taken_back_is_no_draft(runs):
 
 def test_words_typed_before_there_is_a_line_are_in_it(runs):
     async def body(pilot, app):
-        for key in "nno-hah":
+        for key in "nquick":  # q is a letter then, and leaves nothing
             app.post_message(Key(key, key))
         line = await until(
             pilot, lambda: type(app.screen).__name__ == "NewRunScreen" and app.screen.query_one("#words")
         )
-        await until(pilot, lambda: line.value == "no-hah")
+        await until(pilot, lambda: line.value == "quick")
 
     drive(runs, body)
 
 
 def test_delete_throws_a_draft_away_behind_the_words_too(runs):
     async def body(pilot, app):
-        await form(pilot, app)
-        await to(pilot, app, "train.lr")
-        await pilot.press("end", "5")
-        await until(pilot, stored_drafts)
+        await drafted(pilot, app)
         await pilot.press("escape", *"qui")
         await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 5)  # with two headings
         await pilot.press("home", "delete")  # a letter, as long as there is one
