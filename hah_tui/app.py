@@ -135,11 +135,8 @@ class HahApp(BaseApp):
             self._picture.forget()
         if isinstance(event, events.Paste):  # a paste may carry what a terminal would obey
             event = events.Paste(shown_line(event.text, 10_000))
-        await super().on_event(event)
-
-    def on_key(self, event: events.Key) -> None:
-        if isinstance(self.screen, Page) and self.screen.typed(event):
-            event.prevent_default()
+        if not (isinstance(event, events.Key | events.Paste) and self.holds_back(event)):
+            await super().on_event(event)
 
     def _keep_theme(self, theme: Theme) -> None:
         if theme.name in SERIES and theme.name != self.settings.theme:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from textual.app import App
 from textual.binding import ActiveBinding
 from textual.dom import DOMNode
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.keys import key_to_character
 from textual.notifications import SeverityLevel
 from textual.reactive import Reactive
@@ -40,8 +40,11 @@ from hah_tui.text import shown
 from hah_tui.themes import SERIES
 
 T = TypeVar("T")
+Answer = TypeVar("Answer")
 LONGEST = 90.0  # seconds for work that is not to be cut: Slurm's programs may take a minute to answer
 FIRST_SECONDS = 0.3  # in which what a screen shows should have been read
+MOST_AWAITED = 1.0  # seconds for which what is typed is held back
+SOON = 0.005  # seconds until it is looked again whether it still has to be
 UNSEEN = 4  # times as rarely does a screen follow something while another one hides it
 
 
@@ -66,6 +69,7 @@ class BaseApp(App[None]):
         self._whole: list[threading.Thread] = []  # work that is not to be cut
         self._leaving = False
         self._engines: list[subprocess.Popen[bytes]] = []
+        self._early: list[Key | Paste] = []  # what is held back
 
     # What the app on top knows
 
@@ -117,6 +121,32 @@ class BaseApp(App[None]):
         else:
             self.say(error, "error")
 
+    # Keys
+
+    def holds_back(self, event: Key | Paste) -> bool:
+        """Keep what is typed for a screen or for fields that are not there yet; whether it is kept."""
+        if not (self._early or self._opens()):
+            return False
+        if not self._early:
+            self._hold(time.monotonic() + MOST_AWAITED)
+        self._early.append(Paste(event.text) if isinstance(event, Paste) else Key(event.key, event.character))
+        return True
+
+    def _opens(self) -> bool:
+        screen = self.screen_stack[-1] if self.screen_stack else None
+        return isinstance(screen, Awaited) and screen.awaited
+
+    def _hold(self, until: float) -> None:
+        if self._opens() and time.monotonic() < until:
+            asyncio.get_running_loop().call_later(SOON, self._hold, until)
+        else:
+            self.call_later(self._type_again)
+
+    async def _type_again(self) -> None:
+        early, self._early = self._early, []
+        for event in early:
+            await self.on_event(event)
+
     # Work in the background
 
     def in_background(
@@ -167,6 +197,9 @@ class BaseApp(App[None]):
             self._leaving = True
             self.say("what is being queued or handed over is done first; q again leaves at once", "warning")
             return
+        for screen in self.screen_stack:
+            if isinstance(screen, Page):
+                screen.take_up()
         self.release()
         self.exit(None)
 
@@ -248,7 +281,24 @@ class Follower(Generic[T]):
             self._later = asyncio.get_running_loop().call_later(self._seconds * (UNSEEN if unseen else 1), self.wake)
 
 
-class Page(Screen[None]):
+class Awaited(Screen[Answer]):
+    """A screen that a key has asked for: what is typed behind that key is for what is not there yet."""
+
+    awaited = True  # until its first field has the cursor, and while its fields are exchanged
+
+    def on_screen_resume(self) -> None:
+        self.there_soon()
+
+    def there_soon(self) -> None:
+        """What has asked for the cursor by now has it: that is done in the app's own loop, in turn."""
+
+        def there() -> None:
+            self.awaited = False
+
+        self.app.call_later(there)
+
+
+class Page(Awaited[None]):
     """A screen that fills the terminal; its classes tell how much room there is."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (64, "-small"), (116, "-middle"), (150, "-large")]  # noqa: RUF012 (Textual's)
@@ -301,9 +351,8 @@ class Page(Screen[None]):
     def on_screen_resume(self) -> None:
         self.wake()
 
-    def typed(self, event: Key) -> bool:
-        """A key that nothing on this screen has taken, typed before it was there, maybe; whether it is taken now."""
-        return False
+    def take_up(self) -> None:
+        """Have what is typed in what is kept, whether the message of its last letter has come or not."""
 
     def redraw(self) -> None:
         """Draw everything again: another theme, ASCII mode."""

@@ -21,7 +21,6 @@ class Action:
     help: str
     footer: bool = False  # whether the footer has room for it
     each: bool = False  # the key pressed is the method's argument
-    priority: bool = False  # also while a text field has the focus and would take the key
 
     def on(self, screen: str) -> bool:
         """Whether ``screen`` has this action."""
@@ -50,9 +49,9 @@ def shown_key(key: str) -> str:
 ACTIONS: tuple[Action, ...] = (
     # Everywhere
     Action("help", "question_mark,f1", "help", "all", "this page: what every key does", footer=True),
-    Action("quit", "q", "quit", "all", "leave; engines go on (outside text fields)", footer=True),
+    Action("quit", "q,ctrl+q", "quit", "all", "leave, in text fields by ctrl+q; engines go on", footer=True),
     Action("back", "escape", "back", "all", "back to where you came from", footer=True),
-    Action("command_palette", "ctrl+p", "palette", "all", "find an action by its name", priority=True),
+    Action("command_palette", "ctrl+p", "palette", "all", "find an action by its name"),
     Action("next_theme", "T", "theme", "all", "next theme: dark, light, colour-blind-safe"),
     Action("ascii", "", "ASCII", "all", "plain characters for fonts without braille and blocks, on or off"),
     Action("repaint", "", "repaint", "all", "draw the whole screen again, where something else wrote over it"),
@@ -92,18 +91,16 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy", "C", "copy", "runs|monitor|compare|results|sweep", "copy the id to the clipboard (OSC 52)"),
     Action("copy_path", "", "copy path", "runs|monitor|results|sweep", "copy the path of the run directory"),
     # New run
-    Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True, priority=True),
-    Action("launch", "ctrl+r", "run", "new", "launch in the background and watch", footer=True, priority=True),
-    Action("queue", "ctrl+l", "queue", "new", "queue it, or a run for each of several values and seeds", footer=True,
-           priority=True),
-    Action("hand_over", "f3", "Slurm", "new", "the same in jobs of a Slurm cluster", priority=True),
-    Action("save_preset", "ctrl+s", "save", "new", "save the settings as a preset of your own", footer=True,
-           priority=True),
-    Action("next_section", "ctrl+n,pagedown", "next", "new", "next section of settings", footer=True, priority=True),
-    Action("previous_section", "ctrl+o,pageup", "previous", "new", "previous section of settings", priority=True),
+    Action("next_mistake", "ctrl+g", "mistake", "new", "go to the next wrong value", footer=True),
+    Action("launch", "ctrl+r", "run", "new", "launch in the background and watch", footer=True),
+    Action("queue", "ctrl+l", "queue", "new", "queue it, or a run for each of several values and seeds", footer=True),
+    Action("hand_over", "f3", "Slurm", "new", "the same in jobs of a Slurm cluster"),
+    Action("save_preset", "ctrl+s", "save", "new", "save the settings as a preset of your own", footer=True),
+    Action("next_section", "ctrl+n,pagedown", "next", "new", "next section of settings", footer=True),
+    Action("previous_section", "ctrl+o,pageup", "previous", "new", "previous section of settings"),
     Action("overview", "f2,ctrl+y", "network", "new", "the network, what it costs and what is changed, or the fields",
-           footer=True, priority=True),
-    Action("restore", "ctrl+t", "undo", "new", "give the field its preset's value again", priority=True),
+           footer=True),
+    Action("restore", "ctrl+t", "undo", "new", "give the field its preset's value again"),
     Action("discard", "", "discard", "new", "throw this draft away and start from the preset"),
     # Monitor and compare
     Action("full_screen", "f,enter", "full", "monitor|compare|results", "this panel alone, or all again", footer=True),
@@ -187,7 +184,6 @@ def bindings(screen: str) -> list[BindingType]:
                 action.label,
                 show=action.footer,
                 key_display=action.shown_keys.split(" ")[0],
-                priority=action.priority,
                 tooltip=action.help,
             )
             for key in keys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -15,14 +15,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from hah_tui.base import Answer, Awaited
 from hah_tui.text import shown, shown_line
 from hah_tui.widgets.choice import Options
 from hah_tui.widgets.line import Line
 
-Answer = TypeVar("Answer")
 
-
-class Dialog(ModalScreen[Answer]):
+class Dialog(ModalScreen[Answer], Awaited[Answer]):
     """Lies over a screen until it is answered, which it is once: keys that are held down answer it again."""
 
     def dismiss(self, result: Answer | None = None) -> AwaitComplete:

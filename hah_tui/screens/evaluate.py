@@ -44,9 +44,9 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, Where, str] | None"]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave"),
-        Binding("ctrl+r", "begin", priority=True),
-        Binding("ctrl+l", "begin('queue')", priority=True),
-        Binding("f3", "begin('slurm')", priority=True),
+        Binding("ctrl+r", "begin"),
+        Binding("ctrl+l", "begin('queue')"),
+        Binding("f3", "begin('slurm')"),
         Binding("space", "choose"),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012 (Textual's)

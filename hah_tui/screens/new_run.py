@@ -12,7 +12,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.events import DescendantFocus, Key
+from textual.events import DescendantFocus
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Select, Static, Switch
 
@@ -54,7 +54,6 @@ class NewRunScreen(DraftActions):
         send_changed_cells(self)
         self._run = run
         self.draft: Draft | None = None
-        self._early = ""
         self.kept = ""  # the name the draft is kept under
         self._sheets: list[Sheet] = []
         self._sheet = 0
@@ -88,7 +87,6 @@ class NewRunScreen(DraftActions):
             app.in_background(self, partial(_draft_of, self._run), self.begin, self._cannot_begin)
         else:
             self.query_one(PickPreset).read()
-            self._type()
         app.in_background(self, _gpus, self._devices_known)
         app.in_background(self, partial(_speeds, app.folder), self._speeds_known)
 
@@ -103,7 +101,8 @@ class NewRunScreen(DraftActions):
         from hah_tui.draft import Draft
 
         if isinstance(event.start, str):
-            self.hah.in_background(self, partial(Draft.of_preset, event.start), self.begin)
+            self.awaited = True
+            self.hah.in_background(self, partial(Draft.of_preset, event.start), self.begin, self._cannot_begin)
         else:
             self.begin(event.start.draft, event.start.name)
 
@@ -119,22 +118,10 @@ class NewRunScreen(DraftActions):
         self.hah.push_screen(Confirm("Throw the draft away?", lines[:12], "throw it away"), forget)
 
     def _cannot_begin(self, error: Exception) -> None:
+        self.awaited = False
         self.hah.complain(error)
-        if self.is_current:
+        if self._run is not None and self.is_current:
             self.hah.pop_screen()
-
-    def typed(self, event: Key) -> bool:
-        """What was typed before the line above the list could take it goes into that."""
-        if self.draft is not None or self._run is not None or not event.is_printable:
-            return False
-        self._early += event.character or ""
-        if self.is_mounted:
-            self._type()
-        return True
-
-    def _type(self) -> None:
-        self.query_one("#words", Line).insert_text_at_cursor(self._early)
-        self._early = ""
 
     # The form
 
@@ -163,6 +150,7 @@ class NewRunScreen(DraftActions):
         """
         draft, sheet = self.draft, self._sheets[self._sheet]
         assert draft is not None
+        self.awaited = True
         width = self.query_one("#fields").scrollable_content_region.width or self.size.width - 2
         self._newest = mounted = rows(sheet, draft, self._devices, width)
         self.call_next(self._put, mounted)
@@ -180,29 +168,33 @@ class NewRunScreen(DraftActions):
             self._focus_on(self._wanted)
         elif first is not None:
             first.focus()
+        self.there_soon()
         self._look()
 
     @on(Input.Changed)
     @on(Select.Changed)
     @on(Switch.Changed)
-    def _changed(self, event: Input.Changed | Select.Changed | Switch.Changed) -> None:
-        control = event.control
-        name = control.name or ""
-        found = event.value
-        text = ("true" if found else "false") if isinstance(found, bool) else str(found)
-        if self.draft is None or not name:
+    def take_up(self) -> None:
+        """Have in the draft what stands in the fields: a key acts before the message of a letter before it comes."""
+        draft = self.draft
+        if draft is None or self.awaited:  # the fields are not this draft's, or about to be others
             return
-        bare, bracket, number = name.partition("[")
-        if bracket:
-            if self.draft.row(bare)[int(number[:-1]) - 1] == text:
-                return
-            self.draft.type_block(bare, int(number[:-1]), text)
-        else:
-            if self.draft.text(name) == text:
-                return
-            self.draft.type(name, text)
-        self._keep(self.draft)
-        if name == "model.hah_blocks":
+        changed = set()
+        for control in self.query("#fields Input, #fields Select, #fields Switch"):
+            name, bracket, number = (control.name or "").partition("[")
+            found = control.value  # type: ignore[attr-defined]  # each of the three has one
+            text = ("true" if found else "false") if isinstance(found, bool) else str(found)
+            if text == (draft.row(name)[int(number[:-1]) - 1] if bracket else draft.text(name)):
+                continue
+            changed.add(name)
+            if bracket:
+                draft.type_block(name, int(number[:-1]), text)
+            else:
+                draft.type(name, text)
+        if not changed:
+            return
+        self._keep(draft)
+        if "model.hah_blocks" in changed:
             self._follow_blocks()
         self._look()
 
@@ -306,13 +298,16 @@ class NewRunScreen(DraftActions):
         if self.has_class("overview"):
             self.action_overview()
         elif self.draft is not None and self._run is None:
+            self.take_up()
             left, self.draft = self.draft, None
             self.query_one(ContentSwitcher).current = "choose"
             picks = self.query_one(PickPreset)
             if self.kept in self.keeper.written:
                 written = self.keeper.written[self.kept]
                 picks.left(self.kept, None if written is None else Kept(self.kept, left, written))
+            self.awaited = True
             picks.read()
+            self.there_soon()
             self._head()
             self.refresh_bindings()
         elif self.is_current and not (self.draft is None and self.query_one(PickPreset).clear()):
@@ -320,6 +315,7 @@ class NewRunScreen(DraftActions):
 
     def action_overview(self) -> None:
         """The network and what is changed in the place of the fields, or the fields again."""
+        self.take_up()
         self.toggle_class("overview")
         if self.has_class("overview"):
             self.query_one("#side").focus()
@@ -355,6 +351,7 @@ class NewRunScreen(DraftActions):
 
     def _go(self, sheet: int, way: int = 1) -> None:
         """Open a sheet, or the next one that way which is there."""
+        self.take_up()
         sheet %= len(self._sheets)
         while not self._sheets[sheet].there:
             sheet = (sheet + way) % len(self._sheets)
@@ -365,6 +362,7 @@ class NewRunScreen(DraftActions):
             self._mount_sheet()
 
     def action_next_mistake(self) -> None:
+        self.take_up()
         draft = self.draft
         assert draft is not None
         here = (self.focused.name or "") if self.focused is not None else ""
@@ -390,6 +388,7 @@ class NewRunScreen(DraftActions):
             self._wanted = ""
 
     def action_restore(self) -> None:
+        self.take_up()
         draft, control = self.draft, self.focused
         if draft is None or control is None or not control.name:
             return
@@ -407,6 +406,7 @@ class NewRunScreen(DraftActions):
         self._look()
 
     def action_discard(self) -> None:
+        self.take_up()
         self.keeper.keep(self.kept, None)
         if self.draft is not None:
             self.draft = replace(self.draft, texts={}, lists={})

@@ -9,7 +9,7 @@ from textual.events import Key
 from textual.reactive import Reactive
 from textual.widgets import Input
 
-MOVES = ("app.focus_next", "app.focus_previous", "next_row", "previous_row", "complete")
+from hah_tui.base import app_of
 
 
 class Line(Input, inherit_bindings=False):
@@ -17,8 +17,8 @@ class Line(Input, inherit_bindings=False):
 
     It takes a letter at once, and passes any other key up to the app, which then asks for its binding: of ctrl+u and a
     letter typed before the next picture, the letter goes in first and is deleted; of tab and a letter, the letter goes
-    into the field that was to be left. Here the keys that edit and those that move the cursor to another field act at
-    once too.
+    into the field that was to be left; of letters and ctrl+r, what they were typed for begins without them. Here every
+    key acts at once.
     """
 
     BINDINGS = Input.BINDINGS  # and none of those by which other widgets scroll
@@ -26,13 +26,18 @@ class Line(Input, inherit_bindings=False):
     EDITS: ClassVar[dict[str, str]] = {made.key: made.action for made in Binding.make_bindings(Input.BINDINGS)}
 
     async def _on_key(self, event: Key) -> None:
-        at = self.screen.focused
-        if at is not None and at is not self:  # a key before this one went to another field
-            at._forward_event(Key(event.key, event.character))
+        app, at = app_of(self), self.screen.focused
+        again = Key(event.key, event.character)
+        if app.holds_back(again):
+            pass
+        elif app.screen is not self.screen:  # a key before this one opened another screen
+            app.post_message(again)
+        elif at is not None and at is not self:  # a key before this one went to another field
+            at._forward_event(again)
         elif event.key in self.EDITS and not (event.key == "delete" and self._nothing_to_delete()):
             await self.run_action(self.EDITS[event.key])
-        elif (bound := self.screen.active_bindings.get(event.key)) and bound.binding.action in MOVES:
-            await self.app.run_action(bound.binding.action, bound.node)
+        elif (bound := self.screen.active_bindings.get(event.key)) and bound.node is not self:
+            await app.run_action(bound.binding.action, bound.node)
         else:
             return  # to Input's own method, which Textual calls next
         event.stop()

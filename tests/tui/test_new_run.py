@@ -635,3 +635,72 @@ def test_delete_throws_a_draft_away_behind_the_words_too(runs):
         await until(pilot, lambda: isinstance(app.screen, Confirm))
 
     drive(runs, body)
+
+
+def burst(app, *keys):
+    """Keys that come at once, as over a line that stood still."""
+    for key in keys:
+        app.post_message(Key(key, key if len(key) == 1 else None))
+
+
+def test_what_is_typed_counts_for_the_key_behind_it(runs, launched):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.epochs")
+        burst(app, "ctrl+u", "7", "ctrl+r")
+        await until(pilot, lambda: launched)
+        assert launched[0][0].train.epochs == 7
+
+    drive(runs, body)
+
+
+def test_letters_behind_the_next_section_go_into_its_first_field(runs, launched):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.epochs")
+        burst(app, "ctrl+u", "7", "ctrl+o", "ctrl+n", "down", "ctrl+u", "9", "ctrl+r")
+        await until(pilot, lambda: launched)
+        assert (launched[0][0].train.epochs, launched[0][0].train.batch_size) == (7, 9)
+        assert launched[0][2] == ["train.epochs=7", "train.batch_size=9"]
+
+    drive(runs, body)
+
+
+def test_letters_behind_the_way_back_are_words_to_search(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.epochs")
+        burst(app, "ctrl+u", "7", "escape", "s", "m", "o", "k", "e")
+        line = app.screen.query_one("#words")
+        await until(pilot, lambda: line.value == "smoke")
+        await until(pilot, lambda: len(stored_drafts()) == 1)
+        (draft,) = stored_drafts().values()
+        assert draft["texts"] == {"train.epochs": "7"}
+
+    drive(runs, body)
+
+
+def test_what_is_typed_into_a_dialog_before_it_is_there_is_in_it(runs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(engines, "enqueue_sweep", lambda plan, folder: asked.append(plan) or "s waits")
+
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.epochs")
+        burst(app, "ctrl+u", "7", "ctrl+l", "3", "enter")
+        await until(pilot, lambda: asked)
+        assert len(asked[0].seeds) == 3
+
+    drive(runs, body)
+
+
+def test_what_is_typed_before_leaving_is_kept(runs):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "train.epochs")
+        burst(app, "ctrl+u", "7", "ctrl+q")
+        await until(pilot, lambda: not app.is_running)
+
+    drive(runs, body)
+    (draft,) = stored_drafts().values()
+    assert draft["texts"] == {"train.epochs": "7"}
