@@ -359,7 +359,7 @@ def settled(terminal: Terminal, keys: Sequence[str], times: int = 1) -> dict[str
             if select.select([terminal.master], [], [], 0.02)[0]:
                 data = os.read(terminal.master, 1 << 16)
                 terminal.output += data
-                if len(data) > 120 or time.monotonic() - pressed < 0.3:  # later and less is a cursor that blinks
+                if len(data) > 120 or pressed < last < pressed + 0.3:  # less, first or late, is of the cursor
                     last = time.monotonic()
         found.append((last - pressed, terminal.cpu() - cpu, len(terminal.output) - written))
     wall, cpu, written = (sorted(column)[len(found) // 2] for column in zip(*found, strict=True))

@@ -135,8 +135,7 @@ class HahApp(BaseApp):
             self._picture.forget()
         if isinstance(event, events.Paste):  # a paste may carry what a terminal would obey
             event = events.Paste(shown_line(event.text, 10_000))
-        if not (isinstance(event, events.Key | events.Paste) and self.holds_back(event)):
-            await super().on_event(event)
+        await super().on_event(event)
 
     def _keep_theme(self, theme: Theme) -> None:
         if theme.name in SERIES and theme.name != self.settings.theme:

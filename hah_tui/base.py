@@ -20,8 +20,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 from textual.app import App
 from textual.binding import ActiveBinding
 from textual.dom import DOMNode
-from textual.events import Key, Paste
+from textual.events import Event, Key, Paste
 from textual.keys import key_to_character
+from textual.message import Message
 from textual.notifications import SeverityLevel
 from textual.reactive import Reactive
 from textual.screen import Screen
@@ -43,8 +44,10 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 LONGEST = 90.0  # seconds for work that is not to be cut: Slurm's programs may take a minute to answer
 FIRST_SECONDS = 0.3  # in which what a screen shows should have been read
-MOST_AWAITED = 1.0  # seconds for which what is typed is held back
-SOON = 0.005  # seconds until it is looked again whether it still has to be
+AWAITED_SECONDS = 1.0  # for which keys wait at most for what one before them has asked for
+SOON = 0.005  # seconds until it is looked again whether that is there
+WAYS = 2  # to the app, until all is done that a key has led to: its action, then the messages of that
+LOST_SECONDS = 0.2  # after which another way is tried: the widget that was to lead there has gone
 UNSEEN = 4  # times as rarely does a screen follow something while another one hides it
 
 
@@ -53,6 +56,14 @@ def _has_sites() -> bool:
     with suppress(RequestError, OSError):
         return bool(sites.known())
     return False
+
+
+class Done(Message):
+    """Goes the way of a key, behind it."""
+
+    def __init__(self, key: Key | Paste, ways: int) -> None:
+        super().__init__()
+        self.key, self.ways = key, ways
 
 
 class BaseApp(App[None]):
@@ -69,7 +80,9 @@ class BaseApp(App[None]):
         self._whole: list[threading.Thread] = []  # work that is not to be cut
         self._leaving = False
         self._engines: list[subprocess.Popen[bytes]] = []
-        self._early: list[Key | Paste] = []  # what is held back
+        self._typed: list[Key | Paste] = []  # the first of which is being answered
+        self._ways = 0  # that are left until it is
+        self._lost: asyncio.TimerHandle | None = None
 
     # What the app on top knows
 
@@ -123,29 +136,55 @@ class BaseApp(App[None]):
 
     # Keys
 
-    def holds_back(self, event: Key | Paste) -> bool:
-        """Keep what is typed for a screen or for fields that are not there yet; whether it is kept."""
-        if not (self._early or self._opens()):
-            return False
-        if not self._early:
-            self._hold(time.monotonic() + MOST_AWAITED)
-        self._early.append(Paste(event.text) if isinstance(event, Paste) else Key(event.key, event.character))
-        return True
+    async def on_event(self, event: Event) -> None:
+        """Take keys one at a time, each when all is done that the one before has led to.
 
-    def _opens(self) -> bool:
-        screen = self.screen_stack[-1] if self.screen_stack else None
-        return isinstance(screen, Awaited) and screen.awaited
+        Textual hands a key to what has the cursor then, asks for bindings once that has passed it on, and moves the
+        cursor, mounts and tells later still. So of keys that come at once, as they do over a line that stood still, a
+        word to filter by would be eight commands, and the run to be stopped the one that the cursor has left.
+        """
+        if not isinstance(event, Key | Paste) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self._typed.append(event)
+        if len(self._typed) == 1:
+            await self._take()
 
-    def _hold(self, until: float) -> None:
-        if self._opens() and time.monotonic() < until:
-            asyncio.get_running_loop().call_later(SOON, self._hold, until)
+    async def _take(self) -> None:
+        key = self._typed[0]
+        await super().on_event(key)
+        self._send_behind(key, WAYS)
+
+    def _send_behind(self, key: Key | Paste, ways: int, lost: bool = False) -> None:
+        if not self.screen_stack:  # the app has ended
+            return
+        self._ways, screen = ways, self.screen
+        way = screen if lost or screen.focused is None else screen.focused
+        way.post_message(Done(key, ways))
+        self._lost = asyncio.get_running_loop().call_later(LOST_SECONDS, self._send_behind, key, ways, True)
+
+    async def on_done(self, done: Done) -> None:
+        """All before it is done."""
+        if (done.key, done.ways) != (next(iter(self._typed), None), self._ways):  # found another way before
+            return
+        if self._lost is not None:
+            self._lost.cancel()
+        if done.ways > 1:
+            self._send_behind(done.key, done.ways - 1)
         else:
-            self.call_later(self._type_again)
+            self._ways = 0
+            self._await(time.monotonic() + AWAITED_SECONDS)
 
-    async def _type_again(self) -> None:
-        early, self._early = self._early, []
-        for event in early:
-            await self.on_event(event)
+    def _await(self, until: float) -> None:
+        if isinstance(self.screen, Awaited) and self.screen.awaited and time.monotonic() < until:
+            asyncio.get_running_loop().call_later(SOON, self._await, until)
+        else:
+            self.call_later(self._next)
+
+    async def _next(self) -> None:
+        del self._typed[0]
+        if self._typed:
+            await self._take()
 
     # Work in the background
 
@@ -197,9 +236,6 @@ class BaseApp(App[None]):
             self._leaving = True
             self.say("what is being queued or handed over is done first; q again leaves at once", "warning")
             return
-        for screen in self.screen_stack:
-            if isinstance(screen, Page):
-                screen.take_up()
         self.release()
         self.exit(None)
 
@@ -350,9 +386,6 @@ class Page(Awaited[None]):
 
     def on_screen_resume(self) -> None:
         self.wake()
-
-    def take_up(self) -> None:
-        """Have what is typed in what is kept, whether the message of its last letter has come or not."""
 
     def redraw(self) -> None:
         """Draw everything again: another theme, ASCII mode."""

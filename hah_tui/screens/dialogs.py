@@ -129,7 +129,7 @@ class PickRun(Dialog[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
-            yield Line(placeholder=self._hint, id="answer", select_on_focus=False)
+            yield Line(placeholder=self._hint, id="answer")
             yield Options(id="runs", markup=False)
             yield Static(Text("enter: take it   esc: leave it"), classes="hint")
 

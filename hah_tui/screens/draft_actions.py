@@ -49,7 +49,6 @@ class DraftActions(Page):
         raise NotImplementedError
 
     def action_save_preset(self) -> None:
-        self.take_up()
         draft = self.draft
         assert draft is not None
         if draft.experiment is None:
@@ -80,7 +79,6 @@ class DraftActions(Page):
         """The draft and what it comes to, if nothing is wrong or being done with it; what is wrong is said."""
         if self.draft is None or self.busy:
             return None
-        self.take_up()
         if self.draft.experiment is None:
             self._refuse()
             return None

@@ -73,11 +73,10 @@ class EvaluateDialog(Dialog["tuple[Experiment, str, Where, str] | None"]):
         images = self._experiment.evaluate.images
         return {
             "images": Line("" if images is None else str(images), placeholder="all test images", id="images",
-                            compact=True, select_on_focus=False),
+                            compact=True),
             "checkpoint": Choice([(name, name) for name in self._checkpoints],
                                  "last" if "last" in self._checkpoints else self._checkpoints[0], "checkpoint"),
-            "settings": Line(placeholder="evaluate.attacks.restarts=5", id="settings", compact=True,
-                              select_on_focus=False),
+            "settings": Line(placeholder="evaluate.attacks.restarts=5", id="settings", compact=True),
         }  # fmt: skip
 
     def on_mount(self) -> None:

@@ -143,7 +143,7 @@ class FieldRow(Row):
             values = [str(choice) for choice in field.choices]
             return Choice([(value, value) for value in values], text, name)
         hint = "null" if field.optional else ""
-        return Line(text, placeholder=hint, compact=True, name=name, select_on_focus=False)
+        return Line(text, placeholder=hint, compact=True, name=name)
 
     def look(self) -> None:
         """Say what is wrong with the field, else what it may be."""
@@ -179,10 +179,7 @@ class BlockRow(Row):
         from hah_tui.draft import PER_BLOCK
 
         self.number, self._about = number, about
-        self._lines = [
-            Line(draft.row(name)[number - 1], compact=True, name=f"{name}[{number}]", select_on_focus=False)
-            for name in PER_BLOCK
-        ]
+        self._lines = [Line(draft.row(name)[number - 1], compact=True, name=f"{name}[{number}]") for name in PER_BLOCK]
 
     def compose(self) -> ComposeResult:
         yield from self._lines

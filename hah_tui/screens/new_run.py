@@ -174,27 +174,24 @@ class NewRunScreen(DraftActions):
     @on(Input.Changed)
     @on(Select.Changed)
     @on(Switch.Changed)
-    def take_up(self) -> None:
-        """Have in the draft what stands in the fields: a key acts before the message of a letter before it comes."""
-        draft = self.draft
-        if draft is None or self.awaited:  # the fields are not this draft's, or about to be others
+    def _changed(self, event: Input.Changed | Select.Changed | Switch.Changed) -> None:
+        control = event.control
+        name = control.name or ""
+        found = event.value
+        text = ("true" if found else "false") if isinstance(found, bool) else str(found)
+        if self.draft is None or not name:
             return
-        changed = set()
-        for control in self.query("#fields Input, #fields Select, #fields Switch"):
-            name, bracket, number = (control.name or "").partition("[")
-            found = control.value  # type: ignore[attr-defined]  # each of the three has one
-            text = ("true" if found else "false") if isinstance(found, bool) else str(found)
-            if text == (draft.row(name)[int(number[:-1]) - 1] if bracket else draft.text(name)):
-                continue
-            changed.add(name)
-            if bracket:
-                draft.type_block(name, int(number[:-1]), text)
-            else:
-                draft.type(name, text)
-        if not changed:
-            return
-        self._keep(draft)
-        if "model.hah_blocks" in changed:
+        bare, bracket, number = name.partition("[")
+        if bracket:
+            if self.draft.row(bare)[int(number[:-1]) - 1] == text:
+                return
+            self.draft.type_block(bare, int(number[:-1]), text)
+        else:
+            if self.draft.text(name) == text:
+                return
+            self.draft.type(name, text)
+        self._keep(self.draft)
+        if name == "model.hah_blocks":
             self._follow_blocks()
         self._look()
 
@@ -298,16 +295,13 @@ class NewRunScreen(DraftActions):
         if self.has_class("overview"):
             self.action_overview()
         elif self.draft is not None and self._run is None:
-            self.take_up()
             left, self.draft = self.draft, None
             self.query_one(ContentSwitcher).current = "choose"
             picks = self.query_one(PickPreset)
             if self.kept in self.keeper.written:
                 written = self.keeper.written[self.kept]
                 picks.left(self.kept, None if written is None else Kept(self.kept, left, written))
-            self.awaited = True
             picks.read()
-            self.there_soon()
             self._head()
             self.refresh_bindings()
         elif self.is_current and not (self.draft is None and self.query_one(PickPreset).clear()):
@@ -315,7 +309,6 @@ class NewRunScreen(DraftActions):
 
     def action_overview(self) -> None:
         """The network and what is changed in the place of the fields, or the fields again."""
-        self.take_up()
         self.toggle_class("overview")
         if self.has_class("overview"):
             self.query_one("#side").focus()
@@ -351,7 +344,6 @@ class NewRunScreen(DraftActions):
 
     def _go(self, sheet: int, way: int = 1) -> None:
         """Open a sheet, or the next one that way which is there."""
-        self.take_up()
         sheet %= len(self._sheets)
         while not self._sheets[sheet].there:
             sheet = (sheet + way) % len(self._sheets)
@@ -362,7 +354,6 @@ class NewRunScreen(DraftActions):
             self._mount_sheet()
 
     def action_next_mistake(self) -> None:
-        self.take_up()
         draft = self.draft
         assert draft is not None
         here = (self.focused.name or "") if self.focused is not None else ""
@@ -388,7 +379,6 @@ class NewRunScreen(DraftActions):
             self._wanted = ""
 
     def action_restore(self) -> None:
-        self.take_up()
         draft, control = self.draft, self.focused
         if draft is None or control is None or not control.name:
             return
@@ -406,7 +396,6 @@ class NewRunScreen(DraftActions):
         self._look()
 
     def action_discard(self) -> None:
-        self.take_up()
         self.keeper.keep(self.kept, None)
         if self.draft is not None:
             self.draft = replace(self.draft, texts={}, lists={})

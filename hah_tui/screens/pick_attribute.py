@@ -41,7 +41,7 @@ class PickAttribute(Dialog[list[str] | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
-            yield Line(placeholder="words of its name", id="answer", select_on_focus=False)
+            yield Line(placeholder="words of its name", id="answer")
             yield Options(id="names", markup=False)
             yield Static(Text("enter: show or hide   esc: done" if self._several else "enter: take it   esc: leave it"),
                          classes="hint")  # fmt: skip

@@ -59,7 +59,7 @@ class PickPreset(Horizontal):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="offers"):
-            yield Line(placeholder="type to search", id="words", compact=True, select_on_focus=False)
+            yield Line(placeholder="type to search", id="words", compact=True)
             box = Options(id="presets", markup=False)
             box.can_focus = False
             yield box
@@ -146,7 +146,7 @@ class PickPreset(Horizontal):
     def on_key(self, event: Key) -> None:
         box = self.query_one(Options)
         moves = {"pageup": box.action_page_up, "pagedown": box.action_page_down, "delete": self._forget}
-        if event.key in moves:
+        if event.key in moves and not (event.key == "delete" and not self.query_one(Line).at_end):
             event.stop()
             moves[event.key]()
 

@@ -100,7 +100,7 @@ class RunsScreen(ListActions):
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
-        yield Line(placeholder="clean>0.9 lambda=1 status:running -tag:x words", id="filter", select_on_focus=False)
+        yield Line(placeholder="clean>0.9 lambda=1 status:running -tag:x words", id="filter")
         yield Static(id="mistake", markup=False)
         table: RunTable = RunTable(cursor_type="row", cell_padding=0, cursor_foreground_priority="renderable")
         yield table

@@ -45,7 +45,7 @@ class SetDialog(Dialog[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Text(shown_line(self._title))
-            yield Line(placeholder="words of its name", id="answer", compact=True, select_on_focus=False)
+            yield Line(placeholder="words of its name", id="answer", compact=True)
             yield Options(id="settings", markup=False)
             yield Static(id="said", classes="hint")
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from textual.events import Key
 from textual.widgets import Input, OptionList, Static
 
 from hah_tui.app import HahApp
@@ -55,6 +56,12 @@ def monitor(run, body, **how):
 async def drawn(pilot, screen):
     """Wait until what was asked for is on the screen."""
     await until(pilot, lambda: not screen.dirty and not screen.stale)
+
+
+def burst(app, *keys):
+    """Keys that come at once, as over a line that stood still."""
+    for key in keys:
+        app.post_message(Key(key, " " if key == "space" else key if len(key) == 1 else None))
 
 
 async def still(pilot, app):

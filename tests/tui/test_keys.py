@@ -4,6 +4,7 @@ from collections import Counter
 from typing import get_args
 
 import pytest
+from textual.widgets import Static
 
 from engine.runs.layout import RunDirectory
 from hah_tui import keys
@@ -16,7 +17,7 @@ from hah_tui.screens.queue import QueueScreen
 from hah_tui.screens.results import ResultsScreen
 from hah_tui.screens.runs import RunsScreen
 from hah_tui.screens.sweep import SweepScreen
-from tests.tui.driving import drive, until
+from tests.tui.driving import burst, drive, until
 
 SCREENS = {
     "all": HahApp, "runs": RunsScreen, "new": NewRunScreen, "monitor": MonitorScreen, "compare": CompareScreen,
@@ -89,5 +90,34 @@ def test_the_palette_does_what_it_says(runs):
         await until(pilot, lambda: app.screen.query_one("CommandList").option_count)
         await pilot.press("down", "enter")
         await until(pilot, lambda: type(app.screen).__name__ == "NewRunScreen")
+
+    drive(runs, body)
+
+
+class Gone(Static, can_focus=True):
+    """Goes at the first key."""
+
+    def on_key(self):
+        self.remove()
+
+
+def test_a_key_whose_way_to_the_app_has_gone_holds_the_next_one_up_for_a_moment(runs):
+    async def body(pilot, app):
+        await app.screen.mount(Gone())
+        app.screen.query_one(Gone).focus()
+        await pilot.pause()
+        burst(app, "x", "n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen), 3.0)
+
+    drive(runs, body)
+
+
+def test_what_never_comes_is_not_waited_for_for_ever(runs):
+    async def body(pilot, app):
+        app.screen.awaited = True
+        burst(app, "x", "n")
+        await pilot.pause(0.3)
+        assert not isinstance(app.screen, NewRunScreen)
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen), 5.0)
 
     drive(runs, body)

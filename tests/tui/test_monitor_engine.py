@@ -5,13 +5,12 @@ import sys
 import time
 
 import pytest
-from textual.events import Key
 from textual.widgets import Input, OptionList
 
 from hah_tui import engines
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.set_dialog import SetDialog
-from tests.tui.driving import answer, drawn, monitor, until
+from tests.tui.driving import answer, burst, drawn, monitor, until
 from tests.tui.scripted import Scripted
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -63,8 +62,7 @@ def test_set_offers_what_may_change_and_completes_its_name(folder):
         every = [str(listed.get_option_at_index(n).prompt) for n in range(listed.option_count)]
         assert any(line.split() == "hah.lambda 0.1 a number from 0 to 1000000".split() for line in every)
         assert not any("model.width" in line for line in every)  # it is fixed
-        for key in (*"train", "space", *"l", "down", "up", "tab", *"0.5"):
-            app.post_message(Key(key, " " if key == "space" else key if len(key) == 1 else None))
+        burst(app, *"train", "space", *"l", "down", "up", "tab", *"0.5")
         box = app.screen.query_one(Input)
         await until(pilot, lambda: box.value == "train.lr=0.5")
         assert listed.option_count == 1

@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from textual.events import Key
 from textual.widgets import Input, OptionList, Select, Static, Switch
 
 from engine.experiment import presets
@@ -19,7 +18,7 @@ from hah_tui.screens.pick_preset import PickPreset
 from hah_tui.settings import drafts_folder, save_draft, stored_drafts
 from hah_tui.widgets import canvas
 from hah_tui.widgets.key_bar import KeyBar
-from tests.tui.driving import answer, drive, form, retype, to, until, words
+from tests.tui.driving import answer, burst, drive, form, retype, to, until, words
 from tests.tui.made import made
 
 
@@ -384,8 +383,7 @@ def test_keys_that_come_faster_than_pictures_act_in_their_order(runs):
     async def body(pilot, app):
         await form(pilot, app)
         await to(pilot, app, "train.epochs")
-        for key in ("ctrl+u", "6", "7", "backspace", "4", "down", "ctrl+u", "3", "left", "2", "up", "end", "0"):
-            app.post_message(Key(key, key if len(key) == 1 else None))
+        burst(app, "ctrl+u", *"67", "backspace", "4", "down", "ctrl+u", "3", "left", "2", "up", "end", "0")
         await until(pilot, lambda: app.screen.draft.text("train.epochs") == "640")
         assert app.screen.draft.text("train.batch_size") == "23"
 
@@ -614,8 +612,7 @@ def test_what_is_typed_and_taken_back_is_no_draft(runs):
 
 def test_words_typed_before_there_is_a_line_are_in_it(runs):
     async def body(pilot, app):
-        for key in "nquick":  # q is a letter then, and leaves nothing
-            app.post_message(Key(key, key))
+        burst(app, *"nquick")  # q is a letter then, and leaves nothing
         line = await until(
             pilot, lambda: type(app.screen).__name__ == "NewRunScreen" and app.screen.query_one("#words")
         )
@@ -635,12 +632,6 @@ def test_delete_throws_a_draft_away_behind_the_words_too(runs):
         await until(pilot, lambda: isinstance(app.screen, Confirm))
 
     drive(runs, body)
-
-
-def burst(app, *keys):
-    """Keys that come at once, as over a line that stood still."""
-    for key in keys:
-        app.post_message(Key(key, key if len(key) == 1 else None))
 
 
 def test_what_is_typed_counts_for_the_key_behind_it(runs, launched):

@@ -21,7 +21,7 @@ from hah_tui.screens.help import HelpScreen
 from hah_tui.screens.pick_attribute import PickAttribute
 from hah_tui.settings import Settings
 from tests.report.conftest import noise, write
-from tests.tui.driving import answer, drive, ids, until, words
+from tests.tui.driving import answer, burst, drive, ids, until, words
 from tests.tui.made import ablation, alive, broken, config, made
 
 
@@ -53,6 +53,36 @@ def test_what_a_row_says(runs, three):
         assert "out of [memory]" in words(app, "#detail")
 
     drive(runs, body, (160, 30))
+
+
+def test_keys_that_come_at_once_act_on_the_run_that_each_finds_under_the_cursor(runs, three, monkeypatch):
+    monkeypatch.setattr(engines, "resume", lambda *_, **__: pytest.fail("a letter of the filter was a command"))
+
+    async def body(pilot, app):
+        burst(app, "down", "space", "slash", *"run", "enter", "up", "d")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        burst(app, "n", "C")
+        screen = app.screen_stack[1]
+        await until(pilot, lambda: app.screen is screen)
+        assert list(screen._selected) == ["b-run"]
+        assert screen._filter.text == "run"
+        assert screen._current == "b-run"  # space moved on
+
+    drive(runs, body)
+
+
+def test_a_group_is_unfolded_before_the_next_key_moves_on(runs):
+    for seed in (1, 2):
+        run = made(runs, id=f"seed-{seed}", age=10 * seed, points=0)
+        run.config.write_text(config(sets=[f"seed={seed}"]))
+    Settings(group="seed").save()
+
+    async def body(pilot, app):
+        await until(pilot, lambda: app.screen._grouped and len(app.screen._order) == 1)
+        burst(app, "right", "down", "down")
+        await until(pilot, lambda: app.screen._current == "seed-2")
+
+    drive(runs, body)
 
 
 def test_a_run_that_is_evaluated_says_so_while_it_is(runs, three):
@@ -697,8 +727,7 @@ def test_keys_that_follow_each_other_at_once_act_in_their_order(folder):
     async def body(pilot, app):
         order = ids(app)
         for keys, place in ((("end", "up"), -2), (("home", "down", "down"), 2), (("G", "up", "g", "down"), 1)):
-            for key in keys:
-                app.post_message(events.Key(key, None))
+            burst(app, *keys)
             await until(pilot, lambda place=place: app.screen._current == order[place])
 
     drive(folder, body)
