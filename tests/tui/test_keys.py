@@ -95,10 +95,10 @@ def test_the_palette_does_what_it_says(runs):
 
 
 class Gone(Static, can_focus=True):
-    """Goes at the first key."""
+    """What comes behind a key ends here, as where a widget is taken away."""
 
-    def on_key(self):
-        self.remove()
+    def on_done(self, done):
+        done.stop()
 
 
 def test_a_key_whose_way_to_the_app_has_gone_holds_the_next_one_up_for_a_moment(runs):
