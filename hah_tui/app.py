@@ -25,6 +25,7 @@ from textual import events
 from textual.app import SystemCommand
 from textual.await_remove import AwaitRemove
 from textual.binding import BindingType
+from textual.css.query import NoMatches
 from textual.dom import DOMNode
 from textual.geometry import Offset
 from textual.screen import Screen
@@ -82,6 +83,11 @@ class HahApp(BaseApp):
         """Where a screen has gone Textual lays the one below out again and paints all of it a second time."""
         return super()._prune(*nodes, parent=None if parent is self else parent)
 
+    def _handle_exception(self, error: Exception) -> None:
+        """A screen that is still being mounted as the app ends is taken apart under its own hands."""
+        if not (self._exit and isinstance(error, NoMatches)):
+            super()._handle_exception(error)
+
     # Life
 
     def on_mount(self) -> None:
@@ -133,7 +139,7 @@ class HahApp(BaseApp):
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Resize):
             self._picture.forget()
-        if isinstance(event, events.Paste):  # a paste may carry what a terminal would obey
+        if isinstance(event, events.Paste) and not event.is_forwarded:  # a paste may carry what a terminal would obey
             event = events.Paste(shown_line(event.text, 10_000))
         await super().on_event(event)
 

@@ -17,12 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from textual.app import App
 from textual.binding import ActiveBinding
 from textual.dom import DOMNode
-from textual.events import Event, Key, Paste
 from textual.keys import key_to_character
-from textual.message import Message
 from textual.notifications import SeverityLevel
 from textual.reactive import Reactive
 from textual.screen import Screen
@@ -35,19 +32,15 @@ from engine.runs.layout import RunDirectory
 from engine.runs.squeue import Poll
 from engine.sweep import sites
 from hah_tui.driver import Driver
+from hah_tui.in_turn import READING, Awaited, InTurn
 from hah_tui.keys import Place
 from hah_tui.settings import Settings
 from hah_tui.text import shown
 from hah_tui.themes import SERIES
 
 T = TypeVar("T")
-Answer = TypeVar("Answer")
 LONGEST = 90.0  # seconds for work that is not to be cut: Slurm's programs may take a minute to answer
 FIRST_SECONDS = 0.3  # in which what a screen shows should have been read
-AWAITED_SECONDS = 1.0  # for which keys wait at most for what one before them has asked for
-SOON = 0.005  # seconds until it is looked again whether that is there
-WAYS = 2  # to the app, until all is done that a key has led to: its action, then the messages of that
-LOST_SECONDS = 0.2  # after which another way is tried: the widget that was to lead there has gone
 UNSEEN = 4  # times as rarely does a screen follow something while another one hides it
 
 
@@ -58,15 +51,7 @@ def _has_sites() -> bool:
     return False
 
 
-class Done(Message):
-    """Goes the way of a key, behind it."""
-
-    def __init__(self, key: Key | Paste, ways: int) -> None:
-        super().__init__()
-        self.key, self.ways = key, ways
-
-
-class BaseApp(App[None]):
+class BaseApp(InTurn):
     """The app without its screens: the runs folder, the settings, and what every screen shares."""
 
     def __init__(self, folder: Path) -> None:
@@ -80,9 +65,6 @@ class BaseApp(App[None]):
         self._whole: list[threading.Thread] = []  # work that is not to be cut
         self._leaving = False
         self._engines: list[subprocess.Popen[bytes]] = []
-        self._typed: list[Key | Paste] = []  # the first of which is being answered
-        self._ways = 0  # that are left until it is
-        self._lost: asyncio.TimerHandle | None = None
 
     # What the app on top knows
 
@@ -134,58 +116,6 @@ class BaseApp(App[None]):
         else:
             self.say(error, "error")
 
-    # Keys
-
-    async def on_event(self, event: Event) -> None:
-        """Take keys one at a time, each when all is done that the one before has led to.
-
-        Textual hands a key to what has the cursor then, asks for bindings once that has passed it on, and moves the
-        cursor, mounts and tells later still. So of keys that come at once, as they do over a line that stood still, a
-        word to filter by would be eight commands, and the run to be stopped the one that the cursor has left.
-        """
-        if not isinstance(event, Key | Paste) or event.is_forwarded:
-            await super().on_event(event)
-            return
-        self._typed.append(event)
-        if len(self._typed) == 1:
-            await self._take()
-
-    async def _take(self) -> None:
-        key = self._typed[0]
-        await super().on_event(key)
-        self._send_behind(key, WAYS)
-
-    def _send_behind(self, key: Key | Paste, ways: int, lost: bool = False) -> None:
-        if not self.screen_stack:  # the app has ended
-            return
-        self._ways, screen = ways, self.screen
-        way = screen if lost or screen.focused is None else screen.focused
-        way.post_message(Done(key, ways))
-        self._lost = asyncio.get_running_loop().call_later(LOST_SECONDS, self._send_behind, key, ways, True)
-
-    async def on_done(self, done: Done) -> None:
-        """All before it is done."""
-        if (done.key, done.ways) != (next(iter(self._typed), None), self._ways):  # found another way before
-            return
-        if self._lost is not None:
-            self._lost.cancel()
-        if done.ways > 1:
-            self._send_behind(done.key, done.ways - 1)
-        else:
-            self._ways = 0
-            self._await(time.monotonic() + AWAITED_SECONDS)
-
-    def _await(self, until: float) -> None:
-        if isinstance(self.screen, Awaited) and self.screen.awaited and time.monotonic() < until:
-            asyncio.get_running_loop().call_later(SOON, self._await, until)
-        else:
-            self.call_later(self._next)
-
-    async def _next(self) -> None:
-        del self._typed[0]
-        if self._typed:
-            await self._take()
-
     # Work in the background
 
     def in_background(
@@ -195,13 +125,16 @@ class BaseApp(App[None]):
         then: Callable[[T], object] = lambda _: None,
         failed: Callable[[Exception], object] | None = None,
         whole: bool = False,
+        awaited: bool = False,
     ) -> None:
         """Do something that may wait for a disk or an engine; ``then`` or ``failed`` gets the outcome, in the app.
 
         ``owner`` is the screen or widget that the outcome is for: what comes after that has gone is dropped. It is the
         app itself where the outcome counts wherever the person is by then; failures without a ``failed`` do always.
         The thread is a daemon: nothing that hangs keeps `q` from leaving at once, but for what is to be done ``whole``.
+        Keys wait for the outcome where it is ``awaited``: those behind the one that has asked for it are for that.
         """
+        screen = self.screen if awaited else None
 
         def body() -> None:
             try:
@@ -213,10 +146,14 @@ class BaseApp(App[None]):
             finally:
                 if whole:
                     self.call_in_app(self, partial(self._one_is_whole, thread))
+                if isinstance(screen, Awaited):
+                    self.call_in_app(screen, partial(screen.there, thread))
 
         thread = threading.Thread(target=body, daemon=True)
         if whole:
             self._whole.append(thread)
+        if isinstance(screen, Awaited):
+            screen.awaited.add(thread)
         thread.start()
 
     def _one_is_whole(self, thread: threading.Thread) -> None:
@@ -288,13 +225,13 @@ class Follower(Generic[T]):
         self, owner: DOMNode, work: Callable[[], T], then: Callable[[T], object], seconds: float | None = None
     ) -> None:
         self._owner, self._work, self._then, self._seconds = owner, work, then, seconds
-        self.busy = self._again = False
+        self.busy = self.again = False  # at work; to be done once more as soon as that is done
         self._later: asyncio.TimerHandle | None = None  # a tenth of what a timer of Textual's costs
 
     def wake(self) -> None:
         """Do it now, or again as soon as it is done."""
         if self.busy:
-            self._again = True
+            self.again = True
             return
         if self._later is not None:
             self._later.cancel()
@@ -309,29 +246,12 @@ class Follower(Generic[T]):
 
     def _next(self) -> None:
         self.busy = False
-        if self._again:
-            self._again = False
+        if self.again:
+            self.again = False
             self.wake()
         elif self._seconds is not None:
             unseen = isinstance(self._owner, Page) and not self._owner.seen
             self._later = asyncio.get_running_loop().call_later(self._seconds * (UNSEEN if unseen else 1), self.wake)
-
-
-class Awaited(Screen[Answer]):
-    """A screen that a key has asked for: what is typed behind that key is for what is not there yet."""
-
-    awaited = True  # until its first field has the cursor, and while its fields are exchanged
-
-    def on_screen_resume(self) -> None:
-        self.there_soon()
-
-    def there_soon(self) -> None:
-        """What has asked for the cursor by now has it: that is done in the app's own loop, in turn."""
-
-        def there() -> None:
-            self.awaited = False
-
-        self.app.call_later(there)
 
 
 class Page(Awaited[None]):
@@ -376,8 +296,16 @@ class Page(Awaited[None]):
 
     def follow(self, work: Callable[[], T], then: Callable[[T], object], seconds: float) -> None:
         """Do some work every so many seconds from when this screen is shown until it is left; more rarely while another
-        hides it."""
-        self._followers.append(Follower(self, work, then, seconds))
+        hides it. Keys wait for the first outcome: before that they would find nothing under the cursor."""
+
+        def came(outcome: T) -> None:
+            then(outcome)
+            if not follower.again:
+                self.there(READING)
+
+        self.awaited.add(READING)
+        follower = Follower(self, work, came, seconds)
+        self._followers.append(follower)
 
     def wake(self) -> None:
         """Do now what is done every so many seconds."""

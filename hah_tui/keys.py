@@ -176,7 +176,6 @@ def bindings(screen: str) -> list[BindingType]:
     """Textual's bindings for a screen ('all': for the app)."""
     made: list[BindingType] = []
     for action in of(screen):
-        keys = action.keys.split(",") if action.each else [action.keys] * bool(action.keys)
         made += [
             Binding(
                 key,
@@ -184,8 +183,10 @@ def bindings(screen: str) -> list[BindingType]:
                 action.label,
                 show=action.footer,
                 key_display=action.shown_keys.split(" ")[0],
+                priority=screen == "all" and key.startswith("ctrl+"),  # over dialogs too
                 tooltip=action.help,
             )
-            for key in keys
+            for key in action.keys.split(",")
+            if key
         ]
     return made

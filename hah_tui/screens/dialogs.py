@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from hah_tui.base import Answer, Awaited
+from hah_tui.in_turn import Answer, Awaited
 from hah_tui.text import shown, shown_line
 from hah_tui.widgets.choice import Options
 from hah_tui.widgets.line import Line

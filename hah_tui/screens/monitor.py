@@ -435,7 +435,7 @@ class MonitorScreen(PanelScreen, RunActions):
         def show(text: str) -> None:
             self.hah.tell(f"Manifest of {self.run.id}", text)
 
-        self.hah.in_background(self, read, show)
+        self.hah.in_background(self, read, show, awaited=True)
 
 
 def _listed(document: dict[str, object], indent: str = "") -> str:

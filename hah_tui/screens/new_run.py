@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from hah_tui.speeds import Speed
 
 
+FIELDS = "fields"
+
+
 class NewRunScreen(DraftActions):
     """First the presets, then the form; a draft is kept at every change."""
 
@@ -54,6 +57,7 @@ class NewRunScreen(DraftActions):
         send_changed_cells(self)
         self._run = run
         self.draft: Draft | None = None
+        self._taking: PickPreset.Taken | None = None
         self.kept = ""  # the name the draft is kept under
         self._sheets: list[Sheet] = []
         self._sheet = 0
@@ -68,7 +72,7 @@ class NewRunScreen(DraftActions):
     def compose(self) -> ComposeResult:
         yield Static(id="head", classes="bar")
         with ContentSwitcher(initial="choose"):
-            yield PickPreset()
+            yield PickPreset(listed=self._run is None)
             with Vertical(id="form"):
                 yield SheetBar()
                 with Horizontal(id="middle"):
@@ -84,9 +88,7 @@ class NewRunScreen(DraftActions):
         self._head()
         if self._run is not None:
             self.query_one(PickPreset).say(Text("reading the run..."))
-            app.in_background(self, partial(_draft_of, self._run), self.begin, self._cannot_begin)
-        else:
-            self.query_one(PickPreset).read()
+            app.in_background(self, partial(_draft_of, self._run), self.begin, self._cannot_begin, awaited=True)
         app.in_background(self, _gpus, self._devices_known)
         app.in_background(self, partial(_speeds, app.folder), self._speeds_known)
 
@@ -100,11 +102,16 @@ class NewRunScreen(DraftActions):
     def _taken(self, event: PickPreset.Taken) -> None:
         from hah_tui.draft import Draft
 
+        self._taking = event
         if isinstance(event.start, str):
-            self.awaited = True
-            self.hah.in_background(self, partial(Draft.of_preset, event.start), self.begin, self._cannot_begin)
+            begin = partial(self._read, event)
+            self.hah.in_background(self, partial(Draft.of_preset, event.start), begin, awaited=True)
         else:
             self.begin(event.start.draft, event.start.name)
+
+    def _read(self, event: PickPreset.Taken, draft: Draft) -> None:
+        if event is self._taking:
+            self.begin(draft)
 
     @on(PickPreset.Forgotten)
     def _forgotten(self, event: PickPreset.Forgotten) -> None:
@@ -118,9 +125,8 @@ class NewRunScreen(DraftActions):
         self.hah.push_screen(Confirm("Throw the draft away?", lines[:12], "throw it away"), forget)
 
     def _cannot_begin(self, error: Exception) -> None:
-        self.awaited = False
         self.hah.complain(error)
-        if self._run is not None and self.is_current:
+        if self.is_current:
             self.hah.pop_screen()
 
     # The form
@@ -150,7 +156,7 @@ class NewRunScreen(DraftActions):
         """
         draft, sheet = self.draft, self._sheets[self._sheet]
         assert draft is not None
-        self.awaited = True
+        self.awaited.add(FIELDS)
         width = self.query_one("#fields").scrollable_content_region.width or self.size.width - 2
         self._newest = mounted = rows(sheet, draft, self._devices, width)
         self.call_next(self._put, mounted)
@@ -168,7 +174,7 @@ class NewRunScreen(DraftActions):
             self._focus_on(self._wanted)
         elif first is not None:
             first.focus()
-        self.there_soon()
+        self.there(FIELDS)
         self._look()
 
     @on(Input.Changed)
@@ -267,6 +273,7 @@ class NewRunScreen(DraftActions):
     def _devices_known(self, found: list[Gpu]) -> None:
         self._devices = device_choices(found)
         if found and self.draft is not None and self._sheets[self._sheet].title == "run":
+            self._wanted = self._wanted or (self.focused.name or "" if self.focused is not None else "")
             self._mount_sheet()
 
     def _speeds_known(self, found: list[Speed]) -> None:
@@ -304,8 +311,10 @@ class NewRunScreen(DraftActions):
             picks.read()
             self._head()
             self.refresh_bindings()
-        elif self.is_current and not (self.draft is None and self.query_one(PickPreset).clear()):
-            self.hah.pop_screen()
+        else:
+            self._taking = None  # nothing more is taken
+            if self.is_current and not (self.draft is None and self.query_one(PickPreset).clear()):
+                self.hah.pop_screen()
 
     def action_overview(self) -> None:
         """The network and what is changed in the place of the fields, or the fields again."""

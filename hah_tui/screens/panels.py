@@ -207,7 +207,7 @@ class PanelScreen(Page):
             title = "A run to draw behind this one" if len(runs) == 1 else "A run to draw behind these"
             self.app.push_screen(PickRun(title, names, now), picked)
 
-        self.hah.in_background(self, list_runs, ask)
+        self.hah.in_background(self, list_runs, ask, awaited=True)
 
     # Layout
 

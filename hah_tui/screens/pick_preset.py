@@ -46,8 +46,9 @@ class PickPreset(Horizontal):
             super().__init__()
             self.kept = kept
 
-    def __init__(self) -> None:
+    def __init__(self, listed: bool) -> None:
         super().__init__(id="choose")
+        self._listed = listed  # from the beginning
         self.speeds: Sequence[Speed] = ()
         self._catalogue = Catalogue({})
         self._left: dict[str, Kept | None] = {}  # drafts that the form was left with, which the disk may not have yet
@@ -67,6 +68,8 @@ class PickPreset(Horizontal):
             yield Static(id="description")
 
     def on_mount(self) -> None:
+        if self._listed:
+            self.read()
         self.set_interval(AGES_SECONDS, lambda: self.redraw() if self.display and self._catalogue.drafts else None)
 
     def say(self, text: Text) -> None:
@@ -78,7 +81,7 @@ class PickPreset(Horizontal):
     def read(self) -> None:
         """List what there is now."""
         self.query_one(Line).focus()
-        self.hah.in_background(self, catalogue, self._arrived)
+        self.hah.in_background(self, catalogue, self._arrived, awaited=True)
 
     def left(self, name: str, kept: Kept | None) -> None:
         """List a draft as the form was left with it, or no more (None), whatever the disk has by now."""

@@ -21,6 +21,7 @@ from engine.sweep import at_slurm, desk, queue
 from engine.sweep.desk import Group
 from engine.sweep.queue import Item, Queue
 from hah_tui import engines, keys
+from hah_tui.in_turn import READING
 from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.run_actions import RunActions
 from hah_tui.text import age, shown_line, slurm_line
@@ -79,9 +80,10 @@ class QueueScreen(RunActions):
         self._show()
 
     def _looked(self, known: QueueNow) -> None:
-        self._read = True
-        if known != self.known:
-            self.known = known
+        self._read, rows, row = True, self.rows, self.query_one(DataTable).cursor_row
+        if 0 <= row < len(rows):  # the message that it is there may be on its way
+            self._current = rows[row][0].run.id
+        self.known = known
         self._show()
 
     # What is shown
@@ -201,8 +203,13 @@ class QueueScreen(RunActions):
         self.wake()
 
     def _do(self, work: Callable[[Path], object]) -> None:
-        """Ask something of the queue, then look at it again."""
-        self.hah.in_background(self, partial(work, self.hah.folder), lambda _: self.wake())
+        """Ask something of the queue, then look at it again; the next key is for what is found."""
+
+        def look(_: object) -> None:
+            self.awaited.add(READING)
+            self.wake()
+
+        self.hah.in_background(self, partial(work, self.hah.folder), look, awaited=True)
 
     def action_stop(self) -> None:
         """Stop what runs, and take out what waits."""

@@ -402,7 +402,7 @@ class ResultsScreen(Page):
             if self.is_current:
                 self.app.push_screen(EvaluateDialog(run, *known), self._evaluate)
 
-        self.hah.in_background(self, read, ask)
+        self.hah.in_background(self, read, ask, awaited=True)
 
     def _evaluate(self, asked: tuple[Experiment, str, Where, str] | None) -> None:
         if asked is None:

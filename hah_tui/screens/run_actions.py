@@ -178,7 +178,7 @@ class ListActions(RunActions):
             for look in looks:
                 store.label(look.run, **labels)
 
-        self.hah.in_background(self, write, lambda _: self.acted())
+        self.hah.in_background(self, write, lambda _: self.acted(), awaited=True)
 
     def action_delete(self) -> None:
         looks = self.targets()
@@ -186,7 +186,8 @@ class ListActions(RunActions):
         if live:
             self.hah.say(f"{live[0].run.id} is {live[0].status}: stop it first. Nothing was deleted", "warning")
         elif looks:
-            self.hah.in_background(self, partial(_all_contents, looks), partial(self._confirm_delete, looks))
+            confirm = partial(self._confirm_delete, looks)
+            self.hah.in_background(self, partial(_all_contents, looks), confirm, awaited=True)
 
     def _confirm_delete(self, looks: list[Look], lines: list[str]) -> None:
         runs = [look.run for look in looks]

@@ -23,6 +23,7 @@ from hah_tui.attributes import Attribute
 from hah_tui.base import BaseApp
 from hah_tui.filters import Filter
 from hah_tui.groups import Entry, Group
+from hah_tui.in_turn import READING
 from hah_tui.listing import ListedRun, Listing, Wants
 from hah_tui.screens import run_detail, run_table
 from hah_tui.screens.pick_attribute import PickAttribute
@@ -85,6 +86,7 @@ class RunsScreen(ListActions):
         self._beyond = 0  # and right of it
         self._cells: list[list[RunCell]] = []  # what the slots show
         self._current = ""  # id of the run under the cursor
+        self._slot = 0  # the one that it was found or put in
         self._selected: dict[str, None] = {}
         self._said: dict[str, Text] = {}
         self._problem = ""
@@ -187,17 +189,21 @@ class RunsScreen(ListActions):
             self._selected = {name: None for name in self._selected if name in self._rows}
             self._sort()
         elif known.fresh:
+            self._catch_up()
             self._show()
         self.paint()
+        self.there(READING)  # though not of all runs yet
 
     def _tick(self) -> None:
         """Ages, remaining times, and whether the folder still answers."""
         if self.seen:
+            self._catch_up()
             self._show(all_slots=False)
 
     # What is shown
 
     def _sort(self) -> None:
+        self._catch_up()
         settings = self.hah.settings
         by = attributes.kept(settings.sort)
         if self._grouped:
@@ -262,6 +268,7 @@ class RunsScreen(ListActions):
                 self._cells[slot] = cells
             if page and table.cursor_row != place - self._offset:
                 table.move_cursor(row=place - self._offset, animate=False, scroll=scroll)
+            self._slot = place - self._offset
             self.see()
             self._show_around()
 
@@ -370,18 +377,28 @@ class RunsScreen(ListActions):
 
     # Keys and clicks
 
+    def _catch_up(self) -> None:
+        """The run under the cursor is the current one, though the message of that may be on its way."""
+        if self.table.cursor_row != self._slot:
+            self._move_to(self.table.cursor_row)
+
     @on(DataTable.RowHighlighted)
     def _moved(self, event: DataTable.RowHighlighted) -> None:
-        place = self._offset + event.cursor_row
-        if not 0 <= event.cursor_row < len(self._cells) or place >= len(self._order):  # no row has the number -1
+        if event.cursor_row == self.table.cursor_row:
+            self._move_to(event.cursor_row)
+
+    def _move_to(self, slot: int) -> None:
+        place = self._offset + slot
+        if not 0 <= slot < len(self._cells) or place >= len(self._order):  # no row has the number -1
             return
+        self._slot = slot
         if self._order[place].id == self._current:
             return
         self._current, self._followed = self._order[place].id, True
-        if event.cursor_row == PAGE - 1 and self._offset + PAGE < len(self._order):
+        if slot == PAGE - 1 and self._offset + PAGE < len(self._order):
             self._offset = min(self._offset + PAGE // 2, len(self._order) - PAGE)
             self._show()
-        elif event.cursor_row == 0 and self._offset:
+        elif slot == 0 and self._offset:
             self._offset = max(0, self._offset - PAGE // 2)
             self._show()
         self.see()
@@ -478,7 +495,7 @@ class RunsScreen(ListActions):
                 then(names)
 
         runs = list(self._rows.values())
-        self.hah.in_background(self, lambda: attributes.offered(runs), ask)
+        self.hah.in_background(self, lambda: attributes.offered(runs), ask, awaited=True)
 
     def action_select(self) -> None:
         group = self._group()
@@ -531,7 +548,7 @@ class RunsScreen(ListActions):
                 self._lay_out(self.size.width)
                 self._sort()
 
-        self.hah.in_background(self, attributes.settings, ask)
+        self.hah.in_background(self, attributes.settings, ask, awaited=True)
 
     def action_pin(self) -> None:
         if self._group() is not None:

@@ -26,4 +26,4 @@ def ask_site(owner: Page | Dialog[Any], then: Callable[[str], object]) -> None:
         elif owner.is_current:
             app.push_screen(PickRun("Hand it to which Slurm site?", names, "", "words of its name"), picked)
 
-    app.in_background(owner, lambda: [*sites.known()] or [sites.find(None).stem], known)
+    app.in_background(owner, lambda: [*sites.known()] or [sites.find(None).stem], known, awaited=True)

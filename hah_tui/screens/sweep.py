@@ -97,7 +97,7 @@ class SweepScreen(RunActions):
 
     def action_sweeps(self) -> None:
         """Choose one, where there are several."""
-        self.hah.in_background(self, partial(sweeps.names, self.hah.folder), self._choose)
+        self.hah.in_background(self, partial(sweeps.names, self.hah.folder), self._choose, awaited=True)
 
     def _choose(self, names: list[str]) -> None:
         if len(names) > 1:
@@ -414,7 +414,8 @@ class SweepScreen(RunActions):
         """Ask what of it is to be gone on with."""
         if self.known is not None:
             trials = [one for one in self.known.trials if one.look is None or one.look.run not in self.known.again]
-            self.hah.in_background(self, partial(_to_do, trials), partial(self._ask_retry, self.known.sweep))
+            ask = partial(self._ask_retry, self.known.sweep)
+            self.hah.in_background(self, partial(_to_do, trials), ask, awaited=True)
 
     def _ask_retry(self, sweep: Sweep, counts: Counter[str]) -> None:
         if not counts:

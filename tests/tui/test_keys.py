@@ -1,23 +1,26 @@
 """One table of actions: every key of it leads somewhere, and nothing is bound twice."""
 
+import asyncio
 from collections import Counter
 from typing import get_args
 
 import pytest
+from textual.command import CommandPalette
+from textual.events import Paste
 from textual.widgets import Static
 
 from engine.runs.layout import RunDirectory
-from hah_tui import keys
+from hah_tui import in_turn, keys
 from hah_tui.app import HahApp, screen_of
 from hah_tui.screens.comparison import CompareScreen
-from hah_tui.screens.help import TITLES
+from hah_tui.screens.help import TITLES, HelpScreen
 from hah_tui.screens.monitor import MonitorScreen
 from hah_tui.screens.new_run import NewRunScreen
 from hah_tui.screens.queue import QueueScreen
 from hah_tui.screens.results import ResultsScreen
 from hah_tui.screens.runs import RunsScreen
 from hah_tui.screens.sweep import SweepScreen
-from tests.tui.driving import burst, drive, until
+from tests.tui.driving import burst, drive, form, to, until, words
 
 SCREENS = {
     "all": HahApp, "runs": RunsScreen, "new": NewRunScreen, "monitor": MonitorScreen, "compare": CompareScreen,
@@ -112,12 +115,92 @@ def test_a_key_whose_way_to_the_app_has_gone_holds_the_next_one_up_for_a_moment(
     drive(runs, body)
 
 
-def test_what_never_comes_is_not_waited_for_for_ever(runs):
+def test_what_was_typed_for_something_that_never_comes_is_not_taken(runs, monkeypatch):
+    monkeypatch.setattr(in_turn, "AWAITED_SECONDS", 0.3)
+
     async def body(pilot, app):
-        app.screen.awaited = True
+        app.screen.awaited.add("what never comes")
+        burst(app, "x", "n", "T")
+        await until(pilot, lambda: app._notifications)
+        assert "is not taken" in next(one.message for one in app._notifications)
+        assert isinstance(app.screen, RunsScreen)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+
+        app.screen.awaited.add("what never comes")
+        burst(app, "x", "n", "ctrl+q")  # but what leaves is
+        await until(pilot, lambda: not app.is_running)
+
+    drive(runs, body)
+
+
+def test_nothing_goes_on_when_the_app_has_ended(runs, caplog):
+    async def body(pilot, app):
+        app.screen.awaited.add("what never comes")
         burst(app, "x", "n")
+        await pilot.pause()
+        app.exit()
+
+    drive(runs, body)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("seconds", [0, 0.002, 0.005, 0.01, 0.02])
+def test_an_app_that_ends_while_a_screen_opens_ends_well(runs, seconds):
+    async def body(pilot, app):
+        burst(app, "n")
+        await asyncio.sleep(seconds)
+        app.exit()
+
+    drive(runs, body)
+
+
+def test_a_paste_that_nothing_takes_ends(runs, monkeypatch):
+    async def body(pilot, app):
+        pasted = []
+        monkeypatch.setattr(app, "_send_behind", lambda ways, **_: pasted.append(app._typed[0]))
+        app.post_message(Paste("hello\x1b[2J"))
         await pilot.pause(0.3)
-        assert not isinstance(app.screen, NewRunScreen)
-        await until(pilot, lambda: isinstance(app.screen, NewRunScreen), 5.0)
+        assert [event.text for event in pasted] == ["hello\ufffd[2J"]
+        assert len(app._typed) == 1
+
+    drive(runs, body)
+
+
+@pytest.mark.parametrize("key", ["ctrl+q", "ctrl+p"])
+def test_leaving_and_the_palette_work_over_a_dialog(runs, key):
+    async def body(pilot, app):
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.press(key)
+        await until(pilot, lambda: not app.is_running if key == "ctrl+q" else isinstance(app.screen, CommandPalette))
+
+    drive(runs, body)
+
+
+def test_letters_behind_a_command_of_the_palette_are_for_what_it_opens(runs):
+    async def body(pilot, app):
+        burst(app, "ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await pilot.press(*"new")
+        await pilot.pause(0.3)
+        burst(app, "enter", *"smoke")
+        await until(pilot, lambda: [line.value for line in app.screen.query("#words")] == ["smoke"])
+
+    drive(runs, body)
+
+
+def test_many_keys_make_few_pictures(runs, monkeypatch):
+    async def body(pilot, app):
+        await form(pilot, app)
+        await to(pilot, app, "name")
+        pictures = []
+        real = type(app)._display
+        monkeypatch.setattr(type(app), "_display", lambda *args: app._batch_count or pictures.append(1) or real(*args))
+        burst(app, "ctrl+u", *"x" * 100)
+        await until(pilot, lambda: app.screen.focused.value == "x" * 100)
+        await pilot.pause(0.2)
+        assert "x" * 40 in words(app, "#summary")
+        assert len(pictures) < 50
 
     drive(runs, body)

@@ -1,5 +1,6 @@
 """The list of runs: what it shows, and every key of it."""
 
+import asyncio
 import shutil
 import sys
 import threading
@@ -8,17 +9,21 @@ from dataclasses import replace
 
 import pytest
 from textual import events
+from textual.widgets import Input
 
 from engine.runs import control, launch, store
 from engine.runs.events import EventLog
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
 from hah_tui import attributes, engines
+from hah_tui.app import HahApp
+from hah_tui.listing import Listing
 from hah_tui.screens import run_table
 from hah_tui.screens import runs as runs_screen
 from hah_tui.screens.dialogs import Ask, Confirm
 from hah_tui.screens.help import HelpScreen
 from hah_tui.screens.pick_attribute import PickAttribute
+from hah_tui.screens.run_table import RunTable
 from hah_tui.settings import Settings
 from tests.report.conftest import noise, write
 from tests.tui.driving import answer, burst, drive, ids, until, words
@@ -81,6 +86,66 @@ def test_a_group_is_unfolded_before_the_next_key_moves_on(runs):
         await until(pilot, lambda: app.screen._grouped and len(app.screen._order) == 1)
         burst(app, "right", "down", "down")
         await until(pilot, lambda: app.screen._current == "seed-2")
+
+    drive(runs, body)
+
+
+@pytest.mark.parametrize(("letter", "words"), [("o", "clean"), ("m", "note"), ("b", "seed")])
+def test_letters_behind_a_key_that_opens_a_dialog_are_for_that(runs, three, letter, words):
+    async def body(pilot, app):
+        burst(app, letter, *words)
+        await until(pilot, lambda: isinstance(app.screen, PickAttribute))
+        await until(pilot, lambda: app.screen.query_one(Input).value == words)
+        assert len(app.screen_stack) == 3
+
+    drive(runs, body)
+
+
+def test_a_refusal_behind_a_key_that_asks_refuses_it(runs, three):
+    async def body(pilot, app):
+        burst(app, "d", "n", "down", "d", "y")
+        await until(pilot, lambda: not three[1].path.exists())
+        assert three[0].path.exists()
+
+    drive(runs, body)
+
+
+def test_keys_from_before_the_runs_are_read_wait_for_them(runs, three, monkeypatch):
+    real = Listing.update
+
+    def slowly(self, *arguments):
+        time.sleep(0.3)
+        yield from real(self, *arguments)
+
+    monkeypatch.setattr(Listing, "update", slowly)
+
+    async def go():
+        app = HahApp(runs)
+        async with app.run_test(size=(100, 30)) as pilot:
+            burst(app, "down", "space")
+            await until(pilot, lambda: getattr(app.screen, "_selected", None))
+            assert list(app.screen._selected) == ["b-run"]
+
+    asyncio.run(go())
+
+
+def test_a_look_at_the_runs_does_not_put_a_moved_cursor_back(runs, three):
+    async def body(pilot, app):
+        screen = app.screen
+        screen.table.action_cursor_down()
+        screen._tick()
+        await pilot.pause()
+        assert screen._current == "b-run"
+
+    drive(runs, body)
+
+
+def test_a_click_behind_keys_comes_behind_them(runs, three):
+    async def body(pilot, app):
+        burst(app, "down", "space")
+        await pilot.click(RunTable, offset=(5, 1))  # the first run
+        await until(pilot, lambda: app.screen._current == "a-run")
+        assert list(app.screen._selected) == ["b-run"]
 
     drive(runs, body)
 
