@@ -106,6 +106,13 @@ class BaseApp(InTurn):
         long = 4 if severity == "information" else 10
         self.notify(shown(text, 600), markup=False, severity=severity, timeout=long)
 
+    def ask(self, owner: Screen[Any], dialog: Screen[T], then: Callable[[T | None], None]) -> None:
+        """Put a question over the screen whose it is, unless another is there by now, whose keys would answer it."""
+        if self.screen is owner:
+            self.push_screen(dialog, then)
+        else:
+            self.say("what was asked for came too late: ask again", "warning")
+
     def complain(self, error: Exception) -> None:
         """Say what went wrong; who is leaving stays to read it."""
         self._leaving = False
@@ -132,7 +139,8 @@ class BaseApp(InTurn):
         ``owner`` is the screen or widget that the outcome is for: what comes after that has gone is dropped. It is the
         app itself where the outcome counts wherever the person is by then; failures without a ``failed`` do always.
         The thread is a daemon: nothing that hangs keeps `q` from leaving at once, but for what is to be done ``whole``.
-        Keys wait for the outcome where it is ``awaited``: those behind the one that has asked for it are for that.
+        Keys wait for the outcome where it is ``awaited``, two seconds at most: those behind the one that has asked for
+        it are for that, and not taken where it fails.
         """
         screen = self.screen if awaited else None
 
@@ -140,6 +148,8 @@ class BaseApp(InTurn):
             try:
                 answer = work()
             except (RequestError, LaunchError, OSError) as error:
+                if screen is not None:
+                    self.call_in_app(self, self.refuse_typed)
                 self.call_in_app(self if failed is None else owner, partial(failed or self.complain, error))
             else:
                 self.call_in_app(owner, partial(then, answer))
@@ -216,15 +226,20 @@ def app_of(node: DOMNode) -> BaseApp:
 class Follower(Generic[T]):
     """The same work in the background again and again: when it is woken, and ``seconds`` (if any) after it was done.
 
-    ``then`` gets every outcome; what has failed is tried again. The next round waits for the last one's outcome, which
-    comes to the ``owner``: so there is one thread at most, all but the work happens in the app's own, and when the
-    owner has gone and the outcome is dropped, there is no next round.
+    ``then`` gets every outcome; what has failed is tried again; ``after`` comes behind either. The next round waits for
+    the last one's outcome, which comes to the ``owner``: so there is one thread at most, all but the work happens in
+    the app's own, and when the owner has gone and the outcome is dropped, there is no next round.
     """
 
     def __init__(
-        self, owner: DOMNode, work: Callable[[], T], then: Callable[[T], object], seconds: float | None = None
+        self,
+        owner: DOMNode,
+        work: Callable[[], T],
+        then: Callable[[T], object],
+        seconds: float | None = None,
+        after: Callable[[], object] = lambda: None,
     ) -> None:
-        self._owner, self._work, self._then, self._seconds = owner, work, then, seconds
+        self._owner, self._work, self._then, self._seconds, self._after = owner, work, then, seconds, after
         self.busy = self.again = False  # at work; to be done once more as soon as that is done
         self._later: asyncio.TimerHandle | None = None  # a tenth of what a timer of Textual's costs
 
@@ -252,6 +267,7 @@ class Follower(Generic[T]):
         elif self._seconds is not None:
             unseen = isinstance(self._owner, Page) and not self._owner.seen
             self._later = asyncio.get_running_loop().call_later(self._seconds * (UNSEEN if unseen else 1), self.wake)
+        self._after()
 
 
 class Page(Awaited[None]):
@@ -298,13 +314,15 @@ class Page(Awaited[None]):
         """Do some work every so many seconds from when this screen is shown until it is left; more rarely while another
         hides it. Keys wait for the first outcome: before that they would find nothing under the cursor."""
 
-        def came(outcome: T) -> None:
-            then(outcome)
-            if not follower.again:
-                self.there(READING)
+        def there() -> None:
+            if not follower.busy:
+                self.awaited.discard(READING)
+
+        def read() -> None:
+            self.app.call_later(there)
 
         self.awaited.add(READING)
-        follower = Follower(self, work, came, seconds)
+        follower = Follower(self, work, then, seconds, read)
         self._followers.append(follower)
 
     def wake(self) -> None:

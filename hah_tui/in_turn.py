@@ -8,14 +8,13 @@ word to filter by would be eight commands, and the run to be stopped the one tha
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from textual.app import App
 from textual.dom import DOMNode
 from textual.driver import Driver
-from textual.events import AppBlur, AppFocus, Event, Key, MouseEvent, MouseMove, Paste
+from textual.events import AppBlur, AppFocus, Event, Key, MouseDown, MouseEvent, MouseMove, MouseUp, Paste
 from textual.message import Message
 from textual.screen import Screen
 
@@ -39,11 +38,11 @@ class Done(Message):
 
 
 class Awaited(Screen[Answer]):
-    """A screen of which it is known what keys are to wait for."""
+    """A screen of which it is known what keys are to wait for, `AWAITED_SECONDS` at most."""
 
     def __init__(self, **how: Any) -> None:
         super().__init__(**how)
-        self.awaited: set[object] = {OPENING}  # what is on its way; until it has come nothing more is taken
+        self.awaited: set[object] = {OPENING}  # what is on its way
 
     def on_screen_resume(self) -> None:
         self.there(OPENING)
@@ -60,6 +59,7 @@ class InTurn(App[None]):
         super().__init__(driver)
         self._typed: list[Event] = []  # the first of which is being answered
         self._ways = 0  # that are left until it is
+        self._refused = False  # what it waits for has failed
         self._look_again: asyncio.TimerHandle | None = None
         self._pictures: asyncio.TimerHandle | None = None  # until the next, while keys come faster
         self._unpainted = ExitStack()
@@ -67,38 +67,61 @@ class InTurn(App[None]):
     async def on_event(self, event: Event) -> None:
         """Take what is typed, and what comes behind it, one after the other."""
         behind = bool(self._typed) and isinstance(event, MouseEvent | AppBlur | AppFocus)
-        if event.is_forwarded or isinstance(event, MouseMove) or not (behind or isinstance(event, Key | Paste)):
+        alone = isinstance(event, Key | Paste | MouseDown | MouseUp)
+        if event.is_forwarded or isinstance(event, MouseMove) or not (behind or alone):
             await super().on_event(event)
             return
         self._typed.append(event)
         if len(self._typed) == 1:
-            await self._take(time.monotonic() + AWAITED_SECONDS)
+            await self._take(self._patience())
         self._save_pictures()
 
-    async def _take(self, until: float) -> None:
-        """Take the first of what is typed as soon as what it is for is there."""
+    def simulate_key(self, key: str) -> None:
+        """A click on a key comes where the click came."""
+        if self._typed:
+            self._typed.insert(1, Key(key, None))
+        else:
+            super().simulate_key(key)
+
+    def refuse_typed(self) -> None:
+        """What keys were to wait for has failed: those behind the one that has asked for it are for nothing."""
+        if self._ways:
+            self._drop_typed(1)
+        else:
+            self._refused = bool(self._typed)
+
+    @staticmethod
+    def _patience() -> int:
+        return round(AWAITED_SECONDS / SOON)
+
+    async def _take(self, looks: int) -> None:
+        """Take the first of what is typed as soon as what it is for is there, or has not come for so many looks."""
         screen = self.screen_stack[-1] if self.screen_stack else None
-        if isinstance(screen, Awaited) and self._waits_for(screen.awaited):
-            if time.monotonic() < until:
-                asyncio.get_running_loop().call_later(SOON, self.call_later, self._take, until)
-                return
-            self._give_up(screen.awaited)
+        waits = self._waits_for(screen.awaited) if isinstance(screen, Awaited) else set()
+        if waits and looks and not self._refused:
+            asyncio.get_running_loop().call_later(SOON, self.call_later, self._take, looks - 1)
+            return
+        if self._refused or waits - {READING}:
+            self._drop_typed(0)
+        if waits and isinstance(screen, Awaited):
+            screen.awaited.clear()
+        self._refused = False
         if self._typed:
             await super().on_event(self._typed[0])
             self._send_behind(WAYS if screen is None or isinstance(screen, Awaited) else FOREIGN_WAYS)
 
     def _waits_for(self, awaited: set[object]) -> set[object]:
-        """What the first of what is typed is to wait for; a person who leaves waits for no disk."""
-        event = self._typed[0]
-        return awaited - {READING} if isinstance(event, Key) and event.key in (*LEAVING, "q") else awaited
+        """What the first of what is typed is to wait for; who leaves waits for no disk."""
+        key = self._typed[0].key if isinstance(self._typed[0], Key) else ""
+        return set() if key == "ctrl+q" else awaited - {READING} if key in ("escape", "q") else awaited
 
-    def _give_up(self, awaited: set[object]) -> None:
-        """What is typed is not for what is there; so nothing is taken but a way out, unless that is only to be read."""
-        if awaited != {READING}:
-            last = self._typed[-1]
-            self._typed[:] = [last] if isinstance(last, Key) and last.key in LEAVING else []
+    def _drop_typed(self, first: int) -> None:
+        """Take nothing from the ``first`` on, as it was for what is not there, but a way out and what tells no wish."""
+        ways_out = [one for one in self._typed[first:] if isinstance(one, Key) and one.key in LEAVING][-1:]
+        kept = [one for one in self._typed[first:] if one in ways_out or isinstance(one, AppBlur | AppFocus | MouseUp)]
+        if any(isinstance(one, Key | Paste) and one not in kept for one in self._typed[first:]):
             self.notify("what was typed is not taken: what it was for has not come", severity="warning")
-        awaited.clear()
+        self._typed[first:] = kept
 
     def _send_behind(self, ways: int, by_screen: bool = False) -> None:
         if not self.screen_stack:  # the app has ended
@@ -128,7 +151,7 @@ class InTurn(App[None]):
         del self._typed[0]
         if self._typed:
             self._save_pictures()
-            await self._take(time.monotonic() + AWAITED_SECONDS)
+            await self._take(self._patience())
         elif self._pictures is not None:
             self._pictures.cancel()
             self._paint()
@@ -144,3 +167,4 @@ class InTurn(App[None]):
         self._unpainted.close()
         if self.screen_stack:
             self.screen.refresh()
+            self.screen._on_timer_update()  # else the next key opens a batch before there is a picture

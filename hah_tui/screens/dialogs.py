@@ -25,7 +25,7 @@ class Dialog(ModalScreen[Answer], Awaited[Answer]):
     """Lies over a screen until it is answered, which it is once: keys that are held down answer it again."""
 
     def dismiss(self, result: Answer | None = None) -> AwaitComplete:
-        return super().dismiss(result) if self.is_current else AwaitComplete()
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
 
 class Ask(Dialog[str | None]):

@@ -161,7 +161,7 @@ class DraftActions(Page):
         if not self.hah.holds(self):
             return
         self.now("")
-        if self.is_current:
+        if self.hah.screen is self:
             self.hah.pop_screen()
             self.hah.open("queue")
 
@@ -171,7 +171,7 @@ class DraftActions(Page):
         if not self.hah.holds(self):
             return
         self.now("")
-        if self.is_current:
+        if self.hah.screen is self:
             self.hah.pop_screen()
             self.hah.open("monitor", run)
 

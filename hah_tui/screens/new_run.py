@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from hah_tui.speeds import Speed
 
 
-FIELDS = "fields"
-
-
 class NewRunScreen(DraftActions):
     """First the presets, then the form; a draft is kept at every change."""
 
@@ -126,7 +123,7 @@ class NewRunScreen(DraftActions):
 
     def _cannot_begin(self, error: Exception) -> None:
         self.hah.complain(error)
-        if self.is_current:
+        if self.hah.screen is self:
             self.hah.pop_screen()
 
     # The form
@@ -156,13 +153,15 @@ class NewRunScreen(DraftActions):
         """
         draft, sheet = self.draft, self._sheets[self._sheet]
         assert draft is not None
-        self.awaited.add(FIELDS)
+        token = object()
+        self.awaited.add(token)
         width = self.query_one("#fields").scrollable_content_region.width or self.size.width - 2
         self._newest = mounted = rows(sheet, draft, self._devices, width)
-        self.call_next(self._put, mounted)
+        self.call_next(self._put, mounted, token)
 
-    async def _put(self, mounted: list[Widget]) -> None:
+    async def _put(self, mounted: list[Widget], token: object) -> None:
         if mounted is not self._newest:  # another sheet was opened meanwhile
+            self.there(token)
             return
         box = self.query_one("#fields", Fields)
         async with self.batch():
@@ -174,7 +173,7 @@ class NewRunScreen(DraftActions):
             self._focus_on(self._wanted)
         elif first is not None:
             first.focus()
-        self.there(FIELDS)
+        self.there(token)
         self._look()
 
     @on(Input.Changed)

@@ -205,7 +205,7 @@ class PanelScreen(Page):
         def ask(names: list[str]) -> None:
             now = self.reference.run.id if self.reference is not None else ""
             title = "A run to draw behind this one" if len(runs) == 1 else "A run to draw behind these"
-            self.app.push_screen(PickRun(title, names, now), picked)
+            self.hah.ask(self, PickRun(title, names, now), picked)
 
         self.hah.in_background(self, list_runs, ask, awaited=True)
 

@@ -29,6 +29,7 @@ from engine.runs.state import read_state
 from engine.runs.watcher import Look, Watcher
 from hah_tui import engines, keys
 from hah_tui.base import BaseApp, Page
+from hah_tui.in_turn import READING
 from hah_tui.screens.evaluate import EvaluateDialog, Where
 from hah_tui.text import age, duration, percent, shown_line
 from hah_tui.themes import MARKS, bar, mark
@@ -119,6 +120,7 @@ class ResultsScreen(Page):
         if found is not None:
             self.found, self._shown, self._read = found, True, not self._lacks(found)
             self._show()
+            self.there(READING)  # the table is there; what it stands beside comes later
             if not self._read:
                 self.wake()
         if job != self.job:
@@ -399,8 +401,7 @@ class ResultsScreen(Page):
             return store.experiment_of(run, read_state(run)), engines.checkpoints(run)
 
         def ask(known: tuple[Experiment, list[str]]) -> None:
-            if self.is_current:
-                self.app.push_screen(EvaluateDialog(run, *known), self._evaluate)
+            self.hah.ask(self, EvaluateDialog(run, *known), self._evaluate)
 
         self.hah.in_background(self, read, ask, awaited=True)
 

@@ -207,7 +207,7 @@ class ListActions(RunActions):
 
         title = f"Delete {'this run' if len(runs) == 1 else f'these {len(runs)} runs'} for good?"
         lines = [*lines, *more, f"from {home(self.hah.folder)}"]
-        self.hah.push_screen(Confirm(title, lines, f"delete {named(runs)}"), delete)
+        self.hah.ask(self, Confirm(title, lines, f"delete {named(runs)}"), delete)
 
 
 def go_on(app: BaseApp, run: RunDirectory, sets: Mapping[str, Any] | None = None) -> None:

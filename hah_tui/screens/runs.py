@@ -488,7 +488,7 @@ class RunsScreen(ListActions):
 
         def ask(found: list[Attribute]) -> None:
             offers = [(one.name, one.about) for one in found]
-            self.hah.push_screen(PickAttribute(title, offers, now, several), picked)
+            self.hah.ask(self, PickAttribute(title, offers, now, several), picked)
 
         def picked(names: list[str] | None) -> None:
             if names is not None:
@@ -538,7 +538,7 @@ class RunsScreen(ListActions):
 
         def ask(names: list[str]) -> None:
             offered = [*offers, *((name, "setting") for name in names)]
-            self.hah.push_screen(PickAttribute("Group by", offered, [self.hah.settings.group]), group)
+            self.hah.ask(self, PickAttribute("Group by", offered, [self.hah.settings.group]), group)
 
         def group(names: list[str] | None) -> None:
             if names is not None:

@@ -21,9 +21,9 @@ def ask_site(owner: Page | Dialog[Any], then: Callable[[str], object]) -> None:
 
     def known(names: list[str]) -> None:
         app.has_site = True
-        if len(names) == 1:
+        if len(names) == 1 and app.screen is owner:
             then(names[0])
-        elif owner.is_current:
-            app.push_screen(PickRun("Hand it to which Slurm site?", names, "", "words of its name"), picked)
+        else:
+            app.ask(owner, PickRun("Hand it to which Slurm site?", names, "", "words of its name"), picked)
 
     app.in_background(owner, lambda: [*sites.known()] or [sites.find(None).stem], known, awaited=True)

@@ -28,6 +28,7 @@ from engine.sweep import submit, sweeps
 from engine.sweep.sweeps import Sweep, Trial
 from hah_tui import engines, keys
 from hah_tui.base import BaseApp
+from hah_tui.in_turn import READING
 from hah_tui.screens.dialogs import Ask, PickRun
 from hah_tui.screens.pick_sweep import PickSweep, Which
 from hah_tui.screens.run_actions import RunActions
@@ -101,7 +102,7 @@ class SweepScreen(RunActions):
 
     def _choose(self, names: list[str]) -> None:
         if len(names) > 1:
-            self.hah.push_screen(PickSweep(names, self.hah.folder), self._take)
+            self.hah.ask(self, PickSweep(names, self.hah.folder), self._take)
         elif names:
             self._take(names[0])
         else:
@@ -111,6 +112,7 @@ class SweepScreen(RunActions):
         if name is not None and name != self._name:
             self._name, self.known = name, None
             self.grid.put(0, 0)
+            self.awaited.add(READING)
             self.wake()
         elif not self._name:
             self.dismiss()
@@ -430,7 +432,7 @@ class SweepScreen(RunActions):
                 self._do(act, lambda done: self._queued(sum(done.values()) - done.get("", 0)), "queueing")
 
         lines = [", ".join(f"{count} {status}" for status, count in counts.most_common())]
-        self.hah.push_screen(Which(f"Queue again of {sweep.name}?", lines, answers), go)
+        self.hah.ask(self, Which(f"Queue again of {sweep.name}?", lines, answers), go)
 
     def action_more_seeds(self) -> None:
         if self.known is None or self.known.problem:

@@ -13,6 +13,7 @@ from engine.runs.layout import RunDirectory
 from hah_tui import in_turn, keys
 from hah_tui.app import HahApp, screen_of
 from hah_tui.screens.comparison import CompareScreen
+from hah_tui.screens.dialogs import Ask
 from hah_tui.screens.help import TITLES, HelpScreen
 from hah_tui.screens.monitor import MonitorScreen
 from hah_tui.screens.new_run import NewRunScreen
@@ -130,6 +131,30 @@ def test_what_was_typed_for_something_that_never_comes_is_not_taken(runs, monkey
         app.screen.awaited.add("what never comes")
         burst(app, "x", "n", "ctrl+q")  # but what leaves is
         await until(pilot, lambda: not app.is_running)
+
+    drive(runs, body)
+
+
+def test_leaving_waits_for_nothing(runs):
+    async def body(pilot, app):
+        app.screen.awaited.add("what never comes")
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: not app.is_running, 1.0)
+
+    drive(runs, body)
+
+
+def test_a_dialog_under_another_is_not_answered(runs):
+    async def body(pilot, app):
+        answers = []
+        await app.push_screen(Ask("below"), answers.append)
+        below = app.screen
+        await app.push_screen(Ask("above"), answers.append)
+        below.dismiss("late")
+        await pilot.pause()
+        assert len(app.screen_stack) == 4
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: answers == [None, None])
 
     drive(runs, body)
 

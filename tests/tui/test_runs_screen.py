@@ -11,20 +11,22 @@ import pytest
 from textual import events
 from textual.widgets import Input
 
+from engine.experiment.mistakes import RequestError
 from engine.runs import control, launch, store
 from engine.runs.events import EventLog
 from engine.runs.process import Heartbeat, Lock, identity
 from engine.runs.state import State
-from hah_tui import attributes, engines
+from hah_tui import attributes, engines, in_turn
 from hah_tui.app import HahApp
 from hah_tui.listing import Listing
-from hah_tui.screens import run_table
+from hah_tui.screens import run_actions, run_table
 from hah_tui.screens import runs as runs_screen
 from hah_tui.screens.dialogs import Ask, Confirm
 from hah_tui.screens.help import HelpScreen
 from hah_tui.screens.pick_attribute import PickAttribute
 from hah_tui.screens.run_table import RunTable
 from hah_tui.settings import Settings
+from hah_tui.widgets.key_bar import KeyBar
 from tests.report.conftest import noise, write
 from tests.tui.driving import answer, burst, drive, ids, until, words
 from tests.tui.made import ablation, alive, broken, config, made
@@ -106,6 +108,54 @@ def test_a_refusal_behind_a_key_that_asks_refuses_it(runs, three):
         burst(app, "d", "n", "down", "d", "y")
         await until(pilot, lambda: not three[1].path.exists())
         assert three[0].path.exists()
+
+    drive(runs, body)
+
+
+def test_a_question_that_comes_too_late_is_not_put(runs, three, monkeypatch):
+    monkeypatch.setattr(in_turn, "AWAITED_SECONDS", 0.1)
+    go = threading.Event()
+    monkeypatch.setattr(run_actions, "_all_contents", lambda looks: go.wait(10) and ["everything"])
+
+    async def body(pilot, app):
+        burst(app, "d", "x")
+        await until(pilot, lambda: any("is not taken" in one.message for one in app._notifications))
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        go.set()
+        await until(pilot, lambda: any("too late" in one.message for one in app._notifications))
+        await pilot.press("y")
+        assert app.screen.query_one(Input).value == "y"
+        assert three[0].path.exists()
+
+    drive(runs, body)
+
+
+def test_what_was_typed_for_what_has_failed_is_not_taken(runs, three, monkeypatch):
+    def fails(looks):
+        time.sleep(0.2)
+        raise RequestError("no")
+
+    monkeypatch.setattr(run_actions, "_all_contents", fails)
+
+    async def body(pilot, app):
+        burst(app, "d", "n", "T")
+        await until(pilot, lambda: any("is not taken" in one.message for one in app._notifications))
+        assert len(app.screen_stack) == 2
+        await pilot.press("n")  # the next is
+        await until(pilot, lambda: len(app.screen_stack) == 3)
+
+    drive(runs, body)
+
+
+def test_a_click_on_a_key_comes_before_what_is_typed_behind_it(runs, three):
+    async def body(pilot, app):
+        bar = app.screen.query_one(KeyBar)
+        x = bar.region.x + next(first for first, _, key in bar._placed if key == "slash")
+        for event in (events.MouseDown, events.MouseUp):
+            app.post_message(event(None, x, bar.region.y, 0, 0, 1, False, False, False, x, bar.region.y))
+        burst(app, *"b-run")
+        await until(pilot, lambda: app.screen.query_one("#filter").value == "b-run")
 
     drive(runs, body)
 
