@@ -138,7 +138,7 @@ class BaseApp(InTurn):
 
         ``owner`` is the screen or widget that the outcome is for: what comes after that has gone is dropped. It is the
         app itself where the outcome counts wherever the person is by then; failures without a ``failed`` do always.
-        The thread is a daemon: nothing that hangs keeps `q` from leaving at once, but for what is to be done ``whole``.
+        The thread is a daemon: nothing that hangs keeps ctrl+q from leaving at once, but what is to be done ``whole``.
         Keys wait for the outcome where it is ``awaited``, two seconds at most: those behind the one that has asked for
         it are for that, and not taken where it fails.
         """
