@@ -216,6 +216,8 @@ def test_letters_behind_a_command_of_the_palette_are_for_what_it_opens(runs):
 
 
 def test_many_keys_make_few_pictures(runs, monkeypatch):
+    monkeypatch.setattr(in_turn, "PICTURE_SECONDS", 1000.0)  # however slow the machine is
+
     async def body(pilot, app):
         await form(pilot, app)
         await to(pilot, app, "name")
@@ -226,6 +228,6 @@ def test_many_keys_make_few_pictures(runs, monkeypatch):
         await until(pilot, lambda: app.screen.focused.value == "x" * 100)
         await pilot.pause(0.2)
         assert "x" * 40 in words(app, "#summary")
-        assert len(pictures) < 50
+        assert 0 < len(pictures) < 20
 
     drive(runs, body)
